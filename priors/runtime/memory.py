@@ -1,0 +1,147 @@
+"""How much memory is free, and whether a job will fit in it.
+
+The free memory of a process is the least of what the machine, its control groups (version 1 or 2, every level up to
+the root) and its address-space limit leave:
+
+    free = min(MemAvailable, limit_g - (usage_g - reclaimable_g) for every group g, RLIMIT_AS - VmSize)
+
+Page cache that the kernel would drop under pressure (``inactive_file``) counts as free in each group.
+"""
+
+import resource
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from priors.runtime.errors import InputError
+
+# A version 1 group without a limit reports the largest multiple of the page size that fits a signed 64-bit integer.
+_NO_LIMIT = 1 << 60
+
+
+def available_bytes(*, proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the bytes this process can still allocate without swapping or being killed.
+
+    Args:
+        proc: mount point of procfs (another folder in tests).
+        cgroup: mount point of the control groups (another folder in tests).
+    """
+    figures = [*_machine(proc), *_groups(proc, cgroup), *_address_space(proc)]
+    return max(0, min(figures) if figures else _psutil_available())
+
+
+def human(size: float) -> str:
+    """Return a number of bytes as text such as ``1.5 GiB``."""
+    for unit in ("B", "KiB", "MiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """The memory a job will need, by purpose.
+
+    Attributes:
+        items: purpose -> bytes, in the order to print.
+    """
+
+    items: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        """Sum of all items in bytes."""
+        return sum(self.items.values())
+
+    def table(self) -> str:
+        """Return one aligned line per item and one for the total."""
+        rows = [*self.items.items(), ("total", self.total)]
+        width = max(len(label) for label, _ in rows)
+        return "\n".join(f"{label:<{width}}  {human(size):>10}" for label, size in rows)
+
+    def require(self, available: int | None = None) -> None:
+        """Check that the plan fits into ``available`` bytes (default: what is free now).
+
+        Raises:
+            InputError: it does not; the message names the largest item.
+        """
+        free = available_bytes() if available is None else available
+        if self.total <= free:
+            return
+        label, size = max(self.items.items(), key=lambda item: item[1])
+        raise InputError(
+            f"memory: this job needs {human(self.total)} but {human(free)} are free; the largest part is {label} "
+            f"({human(size)}): use a smaller grid, fewer slices or smaller chunks"
+        )
+
+
+def _machine(proc: Path) -> Iterator[int]:
+    """Yield MemAvailable of the machine."""
+    value = _field(proc / "meminfo", "MemAvailable:")
+    if value is not None:
+        yield 1024 * value
+
+
+def _groups(proc: Path, root: Path) -> Iterator[int]:
+    """Yield what every control group above this process leaves."""
+    try:
+        lines = (proc / "self" / "cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers == "":
+            yield from _levels(root, name, ("memory.max", "memory.current", "inactive_file"))
+        elif "memory" in controllers.split(","):
+            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            yield from _levels(root / "memory", name, files)
+
+
+def _levels(root: Path, name: str, files: tuple[str, str, str]) -> Iterator[int]:
+    """Yield limit - usage + reclaimable for the group ``name`` and all its ancestors."""
+    limit_file, usage_file, reclaimable_key = files
+    parts = [part for part in name.split("/") if part not in ("", "..")]
+    for depth in range(len(parts), -1, -1):
+        folder = root.joinpath(*parts[:depth])
+        limit, usage = _number(folder / limit_file), _number(folder / usage_file)
+        if limit is None or usage is None or limit >= _NO_LIMIT:
+            continue
+        yield limit - usage + (_field(folder / "memory.stat", reclaimable_key) or 0)
+
+
+def _address_space(proc: Path) -> Iterator[int]:
+    """Yield what RLIMIT_AS leaves, where one is set."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    used = _field(proc / "self" / "status", "VmSize:")
+    if limit != resource.RLIM_INFINITY and used is not None:
+        yield limit - 1024 * used
+
+
+def _number(path: Path) -> int | None:
+    """Return the integer in a file, None where it is absent or says ``max``."""
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def _field(path: Path, key: str) -> int | None:
+    """Return the integer after ``key`` in a file of ``key value`` lines."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        words = line.split()
+        if len(words) > 1 and words[0] == key:
+            return int(words[1])
+    return None
+
+
+def _psutil_available() -> int:
+    """Return the free memory where there is no procfs."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
