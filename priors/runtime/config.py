@@ -1,0 +1,223 @@
+"""Configuration: YAML layers and ``key.sub=value`` overrides, merged left to right, validated by a pydantic model.
+
+    settings = validate(deep merge of a.yaml, b.yaml, ..., {key: {sub: value}}, ...)
+
+A mapping whose ``name`` differs from the one below it replaces that mapping instead of merging with it: ``name``
+picks the member of a family (a method, an orbit), and the fields of another member mean nothing to it. YAML is read
+by OmegaConf, which understands ``1e-3`` as a number and refuses duplicate keys; its ``${...}`` interpolation is an
+error here, because a configuration is data and evaluates nothing.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from yaml import YAMLError
+
+from priors.runtime.errors import InputError
+
+Tree = dict[str, Any]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load(model: type[Model], layers: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Model:
+    """Read, merge and validate a configuration.
+
+    Args:
+        model: the pydantic model of the whole configuration.
+        layers: YAML files, later ones win.
+        overrides: ``key.sub=value`` texts that win over every file.
+
+    Raises:
+        InputError: a file cannot be read or a key or value is wrong; all mistakes in one message.
+    """
+    merged = _defaults(model)
+    for path in layers:
+        merged = merge(merged, read_yaml(path))
+    dotted: Tree = {}
+    for text in overrides:
+        dotted = merge(dotted, parse_override(text))
+    return validate(model, merge(merged, dotted))
+
+
+def validate(model: type[Model], tree: Mapping[str, Any], *, source: str = "configuration") -> Model:
+    """Build ``model`` from plain data.
+
+    Raises:
+        InputError: one line with every mistake: full key, value found, what was expected, nearest right key.
+    """
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        schema = model.model_json_schema()
+        told = [_explain(detail, tree, schema) for detail in error.errors(include_url=False)]
+        raise InputError(f"{source}: " + "; ".join(told)) from error
+
+
+def read_yaml(path: Path) -> Tree:
+    """Return the mapping in a YAML file as plain data.
+
+    Raises:
+        InputError: the file is absent, is no YAML mapping, or holds a ``${...}``.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a YAML file ({_one_line(error)})") from error
+    tree = _plain(text, str(path))
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: found {_short(tree)}, expected a YAML mapping of keys to values")
+    return tree
+
+
+def parse_override(text: str) -> Tree:
+    """Return ``{key: {sub: value}}`` for the text ``key.sub=value``; the value is read as YAML.
+
+    Raises:
+        InputError: there is no ``=``, a part of the key is empty, or the value is no YAML.
+    """
+    key, equals, value = text.partition("=")
+    parts = key.split(".")
+    if not equals or not all(part.strip() for part in parts):
+        raise InputError(f"override: found '{text}', expected key=value or key.sub=value")
+    # Wrapped in a mapping, so that a bare number or list is read by the same parser as in a file.
+    wrapped = "value:\n" + "\n".join("  " + line for line in value.splitlines())
+    tree: Any = _plain(wrapped, f"override '{text}'")["value"]
+    for part in reversed(parts):
+        tree = {part.strip(): tree}
+    return dict(tree)
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
+    """Return ``below`` with the keys of ``above`` laid over it, mapping by mapping."""
+    if "name" in below and above.get("name", below["name"]) != below["name"]:
+        return dict(above)
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def to_yaml(model: BaseModel) -> str:
+    """Return the YAML text that builds ``model`` again."""
+    return OmegaConf.to_yaml(OmegaConf.create(model.model_dump(mode="json")))
+
+
+def _defaults(model: type[BaseModel]) -> Tree:
+    """Return the sections a model has by default, so that ``section.key=value`` needs no repeated ``name``."""
+    sections = (
+        (name, field.get_default(call_default_factory=True)) for name, field in model.model_fields.items()
+    )
+    return {name: value.model_dump(mode="json") for name, value in sections if isinstance(value, BaseModel)}
+
+
+def nearest(word: str, known: Sequence[str]) -> str | None:
+    """Return the known word most like ``word``, None where nothing is close."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
+def _plain(text: str, source: str) -> Any:
+    """Parse YAML text without resolving anything."""
+    if "${" in text:
+        raise InputError(
+            f"{source}: found '${{...}}', expected a value: configurations evaluate no expressions"
+        )
+    try:
+        return OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise InputError(f"{source}: is no valid YAML ({_one_line(error)})") from error
+
+
+def _explain(detail: ErrorDetails, tree: Any, schema: Tree) -> str:
+    """Return ``key: found X, expected Y`` for one pydantic error."""
+    path, nodes = _locate(detail["loc"], tree, schema)
+    key = ".".join(path) or "the whole"
+    kind, found = detail["type"], _short(detail.get("input"))
+    if kind == "extra_forbidden":
+        known = sorted({name for node in nodes for name in node.get("properties", {})} - {path[-1]})
+        guess = nearest(path[-1], known)
+        hint = f"did you mean '{guess}'?" if guess else f"expected one of {', '.join(known)}"
+        return f"{key}: unknown key (found {found}), {hint}"
+    if kind == "missing":
+        return f"{key}: found nothing, expected a value"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return _explain_tag(key, detail)
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if kind == "value_error":
+        return f"{key}: found {found}: {message}"
+    return f"{key}: found {found}, expected {message.removeprefix('should be ')}"
+
+
+def _explain_tag(key: str, detail: ErrorDetails) -> str:
+    """Return the message for a ``name`` that picks no member of its family."""
+    context = detail.get("ctx", {})
+    if detail["type"] == "union_tag_not_found":
+        return f"{key}.name: found nothing, expected the name of one of the family"
+    tags = [tag.strip().strip("'") for tag in str(context.get("expected_tags", "")).split(",")]
+    guess = nearest(str(context.get("tag")), tags)
+    hint = f"; did you mean '{guess}'?" if guess else ""
+    return f"{key}.name: found '{context.get('tag')}', expected one of {', '.join(tags)}{hint}"
+
+
+def _locate(location: Sequence[str | int], tree: Any, schema: Tree) -> tuple[list[str], list[Tree]]:
+    """Walk to an error: the key as the user wrote it, and the schemas of the mapping that holds its last part.
+
+    pydantic puts the tag of a discriminated union into the location; the user's key has no such part.
+    """
+    path: list[str] = []
+    nodes, holders = [*_variants(schema, tree, schema)], [schema]
+    for part in location:
+        if isinstance(tree, Mapping) and part == tree.get("name") and part not in tree:
+            continue
+        path.append(str(part))
+        holders = nodes
+        inside = tree.get(part) if isinstance(tree, Mapping) else None
+        if isinstance(tree, Sequence) and isinstance(part, int) and part < len(tree):
+            inside = tree[part]
+        tree = inside
+        children = [child for node in nodes if (child := _child(node, part)) is not None]
+        nodes = [variant for child in children for variant in _variants(child, tree, schema)]
+    return path, holders
+
+
+def _child(node: Tree, part: str | int) -> Tree | None:
+    """Return the schema of one key or element of a schema."""
+    found = node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part)
+    return found if isinstance(found, dict) else None
+
+
+def _variants(node: Tree, tree: Any, root: Tree) -> Iterator[Tree]:
+    """Yield the schemas a node can stand for, only the named member where the data picks one."""
+    if "$ref" in node:
+        yield from _variants(root["$defs"][node["$ref"].rsplit("/", 1)[1]], tree, root)
+        return
+    tags = node.get("discriminator", {}).get("mapping", {})
+    name = tree.get("name") if isinstance(tree, Mapping) else None
+    if name in tags:
+        yield from _variants({"$ref": tags[name]}, tree, root)
+        return
+    branches = node.get("oneOf") or node.get("anyOf") or node.get("allOf")
+    if branches:
+        for branch in branches:
+            yield from _variants(branch, tree, root)
+    else:
+        yield node
+
+
+def _short(value: Any) -> str:
+    """Return a value for a message, cut to a readable length."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _one_line(error: Exception) -> str:
+    """Return the first line that says something of an error's text."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:200]
