@@ -1,11 +1,11 @@
-"""Configuration: YAML layers and ``key.sub=value`` overrides, merged left to right, validated by a pydantic model.
+"""Configuration: YAML layers and ``key.sub=value`` overrides, merged left to right, validated by pydantic.
 
     settings = validate(deep merge of a.yaml, b.yaml, ..., {key: {sub: value}}, ...)
 
-A mapping whose ``name`` differs from the one below it replaces that mapping instead of merging with it: ``name``
-picks the member of a family (a method, an orbit), and the fields of another member mean nothing to it. YAML is read
-by OmegaConf, which understands ``1e-3`` as a number and refuses duplicate keys; its ``${...}`` interpolation is an
-error here, because a configuration is data and evaluates nothing.
+A mapping whose ``name`` differs from the one below it replaces that mapping instead of merging with it:
+``name`` picks the member of a family (a method, an orbit), and the fields of another member mean nothing to it.
+YAML is read by OmegaConf, which understands ``1e-3`` as a number and refuses duplicate keys; its ``${...}``
+interpolation is an error here, because a configuration is data and evaluates nothing.
 """
 
 import difflib
@@ -110,11 +110,12 @@ def to_yaml(model: BaseModel) -> str:
 
 
 def _defaults(model: type[BaseModel]) -> Tree:
-    """Return the sections a model has by default, so that ``section.key=value`` needs no repeated ``name``."""
-    sections = (
-        (name, field.get_default(call_default_factory=True)) for name, field in model.model_fields.items()
-    )
-    return {name: value.model_dump(mode="json") for name, value in sections if isinstance(value, BaseModel)}
+    """Return the sections a model has by default: ``section.key=value`` then needs no repeated ``name``."""
+    fields = model.model_fields.items()
+    sections = {name: field.get_default(call_default_factory=True) for name, field in fields}
+    return {
+        key: item.model_dump(mode="json") for key, item in sections.items() if isinstance(item, BaseModel)
+    }
 
 
 def nearest(word: str, known: Sequence[str]) -> str | None:
@@ -167,7 +168,7 @@ def _explain_tag(key: str, detail: ErrorDetails) -> str:
 
 
 def _locate(location: Sequence[str | int], tree: Any, schema: Tree) -> tuple[list[str], list[Tree]]:
-    """Walk to an error: the key as the user wrote it, and the schemas of the mapping that holds its last part.
+    """Walk to an error: the key as the user wrote it, and the schemas of the mapping that holds its end.
 
     pydantic puts the tag of a discriminated union into the location; the user's key has no such part.
     """

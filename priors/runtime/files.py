@@ -11,7 +11,7 @@ from priors.runtime.errors import InputError
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` (same suffixes) that replaces ``path`` when the block ends without error.
+    """Yield a temporary path beside ``path`` (same suffixes) that replaces it when the block ends well.
 
     Raises:
         InputError: the folder cannot be written or the disk is full; nothing is left behind.

@@ -1,7 +1,7 @@
 """How much memory is free, and whether a job will fit in it.
 
-The free memory of a process is the least of what the machine, its control groups (version 1 or 2, every level up to
-the root) and its address-space limit leave:
+The free memory of a process is the least of what the machine, its control groups (version 1 or 2, every level
+up to the root) and its address-space limit leave:
 
     free = min(MemAvailable, limit_g - (usage_g - reclaimable_g) for every group g, RLIMIT_AS - VmSize)
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from priors.runtime.errors import InputError
 
-# A version 1 group without a limit reports the largest multiple of the page size that fits a signed 64-bit integer.
+# A version 1 group without a limit reports the largest multiple of the page size below 2^63.
 _NO_LIMIT = 1 << 60
 
 
@@ -71,8 +71,8 @@ class MemoryPlan:
             return
         label, size = max(self.items.items(), key=lambda item: item[1])
         raise InputError(
-            f"memory: this job needs {human(self.total)} but {human(free)} are free; the largest part is {label} "
-            f"({human(size)}): use a smaller grid, fewer slices or smaller chunks"
+            f"memory: this job needs {human(self.total)} but {human(free)} are free; the largest part is "
+            f"{label} ({human(size)}): use a smaller grid, fewer slices or smaller chunks"
         )
 
 

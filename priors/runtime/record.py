@@ -81,14 +81,10 @@ def open_run(path: Path, *, resume: bool = False, overwrite: bool = False) -> Ru
         held = sorted(item.name for item in path.iterdir()) if path.exists() else []
         if held and overwrite and not resume:
             if "config.yaml" not in held:
-                raise InputError(
-                    f"{path}: holds files but no run (no config.yaml), so it will not be emptied"
-                )
+                raise InputError(f"{path}: holds files but no run (no config.yaml); it will not be emptied")
             shutil.rmtree(path)
         elif held and not resume:
-            raise InputError(
-                f"{path}: already holds {held[0]}; use --resume or --overwrite, or another folder"
-            )
+            raise InputError(f"{path}: already holds {held[0]}; give --resume, --overwrite or another folder")
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be used as a run folder ({error.strerror or error})") from error
@@ -107,13 +103,13 @@ def check_same_config(run: RunFolder, settings: BaseModel) -> None:
     for key in sorted(begun.keys() | now.keys()):
         if begun.get(key) != now.get(key):
             raise InputError(
-                f"{run.file('config.yaml')}: {key} was {begun.get(key)!r} when the run began, found {now.get(key)!r}; "
-                "resume with the same configuration or start another run"
+                f"{run.file('config.yaml')}: {key} was {begun.get(key)!r} when the run began, found "
+                f"{now.get(key)!r}; resume with the same configuration or start another run"
             )
 
 
 def describe_input(path: Path) -> dict[str, Any]:
-    """Return ``{file, bytes, sha256}``; of a folder the hash covers the sorted files in it, whose names stay out."""
+    """Return ``{file, bytes, sha256}``; a folder's hash covers the sorted files in it, unnamed."""
     path = Path(path)
     files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
     digest, size = hashlib.sha256(), 0
