@@ -1,9 +1,9 @@
-"""Configuration: YAML layers and ``key.sub=value`` overrides, merged left to right, validated by pydantic.
+"""Configuration: YAML layers and ``key.sub=value`` overrides, merged in order, validated by pydantic.
 
     settings = validate(deep merge of a.yaml, b.yaml, ..., {key: {sub: value}}, ...)
 
 A mapping whose ``name`` differs from the one below it replaces that mapping instead of merging with it:
-``name`` picks the member of a family (a method, an orbit), and the fields of another member mean nothing to it.
+``name`` picks the member of a family (a method, an orbit), and another member's fields mean nothing to it.
 YAML is read by OmegaConf, which understands ``1e-3`` as a number and refuses duplicate keys; its ``${...}``
 interpolation is an error here, because a configuration is data and evaluates nothing.
 """

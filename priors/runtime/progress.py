@@ -1,7 +1,7 @@
 """Progress on standard error: rate, remaining time and the latest figures.
 
 On a terminal one line is rewritten; elsewhere (a log file, CI) plain lines appear, at most one every few
-seconds, so a log stays readable. The remaining time is (elapsed / done) * left, over the steps done in this process.
+seconds, so a log stays readable. The remaining time is (elapsed / done) * left, over this process's steps.
 """
 
 import sys
