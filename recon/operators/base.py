@@ -1,0 +1,90 @@
+"""Linear operators A with their exact adjoint: <A x, y> = <x, A.T y> for every x and y.
+
+The norm is the largest singular value, found by power iteration x <- A.T A x / |A.T A x|. The start is positive
+and uneven: a projector's leading singular vector is positive (Perron-Frobenius), so it converges in a few steps, and
+an operator that cancels constants (a difference) still sees something.
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class LinearOperator(ABC):
+    """A linear map between arrays of fixed shapes.
+
+    Attributes:
+        domain: shape of x in ``A(x)``.
+        range: shape of ``A(x)``.
+    """
+
+    domain: tuple[int, ...]
+    range: tuple[int, ...]
+    _norm: float | None = None
+
+    @abstractmethod
+    def __call__(self, x: Float[Tensor, "*domain"]) -> Float[Tensor, "*range"]:
+        """Return A x."""
+
+    @abstractmethod
+    def adjoint(self, y: Float[Tensor, "*range"]) -> Float[Tensor, "*domain"]:
+        """Return A.T y."""
+
+    @property
+    def T(self) -> "LinearOperator":
+        """The adjoint as an operator; its own ``T`` is this operator."""
+        return Adjoint(self)
+
+    def norm(self, *, tolerance: float = 1e-4, iterations: int = 100) -> float:
+        """Return the largest singular value, computed once.
+
+        Args:
+            tolerance: stop when the estimate changes by less than this fraction.
+            iterations: stop after this many applications of A.T A.
+        """
+        if self._norm is None:
+            self._norm = self._power_iteration(tolerance, iterations)
+        return self._norm
+
+    def _power_iteration(self, tolerance: float, iterations: int) -> float:
+        start = torch.rand(self.domain, generator=torch.Generator().manual_seed(0)) + 0.5
+        x, squared = start / start.norm(), 0.0
+        with torch.no_grad():
+            for _ in range(iterations):
+                x = self.adjoint(self(x))
+                previous, squared = squared, float(x.norm())
+                if squared == 0 or abs(squared - previous) < tolerance * squared:
+                    break
+                x = x / squared
+        return math.sqrt(squared)
+
+
+class Adjoint(LinearOperator):
+    """The operator y -> A.T y."""
+
+    def __init__(self, operator: LinearOperator) -> None:
+        self.operator = operator
+        self.domain, self.range = operator.range, operator.domain
+
+    def __repr__(self) -> str:
+        return f"Adjoint({self.operator!r})"
+
+    def __call__(self, x: Float[Tensor, "*domain"]) -> Float[Tensor, "*range"]:
+        """Return A.T x."""
+        return self.operator.adjoint(x)
+
+    def adjoint(self, y: Float[Tensor, "*range"]) -> Float[Tensor, "*domain"]:
+        """Return A y."""
+        return self.operator(y)
+
+    @property
+    def T(self) -> LinearOperator:
+        """The operator itself."""
+        return self.operator
+
+    def norm(self, *, tolerance: float = 1e-4, iterations: int = 100) -> float:
+        """Return the largest singular value, which A and A.T share."""
+        return self.operator.norm(tolerance=tolerance, iterations=iterations)
