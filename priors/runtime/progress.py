@@ -37,9 +37,8 @@ class Progress:
     def step(self, *, done: int | None = None, **figures: float) -> None:
         """Count one step, or set the count to ``done``, and print the ``figures`` when it is time to."""
         if done is not None and self.done == 0:
-            self._start_at = (
-                done - 1
-            )  # a resumed job: the steps of an earlier process took no time in this one
+            # A resumed job: the steps of an earlier process took no time in this one.
+            self._start_at = done - 1
         self.done = self.done + 1 if done is None else done
         now = time.monotonic()
         if self.done >= self.total or now - self._last >= (0.1 if self._terminal else self.every_s):
