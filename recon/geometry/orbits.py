@@ -23,7 +23,6 @@ from recon.geometry.scan import Scan
 from recon.geometry.volume import Volume
 
 
-
 class CircularOrbit(BaseModel, ABC):
     """A source or a direction that turns about the z axis.
 

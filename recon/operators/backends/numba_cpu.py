@@ -1,0 +1,94 @@
+"""The default projector on a CPU: compiled tiles, bundles of up to 64 slices, one thread per core.
+
+A ray's weights are computed once per bundle of slices, so 64 slices cost little more than 16. Work is dealt to plain
+threads (the compiled loops release Python's lock) by views in the forward direction and by tiles in the adjoint.
+The number of threads is torch's, which follows OMP_NUM_THREADS, and never above NUMBA_NUM_THREADS.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numba
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from recon.operators.backends import tiles
+from recon.operators.rays import RayTable
+
+# A tile with its bundle fits the second-level cache of a core: lanes -> pixels along the edge.
+TILE_EDGE = {1: 128, 4: 64, 16: 64, 32: 32, 64: 32}
+
+
+class NumbaBackend:
+    """Forward projection and its adjoint on slice-last arrays of one ray table."""
+
+    def __init__(self, table: RayTable) -> None:
+        self.table = table
+        self._rays = (table.along_y, table.offset, table.slope, table.step, table.first, table.stop)
+        self._columns: dict[int, np.ndarray] = {}
+
+    def forward(self, image: Float[Tensor, "y x z"]) -> Float[Tensor, "v c z"]:
+        """Return the line integrals of a contiguous image."""
+        sinogram = torch.zeros((*self.table.shape, image.shape[2]), dtype=image.dtype)
+        target, source = sinogram.numpy(), image.numpy()
+        for bundle in _bundles(image.shape[2]):
+            self._deal(tiles.forward, (source, target), bundle, self.table.shape[0])
+        return sinogram
+
+    def adjoint(self, sinogram: Float[Tensor, "v c z"]) -> Float[Tensor, "y x z"]:
+        """Return the backprojection of a contiguous sinogram."""
+        image = torch.empty((*self.table.grid, sinogram.shape[2]), dtype=sinogram.dtype)
+        target, source = image.numpy(), sinogram.numpy()
+        for bundle in _bundles(sinogram.shape[2]):
+            rows, columns = self._tiles(TILE_EDGE[bundle[2]])
+            self._deal(tiles.adjoint, (source, target), bundle, rows * columns)
+        return image
+
+    def _deal(
+        self, kernel: Callable[..., None], arrays: tuple[np.ndarray, np.ndarray], bundle: tuple[int, int, int], count: int
+    ) -> None:
+        """Run a kernel on all of its ``count`` views or tiles, an equal share per thread."""
+        first, slices, lanes = bundle
+        edge = TILE_EDGE[lanes]
+        grid, columns, doublings = self._tiles(edge), self._columns_of(edge), (0,) * (lanes.bit_length() - 1)
+        threads = min(_threads(), count)
+        shares = [count * k // threads for k in range(threads + 1)]
+        jobs = [
+            (*arrays, self._rays, columns, (edge, grid, first, slices, low, high), doublings)
+            for low, high in zip(shares, shares[1:], strict=False)
+        ]
+        if threads == 1:
+            kernel(*jobs[0])
+            return
+        for future in [_pool(threads).submit(kernel, *job) for job in jobs]:
+            future.result()
+
+    def _tiles(self, edge: int) -> tuple[int, int]:
+        height, width = self.table.grid
+        return -(-height // edge), -(-width // edge)
+
+    def _columns_of(self, edge: int) -> np.ndarray:
+        if edge not in self._columns:
+            t = self.table
+            rays = (t.along_y, t.offset, t.slope, t.first, t.stop)
+            self._columns[edge] = tiles.columns_of_tiles(*rays, edge, self._tiles(edge))
+        return self._columns[edge]
+
+
+def _bundles(slices: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (first slice, number of slices, lanes): blocks of 64, then the narrowest bundle that holds the rest."""
+    for first in range(0, slices, 64):
+        count = min(64, slices - first)
+        yield first, count, next(lanes for lanes in TILE_EDGE if lanes >= count)
+
+
+def _threads() -> int:
+    return max(1, min(torch.get_num_threads(), int(numba.config.NUMBA_NUM_THREADS)))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="projector")

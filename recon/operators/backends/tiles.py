@@ -1,0 +1,185 @@
+"""Compiled loops over tiles of the image: forward projection and its adjoint from one ray table.
+
+A tile of edge T is copied to a buffer with a border of one zero pixel and an odd row pitch; power-of-two rows would
+all fall on the same cache lines. Rays cross the tile at driving indices i in [i0, i1), where
+
+    j0 - 1 <= p(i) < j1,      p(i) = offset + slope * i,      pixels j = floor(p) and j + 1
+
+so a crossing between two tiles is visited once in each and lands on the border of the other. Pixels hold a bundle
+of slices (see ``simd``), which share the weights. The forward projector owns views and adds each tile's share to
+the sinogram; the adjoint owns tiles. No two workers ever write the same number and the order of sums is fixed, so
+results do not depend on the number of workers.
+"""
+
+import numba
+import numpy as np
+
+from recon.operators.backends.simd import fma, load, real, spread, store
+from recon.operators.rays import FRACTION_BITS
+
+MASK = (1 << FRACTION_BITS) - 1
+SCALE = 2.0**-FRACTION_BITS
+
+compiled = numba.njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
+
+
+@compiled
+def crossings(offset, slope, first, stop, low, high):  # type: ignore[no-untyped-def]
+    """Return the range of i within [first, stop) where low <= offset + slope * i < high, exactly."""
+    if slope == 0:
+        return (first, stop) if low <= offset < high else (first, first)
+    inverse = 1.0 / slope
+    near, far = (low - offset) * inverse, (high - offset) * inverse
+    # Floating point only proposes the ends; integers decide.
+    begin = max(first, int(min(near, far)) - 1)
+    end = min(stop, int(max(near, far)) + 2)
+    while begin < end and not low <= offset + slope * begin < high:
+        begin += 1
+    while end > begin and not low <= offset + slope * (end - 1) < high:
+        end -= 1
+    return begin, end
+
+
+@compiled
+def columns_of_tiles(along_y, offset, slope, first, stop, tile, tiles):  # type: ignore[no-untyped-def]
+    """Return, per view and tile, the first column that crosses it and one past the last."""
+    views, columns = offset.shape
+    found = np.zeros((views, tiles[0] * tiles[1], 2), np.int32)
+    for v in range(views):
+        for c in range(columns):
+            if first[v, c] >= stop[v, c]:
+                continue
+            across = tiles[1] if along_y[v, c] else tiles[0]
+            for strip in range(first[v, c] // tile, (stop[v, c] - 1) // tile + 1):
+                i0, i1 = max(first[v, c], strip * tile), min(stop[v, c], (strip + 1) * tile) - 1
+                p0 = (offset[v, c] + slope[v, c] * i0) >> FRACTION_BITS
+                p1 = (offset[v, c] + slope[v, c] * i1) >> FRACTION_BITS
+                lowest, highest = min(p0, p1) // tile, (max(p0, p1) + 1) // tile
+                for k in range(max(0, lowest), min(across - 1, highest) + 1):
+                    t = strip * tiles[1] + k if along_y[v, c] else k * tiles[1] + strip
+                    if found[v, t, 1] == 0:
+                        found[v, t, 0] = c
+                    found[v, t, 1] = c + 1
+    return found
+
+
+@compiled
+def forward(image, sinogram, rays, columns, work, doublings):  # type: ignore[no-untyped-def]
+    """Add the projection of slices ``work.slices`` to the views ``work.owned`` of ``sinogram``.
+
+    Args:
+        image: (y, x, slice), contiguous. sinogram: (view, column, slice), contiguous.
+        rays: the columns of the ray table. columns: from ``columns_of_tiles``.
+        work: tile edge, tiles along y and x, first slice, number of slices, first owned view, one past the last.
+        doublings: width of the bundle.
+    """
+    along_y, offset, slope, step, first, stop = rays
+    tile, tiles, slice0, slices, view0, view1 = work
+    lanes = 1 << len(doublings)
+    pitch = (tile + 3) * lanes
+    buffer = np.zeros((tile + 2) * pitch, image.dtype)
+    spill = np.zeros(lanes, image.dtype)
+    lines = sinogram.reshape(-1)
+    for t in range(tiles[0] * tiles[1]):
+        y0, x0 = t // tiles[1] * tile, t % tiles[1] * tile
+        _fill(buffer, pitch, lanes, image, y0, x0, tile, slice0, slices)
+        for v in range(view0, view1):
+            for c in range(columns[v, t, 0], columns[v, t, 1]):
+                i0, j0 = (y0, x0) if along_y[v, c] else (x0, y0)
+                low, high = (j0 - 1) << FRACTION_BITS, (j0 + tile) << FRACTION_BITS
+                begin, end = max(first[v, c], i0), min(stop[v, c], i0 + tile)
+                begin, end = crossings(offset[v, c], slope[v, c], begin, end, low, high)
+                if begin >= end:
+                    continue
+                along, across = (pitch, lanes) if along_y[v, c] else (lanes, pitch)
+                at = (begin - i0 + 1) * along - (j0 - 1) * across
+                length = real(image, step[v, c])
+                scale = real(image, step[v, c] * SCALE)
+                p = offset[v, c] + slope[v, c] * begin
+                total = spread(image, 0.0, doublings)
+                other = spread(image, 0.0, doublings)
+                for _ in range(end - begin):
+                    here = at + (p >> FRACTION_BITS) * across
+                    weight = real(image, p & MASK) * scale
+                    total = fma(spread(image, length - weight, doublings), load(buffer, here, doublings), total)
+                    other = fma(spread(image, weight, doublings), load(buffer, here + across, doublings), other)
+                    p += slope[v, c]
+                    at += along
+                one = spread(image, 1.0, doublings)
+                total = fma(total, one, other)
+                place = (v * sinogram.shape[1] + c) * sinogram.shape[2] + slice0
+                if slices == lanes:
+                    store(lines, place, fma(total, one, load(lines, place, doublings)))
+                else:
+                    store(spill, 0, total)
+                    for k in range(slices):
+                        lines[place + k] += spill[k]
+
+
+@compiled
+def adjoint(sinogram, image, rays, columns, work, doublings):  # type: ignore[no-untyped-def]
+    """Write the backprojection of slices ``work.slices`` to the tiles ``work.owned`` of ``image``.
+
+    Arguments are those of ``forward``, with tiles in the place of views.
+    """
+    along_y, offset, slope, step, first, stop = rays
+    tile, tiles, slice0, slices, tile0, tile1 = work
+    lanes = 1 << len(doublings)
+    pitch = (tile + 3) * lanes
+    buffer = np.empty((tile + 2) * pitch, image.dtype)
+    spill = np.zeros(lanes, image.dtype)
+    lines = sinogram.reshape(-1)
+    for t in range(tile0, tile1):
+        y0, x0 = t // tiles[1] * tile, t % tiles[1] * tile
+        buffer[:] = 0
+        for v in range(sinogram.shape[0]):
+            for c in range(columns[v, t, 0], columns[v, t, 1]):
+                i0, j0 = (y0, x0) if along_y[v, c] else (x0, y0)
+                low, high = (j0 - 1) << FRACTION_BITS, (j0 + tile) << FRACTION_BITS
+                begin, end = max(first[v, c], i0), min(stop[v, c], i0 + tile)
+                begin, end = crossings(offset[v, c], slope[v, c], begin, end, low, high)
+                if begin >= end:
+                    continue
+                along, across = (pitch, lanes) if along_y[v, c] else (lanes, pitch)
+                at = (begin - i0 + 1) * along - (j0 - 1) * across
+                length = real(image, step[v, c])
+                scale = real(image, step[v, c] * SCALE)
+                p = offset[v, c] + slope[v, c] * begin
+                place = (v * sinogram.shape[1] + c) * sinogram.shape[2] + slice0
+                if slices == lanes:
+                    value = load(lines, place, doublings)
+                else:
+                    for k in range(slices):
+                        spill[k] = lines[place + k]
+                    value = load(spill, 0, doublings)
+                for _ in range(end - begin):
+                    here = at + (p >> FRACTION_BITS) * across
+                    weight = real(image, p & MASK) * scale
+                    near, far = load(buffer, here, doublings), load(buffer, here + across, doublings)
+                    store(buffer, here, fma(spread(image, length - weight, doublings), value, near))
+                    store(buffer, here + across, fma(spread(image, weight, doublings), value, far))
+                    p += slope[v, c]
+                    at += along
+        _drain(buffer, pitch, lanes, image, y0, x0, tile, slice0, slices)
+
+
+@compiled
+def _fill(buffer, pitch, lanes, image, y0, x0, tile, slice0, slices):  # type: ignore[no-untyped-def]
+    height, width = min(tile, image.shape[0] - y0), min(tile, image.shape[1] - x0)
+    if height < tile or width < tile:
+        buffer[:] = 0
+    for y in range(height):
+        for x in range(width):
+            at = (y + 1) * pitch + (x + 1) * lanes
+            for k in range(slices):
+                buffer[at + k] = image[y0 + y, x0 + x, slice0 + k]
+
+
+@compiled
+def _drain(buffer, pitch, lanes, image, y0, x0, tile, slice0, slices):  # type: ignore[no-untyped-def]
+    height, width = min(tile, image.shape[0] - y0), min(tile, image.shape[1] - x0)
+    for y in range(height):
+        for x in range(width):
+            at = (y + 1) * pitch + (x + 1) * lanes
+            for k in range(slices):
+                image[y0 + y, x0 + x, slice0 + k] = buffer[at + k]
