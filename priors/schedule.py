@@ -1,0 +1,155 @@
+r"""Noise schedules: how much signal and how much noise a diffusion state holds at time ``t``.
+
+    x_t = alpha(t) x_0 + sigma(t) z,    z ~ N(0, I),    t in [0, 1],  t = 0 clean, t = 1 noise
+
+Everything else in the package speaks of the pair (alpha, sigma). In the rescaled coordinate ``u = x_t / alpha`` the
+state is ``x_0 + s z`` with ``s = sigma / alpha``; one constraint makes a schedule usable: ``s`` grows strictly with
+``t``, so that a noise level names a time. Schedules compute in float64 whatever the network's dtype.
+
+Sources: VP, Song et al. 2021 (arXiv 2011.13456, Eq. 32-33); cosine, Nichol and Dhariwal 2021 (arXiv 2102.09672);
+EDM, Karras et al. 2022 (arXiv 2206.00364, Eq. 5); rectified flow, Liu et al. 2022 (arXiv 2209.03003).
+"""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Annotated, Literal, Self
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+Times = Float[Tensor, "..."]
+
+
+class Schedule(BaseModel, ABC):
+    """Map from diffusion time to the scales (alpha, sigma)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @abstractmethod
+    def __call__(self, t: Times) -> tuple[Times, Times]:
+        """Return (alpha, sigma), float64, for times in [0, 1] of any shape."""
+
+    @abstractmethod
+    def inverse(self, ratio: Times) -> Times:
+        """Return the float64 time at which sigma / alpha equals ``ratio``; ratios out of range give 0 or 1."""
+
+    def ratio(self, t: Times) -> Times:
+        """Return sigma(t) / alpha(t), the noise level in u-coordinates."""
+        alpha, sigma = self(t)
+        return sigma / alpha
+
+
+class VP(Schedule):
+    """Variance preserving with a linear beta: alpha^2 = exp(-beta_min t - (beta_max - beta_min) t^2 / 2)."""
+
+    name: Literal["vp"] = "vp"
+    beta_min: float = Field(0.1, gt=0)
+    beta_max: float = Field(20.0, gt=0)
+
+    def __call__(self, t: Times) -> tuple[Times, Times]:
+        """See `Schedule`."""
+        t = t.double()
+        exponent = self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t**2
+        return torch.exp(-0.5 * exponent), torch.sqrt(-torch.expm1(-exponent))
+
+    def inverse(self, ratio: Times) -> Times:
+        """See `Schedule`: the positive root of the quadratic log(1 + s^2) = exponent(t)."""
+        exponent = torch.log1p(ratio.double() ** 2)
+        slope = self.beta_max - self.beta_min
+        return (2 * exponent / (self.beta_min + torch.sqrt(self.beta_min**2 + 2 * slope * exponent))).clamp(0, 1)
+
+
+class Cosine(Schedule):
+    """alpha = cos(angle), sigma = sin(angle), angle from ``start`` to ``stop``, in units of pi / 2."""
+
+    name: Literal["cosine"] = "cosine"
+    start: float = Field(1e-3, ge=0, lt=1)
+    stop: float = Field(0.999, gt=0, lt=1)
+
+    def __call__(self, t: Times) -> tuple[Times, Times]:
+        """See `Schedule`."""
+        angle = 0.5 * math.pi * (self.start + (self.stop - self.start) * t.double())
+        return torch.cos(angle), torch.sin(angle)
+
+    def inverse(self, ratio: Times) -> Times:
+        """See `Schedule`."""
+        angle = torch.atan(ratio.double()) / (0.5 * math.pi)
+        return ((angle - self.start) / (self.stop - self.start)).clamp(0, 1)
+
+
+class EDM(Schedule):
+    """Variance exploding, alpha = 1, sigma^(1/rho) linear in time between two levels."""
+
+    name: Literal["edm"] = "edm"
+    sigma_min: float = Field(0.002, gt=0)
+    sigma_max: float = Field(80.0, gt=0)
+    rho: float = Field(7.0, ge=1)
+
+    def __call__(self, t: Times) -> tuple[Times, Times]:
+        """See `Schedule`."""
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        sigma = (low + t.double() * (high - low)) ** self.rho
+        return torch.ones_like(sigma), sigma
+
+    def inverse(self, ratio: Times) -> Times:
+        """See `Schedule`."""
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        return ((ratio.double() ** (1 / self.rho) - low) / (high - low)).clamp(0, 1)
+
+
+class Rectified(Schedule):
+    """Straight line between data and noise: alpha = 1 - c t, sigma = c t, with c just below one."""
+
+    name: Literal["rectified"] = "rectified"
+    stop: float = Field(0.999, gt=0, lt=1)
+
+    def __call__(self, t: Times) -> tuple[Times, Times]:
+        """See `Schedule`."""
+        sigma = self.stop * t.double()
+        return 1 - sigma, sigma
+
+    def inverse(self, ratio: Times) -> Times:
+        """See `Schedule`."""
+        ratio = ratio.double()
+        return (ratio / (1 + ratio) / self.stop).clamp(0, 1)
+
+
+class Discrete(Schedule):
+    """A checkpoint's own betas; log(sigma / alpha) is linear in time between consecutive training steps.
+
+    Time 0 is the first training step and time 1 the last one.
+    """
+
+    name: Literal["discrete"] = "discrete"
+    betas: tuple[float, ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _betas_are_probabilities(self) -> Self:
+        if not all(0 < beta < 1 for beta in self.betas):
+            raise ValueError("every beta must lie strictly between 0 and 1")
+        return self
+
+    def _log_ratios(self) -> Float[Tensor, "steps"]:
+        kept = torch.cumprod(1 - torch.tensor(self.betas, dtype=torch.float64), 0)
+        return 0.5 * (torch.log1p(-kept) - torch.log(kept))
+
+    def __call__(self, t: Times) -> tuple[Times, Times]:
+        """See `Schedule`."""
+        table = self._log_ratios()
+        position = t.double() * (len(table) - 1)
+        low = position.floor().clamp(0, len(table) - 2).long()
+        ratio = torch.exp(torch.lerp(table[low], table[low + 1], position - low))
+        alpha = torch.rsqrt(1 + ratio**2)
+        return alpha, alpha * ratio
+
+    def inverse(self, ratio: Times) -> Times:
+        """See `Schedule`."""
+        table = self._log_ratios()
+        wanted = torch.log(ratio.double()).clamp(table[0], table[-1])
+        low = (torch.searchsorted(table, wanted.contiguous()) - 1).clamp(0, len(table) - 2)
+        return (low + (wanted - table[low]) / (table[low + 1] - table[low])) / (len(table) - 1)
+
+
+AnySchedule = Annotated[VP | Cosine | EDM | Rectified | Discrete, Field(discriminator="name")]

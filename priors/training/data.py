@@ -1,0 +1,158 @@
+"""Training batches from prepared arrays.
+
+A prepared folder holds ``manifest.yaml`` and one int16 or float32 ``.npy`` per series, slices first:
+
+    unit: HU
+    series:
+      - {file: patient.npy, split: train, source: ..., licence: ..., pixel_mm: 1.27}
+
+A batch is a pure function of (seed, step, rank): nothing is shuffled, nothing is remembered, so a resumed run sees the
+same batches. Augmentation moves pixels (flips, small rotations and scales) and never changes their values.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from omegaconf import OmegaConf
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+from torch.nn import functional
+
+from priors.codec import Codec
+from priors.runtime.errors import InputError
+
+Split = Literal["train", "validation"]
+
+
+class Series(BaseModel):
+    """One array of a prepared folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    split: Split
+    source: str
+    licence: str
+    pixel_mm: float = Field(gt=0)
+    share: float = Field(1.0, gt=0, description="draws per slice relative to the other series")
+
+
+class PreparedManifest(BaseModel):
+    """Contents of ``manifest.yaml``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    unit: str
+    series: tuple[Series, ...] = Field(min_length=1)
+
+
+class Augmentation(BaseModel):
+    """Geometric variation of a training field; values are interpolated, never rescaled."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flip: bool = True
+    probability: float = Field(0.5, ge=0, le=1, description="share of samples that are rotated and scaled")
+    rotation_deg: float = Field(12.0, ge=0)
+    scale: float = Field(1.15, ge=1, description="largest magnification and reduction")
+
+
+class Crop(BaseModel):
+    """One batch shape: fields of ``size`` pixels, ``batch`` of them, used in ``share`` of the steps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int = Field(ge=8)
+    batch: int = Field(ge=1)
+    share: float = Field(1.0, gt=0)
+
+
+@dataclass(frozen=True)
+class PreparedArrays:
+    """Slices of one split of a prepared folder, in memory, in physical units."""
+
+    manifest: PreparedManifest
+    arrays: tuple[np.ndarray, ...]
+    series: tuple[Series, ...]
+
+    @classmethod
+    def load(cls, folder: Path, split: Split) -> "PreparedArrays":
+        """Read one split.
+
+        Raises:
+            InputError: a missing or malformed manifest, or an array that does not match it.
+        """
+        path = Path(folder) / "manifest.yaml"
+        if not path.is_file():
+            raise InputError(f"{path}: not found; expected a prepared folder (see `tomocast prepare-ct --help`)")
+        try:
+            manifest = PreparedManifest.model_validate(OmegaConf.to_container(OmegaConf.load(path)))
+        except (ValidationError, ValueError) as error:
+            raise InputError(f"{path}: not a prepared manifest: {' '.join(str(error).split())}") from error
+        series = tuple(item for item in manifest.series if item.split == split)
+        if not series:
+            raise InputError(f"{path}: holds no series of the split {split!r}")
+        return cls(manifest, tuple(_read_array(path.parent / item.file) for item in series), series)
+
+    def draw(self, generator: np.random.Generator, count: int) -> list[np.ndarray]:
+        """Return ``count`` whole fields, series weighted by slices times share."""
+        weights = np.array([len(a) * s.share for a, s in zip(self.arrays, self.series, strict=True)])
+        chosen = generator.choice(len(self.arrays), size=count, p=weights / weights.sum())
+        return [self.arrays[k][generator.integers(len(self.arrays[k]))] for k in chosen]
+
+
+def _read_array(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as a NumPy array ({error})") from error
+    if array.ndim != 3 or array.dtype not in (np.dtype(np.int16), np.dtype(np.float32)):
+        raise InputError(f"{path}: expected int16 or float32 (slice, y, x), found {array.dtype} {array.shape}")
+    return array
+
+
+def _affine_crop(
+    field: np.ndarray, size: int, augmentation: Augmentation, generator: np.random.Generator
+) -> Float[Tensor, "y x"]:
+    """Rotate and scale about a random centre, bicubic, and cut a square of ``size``."""
+    height, width = field.shape
+    angle = np.deg2rad(generator.uniform(-augmentation.rotation_deg, augmentation.rotation_deg))
+    reach = np.log(augmentation.scale)
+    zoom = np.exp(generator.uniform(-reach, reach))
+    span = np.array([size / width, size / height])
+    centre = generator.uniform(-1, 1, 2) * np.maximum(1 - span, 0.05)
+    cosine, sine = zoom * np.cos(angle), zoom * np.sin(angle)
+    theta = torch.tensor(
+        [[[cosine * span[0], -sine * span[1], centre[0]], [sine * span[0], cosine * span[1], centre[1]]]],
+        dtype=torch.float32,
+    )
+    grid = functional.affine_grid(theta, [1, 1, size, size], align_corners=False)
+    source = torch.from_numpy(field.astype(np.float32))[None, None]
+    return functional.grid_sample(source, grid, mode="bicubic", padding_mode="border", align_corners=False)[0, 0]
+
+
+def _plain_crop(field: np.ndarray, size: int, generator: np.random.Generator) -> Float[Tensor, "y x"]:
+    """Cut a square of ``size`` at a random whole-pixel place."""
+    top = generator.integers(field.shape[0] - size + 1)
+    left = generator.integers(field.shape[1] - size + 1)
+    return torch.from_numpy(field[top : top + size, left : left + size].astype(np.float32))
+
+
+def batch_at(
+    data: PreparedArrays, crop: Crop, *, augmentation: Augmentation, codec: Codec, generator: np.random.Generator
+) -> Float[Tensor, "b 1 y x"]:
+    """Return one augmented batch in network units."""
+    fields = []
+    for field in data.draw(generator, crop.batch):
+        if min(field.shape) < crop.size:
+            raise InputError(f"training crop of {crop.size} pixels is larger than a slice of {field.shape}")
+        if generator.random() < augmentation.probability:
+            cut = _affine_crop(field, crop.size, augmentation, generator)
+        else:
+            cut = _plain_crop(field, crop.size, generator)
+        fields.append(cut.flip(-1) if augmentation.flip and generator.random() < 0.5 else cut)
+    return codec.encode(torch.stack(fields).clamp(codec.low, codec.high))[:, None].contiguous()

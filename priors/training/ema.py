@@ -1,0 +1,27 @@
+"""Exponential moving average of a network's weights, with a warm-up so that early averages are not the start's."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+class EMA:
+    """Average of parameters (buffers are copied).
+
+    Args:
+        module: the network being trained.
+        decay: weight of the past per step once warmed up; at step n it is min(decay, (1 + n) / (10 + n)).
+    """
+
+    def __init__(self, module: nn.Module, *, decay: float) -> None:
+        self.decay = decay
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Move the average toward ``module``."""
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), weight)
+        for mine, theirs in zip(self.module.buffers(), module.buffers(), strict=True):
+            mine.copy_(theirs)

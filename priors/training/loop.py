@@ -1,0 +1,208 @@
+"""The training loop: plain torch, resumable to the bit, atomic checkpoints.
+
+Step n draws its batch and its noise from generators seeded by (seed, n), so the state of a run is exactly network,
+average, optimiser and step; a run that was killed continues as if it had not been. TensorBoard logs and
+``training.jsonl`` stand beside the checkpoint.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from priors.denoiser import NetworkDenoiser
+from priors.runtime.errors import InputError
+from priors.runtime.files import atomic
+from priors.training.config import Optimisation, TrainConfig
+from priors.training.data import Crop, PreparedArrays, batch_at
+from priors.training.ema import EMA
+from priors.training.objective import denoising_loss
+
+Report = Callable[[int, int, dict[str, float]], None]
+
+
+def learning_rate(step: int, settings: Optimisation) -> float:
+    """Return the rate of step ``step``: linear warm-up, then half a cosine down to zero."""
+    if step < settings.warmup:
+        return settings.learning_rate * (step + 1) / settings.warmup
+    progress = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def crop_of_step(config: TrainConfig, step: int) -> Crop:
+    """Return the batch shape of a step, drawn by share, reproducibly."""
+    late = step >= (1 - config.final_share) * config.optimisation.steps
+    crops = config.final_crops if late and config.final_crops else config.crops
+    shares = np.array([crop.share for crop in crops])
+    generator = np.random.default_rng([config.seed, step, 1])
+    return crops[generator.choice(len(crops), p=shares / shares.sum())]
+
+
+@torch.no_grad()
+def denoising_psnr(
+    denoiser: NetworkDenoiser, fields: Float[Tensor, "b 1 y x"], levels: tuple[float, ...], *, seed: int = 0
+) -> dict[float, float]:
+    """Return the denoising PSNR in dB, on network values clipped to [-1, 1], at each noise level.
+
+    Args:
+        denoiser: what is measured.
+        fields: held-out samples in network units.
+        levels: values of sigma / alpha.
+        seed: of the noise, the same for every level.
+    """
+    result = {}
+    for level in levels:
+        generator = torch.Generator().manual_seed(seed)
+        squared, count = 0.0, 0
+        for x in fields.split(4):
+            t = denoiser.schedule.inverse(torch.full((len(x),), level, dtype=torch.float64))
+            alpha, sigma = (scale.reshape(-1, 1, 1, 1).float() for scale in denoiser.schedule(t))
+            estimate = denoiser(alpha * x + sigma * torch.randn(x.shape, generator=generator), t)
+            squared += float(((estimate.clamp(-1, 1) - x.clamp(-1, 1)) ** 2).sum())
+            count += x.numel()
+        result[level] = 10 * math.log10(4 * count / squared)
+    return result
+
+
+def validation_fields(config: TrainConfig) -> Float[Tensor, "b 1 y x"]:
+    """Return evenly spread held-out slices in network units."""
+    arrays = PreparedArrays.load(config.data, "validation").arrays
+    stacked = np.concatenate([array.astype(np.float32) for array in arrays])
+    chosen = np.linspace(0, len(stacked) - 1, config.validation_fields).round().astype(int)
+    fields = torch.from_numpy(stacked[chosen])[:, None]
+    return config.codec.encode(fields.clamp(config.codec.low, config.codec.high))
+
+
+@dataclass
+class Trainer:
+    """One run in progress: everything that changes from step to step."""
+
+    config: TrainConfig
+    denoiser: NetworkDenoiser
+    average: EMA
+    optimiser: torch.optim.AdamW
+    step: int = 0
+    best: float = -math.inf
+
+    @classmethod
+    def start(cls, config: TrainConfig) -> "Trainer":
+        """Build the network from the configuration's seed."""
+        torch.manual_seed(config.seed)
+        network = config.network.build()
+        if config.initial is not None:
+            from priors.card import load_prior
+
+            network.load_state_dict(load_prior(config.initial).denoiser.network.state_dict())
+        settings = config.optimisation
+        return cls(
+            config,
+            NetworkDenoiser(network, schedule=config.schedule, parametrisation=config.parametrisation),
+            EMA(network, decay=settings.ema),
+            torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay, fused=True),
+        )
+
+    @property
+    def averaged(self) -> NetworkDenoiser:
+        """The denoiser with averaged weights, what is validated and exported."""
+        config = self.config
+        return NetworkDenoiser(
+            self.average.module, schedule=config.schedule, parametrisation=config.parametrisation
+        )
+
+    def advance(self, data: PreparedArrays) -> float:
+        """Do one optimisation step and return its loss."""
+        config, settings = self.config, self.config.optimisation
+        batch = batch_at(
+            data,
+            crop_of_step(config, self.step),
+            augmentation=config.augmentation,
+            codec=config.codec,
+            generator=np.random.default_rng([config.seed, self.step, 0]),
+        )
+        noise = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
+        loss = denoising_loss(self.denoiser, batch, levels=config.levels, generator=noise)
+        self.optimiser.param_groups[0]["lr"] = learning_rate(self.step, settings)
+        self.optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.denoiser.parameters(), settings.clip)
+        self.optimiser.step()
+        self.average.update(self.denoiser.network, self.step)
+        self.step += 1
+        return float(loss.detach())
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds."""
+        return {
+            "network": self.denoiser.network.state_dict(),
+            "average": self.average.module.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "best": self.best,
+            "config": self.config.model_dump_json(),
+        }
+
+    def restore(self, path: Path) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            InputError: the file is unreadable or belongs to another configuration.
+        """
+        try:
+            state = torch.load(path, weights_only=True)
+            same = state["config"] == self.config.model_dump_json()
+        except Exception as error:
+            raise InputError(f"{path}: not a training checkpoint ({type(error).__name__})") from error
+        if not same:
+            raise InputError(f"{path}: written by another configuration; choose another --out or the same one")
+        self.denoiser.network.load_state_dict(state["network"])
+        self.average.module.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.best = state["step"], state["best"]
+
+
+def train(config: TrainConfig, out: Path, *, resume: bool, report: Report) -> NetworkDenoiser:
+    """Train to the end and return the denoiser with the best held-out error.
+
+    Writes ``checkpoint.pt`` (resume), ``best.pt`` (averaged weights) and ``training.jsonl`` in ``out``.
+    """
+    data = PreparedArrays.load(config.data, "train")
+    held_out = validation_fields(config)
+    trainer = Trainer.start(config)
+    checkpoint, best = out / "checkpoint.pt", out / "best.pt"
+    if resume and checkpoint.is_file():
+        trainer.restore(checkpoint)
+    total = config.optimisation.steps
+    losses: list[float] = []
+    while trainer.step < total:
+        losses.append(trainer.advance(data))
+        figures = {"loss": float(np.mean(losses[-50:]))}
+        if trainer.step % config.validate_every == 0 or trainer.step == total:
+            psnr = denoising_psnr(trainer.averaged, held_out, config.validation_levels)
+            figures |= {f"psnr_{level:g}": value for level, value in psnr.items()}
+            _keep_best(trainer, float(np.mean(list(psnr.values()))), best)
+            _log(out / "training.jsonl", {"step": trainer.step, **figures})
+        report(trainer.step, total, figures)
+        if trainer.step % config.save_every == 0 or trainer.step == total:
+            with atomic(checkpoint) as temporary:
+                torch.save(trainer.state(), temporary)
+    trainer.average.module.load_state_dict(torch.load(best, weights_only=True))
+    return trainer.averaged
+
+
+def _keep_best(trainer: Trainer, score: float, path: Path) -> None:
+    if score > trainer.best:
+        trainer.best = score
+        with atomic(path) as temporary:
+            torch.save(trainer.average.module.state_dict(), temporary)
+
+
+def _log(path: Path, row: dict[str, float]) -> None:
+    with path.open("a") as stream:
+        stream.write(json.dumps(row) + "\n")

@@ -1,0 +1,61 @@
+r"""The training objective: mean squared error on what the network's output means, at random noise levels.
+
+    s ~ mixture of log-normal and log-uniform,  t = schedule^-1(s),  x_t = alpha x + sigma z
+    loss = mean || network(input(x_t), log s) - target(x, z, alpha, sigma) ||^2
+
+With EDM preconditioning this is the weighted loss of Karras et al. 2022 (arXiv 2206.00364, Eq. 8), weight 1/c_out^2.
+Noise levels are stratified over the batch: one draw from each of b equal quantiles, which lowers the variance.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from priors.denoiser import NetworkDenoiser, broadcast_scales
+
+
+class LevelSampler(BaseModel):
+    """Random noise levels s = sigma / alpha.
+
+    Attributes:
+        centre: median of the log-normal part.
+        width: deviation of log s in the log-normal part.
+        uniform_share: share of draws that are log-uniform instead, for coverage of the far ends.
+        low: smallest level of the log-uniform part.
+        high: largest level of the log-uniform part.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    centre: float = Field(0.2, gt=0)
+    width: float = Field(1.3, gt=0)
+    uniform_share: float = Field(0.15, ge=0, le=1)
+    low: float = Field(0.005, gt=0)
+    high: float = Field(20.0, gt=0)
+
+    def __call__(self, count: int, generator: torch.Generator) -> Float[Tensor, "b"]:
+        """Return ``count`` levels, stratified, float64."""
+        quantile = (torch.randperm(count, generator=generator) + _uniform(count, generator)) / count
+        normal = math.log(self.centre) + self.width * torch.special.ndtri(quantile.clamp(1e-6, 1 - 1e-6))
+        uniform = math.log(self.low) + (math.log(self.high) - math.log(self.low)) * quantile
+        pick = _uniform(count, generator) < self.uniform_share
+        return torch.where(pick, uniform, normal).exp().clamp(self.low, self.high)
+
+
+def _uniform(count: int, generator: torch.Generator) -> Float[Tensor, "b"]:
+    return torch.rand(count, generator=generator, dtype=torch.float64)
+
+
+def denoising_loss(
+    denoiser: NetworkDenoiser, x: Float[Tensor, "b ..."], *, levels: LevelSampler, generator: torch.Generator
+) -> Float[Tensor, ""]:
+    """Return the scalar training loss of clean samples ``x`` in network units."""
+    t = denoiser.schedule.inverse(levels(len(x), generator))
+    alpha, sigma = broadcast_scales(denoiser.schedule, x, t)
+    z = torch.randn(x.shape, generator=generator)
+    output = denoiser.raw(alpha * x + sigma * z, t)
+    target = denoiser.parametrisation.target(x, z, alpha, sigma)
+    return torch.mean((output.to(target.dtype) - target) ** 2)
