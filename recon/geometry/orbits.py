@@ -1,13 +1,13 @@
 """Orbits: what a person writes in YAML, expanded to the vectors of a scan.
 
-At angle a the rays of a parallel beam travel along (sin a, -cos a, 0) and columns step along u = (cos a, sin a, 0);
-rows step along (0, 0, 1). A fan has its source at sod * (-sin a, cos a, 0) and the foot of its detector at
-(sdd - sod) * (sin a, -cos a, 0). These are ASTRA's conventions.
+At angle a the rays of a parallel beam travel along (sin a, -cos a, 0) and columns step along u = (cos a,
+sin a, 0); rows step along (0, 0, 1). A fan has its source at sod * (-sin a, cos a, 0) and the foot of its
+detector at (sdd - sod) * (sin a, -cos a, 0). These are ASTRA's conventions.
 
-Views are equispaced over ``arc_deg`` with the end point excluded, or at the listed ``angles_deg``. The detector's
-array is shifted by ``offset_columns`` along +u (on a curved detector, along the curve), so the rotation axis falls on
-column (columns - 1) / 2 - offset_columns. ``fit`` fills what is left open so that the detector covers the circle
-around a volume at the resolution of its voxels.
+Views are equispaced over ``arc_deg`` with the end point excluded, or at the listed ``angles_deg``. The
+detector's array is shifted by ``offset_columns`` along +u (on a curved detector, along the curve), so the
+rotation axis falls on column (columns - 1) / 2 - offset_columns. ``fit`` fills what is left open so that
+the detector covers the circle around a volume at the resolution of its voxels.
 """
 
 import math
@@ -53,7 +53,9 @@ class CircularOrbit(BaseModel, ABC):
         if not 0 < abs(self.arc_deg) <= 360:
             raise InputError(f"orbit.arc_deg: found {self.arc_deg}, expected degrees, at most 360 and not 0")
         if any(abs(abs(self.arc_deg) - turn) < 2e-3 for turn in (math.pi, 2 * math.pi)):
-            raise InputError(f"orbit.arc_deg: found {self.arc_deg}, which looks like radians, expected degrees")
+            raise InputError(
+                f"orbit.arc_deg: found {self.arc_deg}, which looks like radians, expected degrees"
+            )
         if self.angles_deg is not None:
             _check_angles(self.angles_deg)
         return self
@@ -81,7 +83,9 @@ class CircularOrbit(BaseModel, ABC):
     def _detector(self) -> tuple[int, int, float, float]:
         rows, columns, row_mm, column_mm = self.rows, self.columns, self.row_mm, self.column_mm
         if rows is None or columns is None or row_mm is None or column_mm is None:
-            raise InputError("orbit: columns, column_mm, rows and row_mm must be given, or filled by fit(volume)")
+            raise InputError(
+                "orbit: columns, column_mm, rows and row_mm must be given, or filled by fit(volume)"
+            )
         return rows, columns, row_mm, column_mm
 
 
@@ -89,8 +93,14 @@ def _check_angles(angles_deg: tuple[float, ...]) -> None:
     if not angles_deg:
         raise InputError("orbit.angles_deg: found an empty list, expected one angle per view")
     span = max(angles_deg) - min(angles_deg)
-    if len(angles_deg) >= 8 and span <= 2 * math.pi + 1e-3 and min(abs(span - math.pi), abs(span - 2 * math.pi)) < 0.5:
-        raise InputError(f"orbit.angles_deg: found a span of {span:.4g}, which looks like radians, expected degrees")
+    if (
+        len(angles_deg) >= 8
+        and span <= 2 * math.pi + 1e-3
+        and min(abs(span - math.pi), abs(span - 2 * math.pi)) < 0.5
+    ):
+        raise InputError(
+            f"orbit.angles_deg: found a span of {span:.4g}, which looks like radians, expected degrees"
+        )
     if max(map(abs, angles_deg)) > 36000:
         raise InputError(f"orbit.angles_deg: found {max(map(abs, angles_deg)):.6g}, expected degrees")
 
@@ -111,7 +121,8 @@ class Parallel(CircularOrbit):
     arc_deg: float = 180.0
 
     def fit(self, volume: Volume) -> Self:
-        """Return the orbit with every open field filled; columns as wide as the smaller in-plane voxel side."""
+        """Return the orbit with every open field filled; columns as wide as the smaller in-plane voxel
+        side."""
         filled = self._filled(volume, min(volume.voxel_mm[1:]), volume.radius_mm)
         return self.model_copy(update=filled)
 

@@ -65,7 +65,9 @@ class Scan:
         for name in ("source_mm", "detector_mm", "u_mm", "v_mm"):
             value = getattr(self, name)
             if value.ndim != 2 or value.shape[1:] != (3,) or len(value) != self.views or not len(value):
-                raise InputError(f"scan.{name}: found shape {value.shape}, expected ({self.views or 'views'}, 3)")
+                raise InputError(
+                    f"scan.{name}: found shape {value.shape}, expected ({self.views or 'views'}, 3)"
+                )
             if not np.isfinite(value).all():
                 view = int(np.flatnonzero(~np.isfinite(value).all(1))[0])
                 raise InputError(f"scan.{name}: view {view} holds {value[view]}, expected finite millimetres")
@@ -76,7 +78,9 @@ class Scan:
             raise InputError("scan: a detector step u_mm or v_mm is zero, expected the size of a pixel in mm")
         area = np.linalg.norm(np.cross(self.u_mm, self.v_mm), axis=1)
         if (area < 1e-6 * u * v).any():
-            raise InputError("scan: u_mm and v_mm point the same way, expected two directions of the detector")
+            raise InputError(
+                "scan: u_mm and v_mm point the same way, expected two directions of the detector"
+            )
         travel = self.source_mm if self.beam == "parallel" else self.detector_mm - self.source_mm
         length = np.linalg.norm(travel, axis=1)
         if self.beam == "parallel" and (abs(length - 1) > 1e-6).any():
@@ -89,7 +93,9 @@ class Scan:
         if self.detector == "curved":
             along = abs(np.einsum("vi,vi->v", self.u_mm, travel)) / (u * length)
             if self.beam == "parallel" or (along > 1e-6).any():
-                raise InputError("scan: a curved detector needs a source, and u_mm at right angles to its direction")
+                raise InputError(
+                    "scan: a curved detector needs a source, and u_mm at right angles to its direction"
+                )
 
     @property
     def views(self) -> int:

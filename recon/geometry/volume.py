@@ -40,7 +40,9 @@ class Volume:
         for name in ("shape", "voxel_mm", "centre_mm"):
             found = getattr(self, name)
             if len(found) != 3:
-                raise InputError(f"volume.{name}: found {len(found)} numbers, expected 3 in the order z, y, x")
+                raise InputError(
+                    f"volume.{name}: found {len(found)} numbers, expected 3 in the order z, y, x"
+                )
         if any(n < 1 for n in self.shape):
             raise InputError(f"volume.shape: found {self.shape}, expected at least one voxel on each axis")
         if not all(math.isfinite(d) and d > 0 for d in self.voxel_mm):

@@ -1,8 +1,8 @@
 """Linear operators A with their exact adjoint: <A x, y> = <x, A.T y> for every x and y.
 
-The norm is the largest singular value, found by power iteration x <- A.T A x / |A.T A x|. The start is positive
-and uneven: a projector's leading singular vector is positive (Perron-Frobenius), so it converges in a few steps, and
-an operator that cancels constants (a difference) still sees something.
+The norm is the largest singular value, found by power iteration x <- A.T A x / |A.T A x|. The start is
+positive and uneven: a projector's leading singular vector is positive (Perron-Frobenius), so it converges
+in a few steps, and an operator that cancels constants (a difference) still sees something.
 """
 
 import math
@@ -34,7 +34,7 @@ class LinearOperator(ABC):
         """Return A.T y."""
 
     @property
-    def T(self) -> "LinearOperator":
+    def T(self) -> "LinearOperator":  # noqa: N802
         """The adjoint as an operator; its own ``T`` is this operator."""
         return Adjoint(self)
 
@@ -81,7 +81,7 @@ class Adjoint(LinearOperator):
         return self.operator(y)
 
     @property
-    def T(self) -> LinearOperator:
+    def T(self) -> LinearOperator:  # noqa: N802
         """The operator itself."""
         return self.operator
 

@@ -1,8 +1,9 @@
-"""The projector A of a scan: attenuation (z, y, x) in 1/mm to line integrals (view, row, column), and its adjoint.
+"""The projector A of a scan: attenuation (z, y, x) in 1/mm to line integrals (view, row, column), and its
+adjoint.
 
-Every backend reads the same ray table, so A and A.T are matched, and autograd closes on itself: the derivative of
-one is the other, to any order, with nothing saved in between. In parallel and fan beams row r sees slice r, and all
-slices share the table.
+Every backend reads the same ray table, so A and A.T are matched, and autograd closes on itself: the
+derivative of one is the other, to any order, with nothing saved in between. In parallel and fan beams row r
+sees slice r, and all slices share the table.
 
 Memory: any strides are accepted. Results are slice-last, ``empty(y, x, z).permute(2, 0, 1)`` and
 ``empty(v, c, r).permute(0, 2, 1)``, and arrays that already are skip a copy. Results are always fresh memory.
@@ -35,7 +36,8 @@ class Projector(LinearOperator):
         backend: ``numba`` (compiled, the choice of ``auto``) or ``reference`` (stored matrix, for checks).
 
     Raises:
-        InputError: rows are not slices, the beam is a cone, a source is inside the volume, or an unknown backend.
+        InputError: rows are not slices, the beam is a cone, a source is inside the volume, or an unknown
+            backend.
     """
 
     def __init__(self, volume: Volume, scan: Scan, *, backend: Backend = "auto") -> None:
@@ -125,6 +127,8 @@ class _Adjoint(torch.autograd.Function):
 
 def _check(array: Tensor, shape: tuple[int, ...], what: str) -> None:
     if tuple(array.shape) != shape:
-        raise InputError(f"projector: found an array of shape {tuple(array.shape)}, expected {what} = {shape}")
+        raise InputError(
+            f"projector: found an array of shape {tuple(array.shape)}, expected {what} = {shape}"
+        )
     if array.dtype not in (torch.float32, torch.float64):
         raise InputError(f"projector: found an array of {array.dtype}, expected float32 or float64")

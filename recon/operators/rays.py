@@ -1,16 +1,17 @@
 """Joseph's method as one table: how every ray of a two-dimensional scan crosses the pixel grid.
 
-A ray is driven along the axis it follows most closely, x or y, counted in pixels. At driving index i it crosses the
-other axis at
+A ray is driven along the axis it follows most closely, x or y, counted in pixels. At driving index i it
+crosses the other axis at
 
     p(i) = offset + slope * i,            |slope| <= 1
 
-and its line integral is ``step`` (mm per driving pixel) times the sum over i of the image interpolated linearly
-between the pixels floor(p) and floor(p) + 1; pixels outside the grid are zero. Offsets and slopes are integers in
-units of 2**-40 pixel: p(i) is then exact however it is reached, so a forward projector and an adjoint that visit
-the crossings in different orders, or in tiles, use the same weights to the last bit.
+and its line integral is ``step`` (mm per driving pixel) times the sum over i of the image interpolated
+linearly between the pixels floor(p) and floor(p) + 1; pixels outside the grid are zero. Offsets and slopes
+are integers in units of 2**-40 pixel: p(i) is then exact however it is reached, so a forward projector and
+an adjoint that visit the crossings in different orders, or in tiles, use the same weights to the last bit.
 
-All geometry ends here: beams, curved detectors, offsets, spacings and anisotropic pixels change the table only.
+All geometry ends here: beams, curved detectors, offsets, spacings and anisotropic pixels change the table
+only.
 """
 
 from dataclasses import dataclass
@@ -63,12 +64,15 @@ def trace(volume: Volume, scan: Scan) -> RayTable:
     """Return the table of a parallel or fan-beam scan over the slices of a volume.
 
     Raises:
-        InputError: the beam is a cone, the scan leaves the plane of the slices, or a source is inside the volume.
+        InputError: the beam is a cone, the scan leaves the plane of the slices, or a source is inside the
+            volume.
     """
     point, direction = _rays(scan)
     _, height, width = volume.shape
     if max(height, width) > LARGEST_GRID:
-        raise InputError(f"volume.shape: found {volume.shape}, expected at most {LARGEST_GRID} pixels on an axis")
+        raise InputError(
+            f"volume.shape: found {volume.shape}, expected at most {LARGEST_GRID} pixels on an axis"
+        )
     spacing = np.array([volume.voxel_mm[2], volume.voxel_mm[1]])
     corner = np.array([volume.coordinates(2)[0], volume.coordinates(1)[0]])
     at, to = (point - corner) / spacing, direction / spacing
@@ -94,11 +98,19 @@ def trace(volume: Volume, scan: Scan) -> RayTable:
 def _rays(scan: Scan) -> tuple[Float64[np.ndarray, "v c 2"], Float64[np.ndarray, "v c 2"]]:
     """Return a point of every ray and its direction, in the plane; for a fan the point is the source."""
     if scan.beam == "cone":
-        raise InputError("scan.beam: found cone, expected parallel or fan: this projector works slice by slice")
+        raise InputError(
+            "scan.beam: found cone, expected parallel or fan: this projector works slice by slice"
+        )
     travel = scan.source_mm if scan.beam == "parallel" else scan.detector_mm - scan.source_mm
-    tilt = max(_slant(scan.u_mm[:, 2:], scan.u_mm), _slant(scan.v_mm[:, :2], scan.v_mm), _slant(travel[:, 2:], travel))
+    tilt = max(
+        _slant(scan.u_mm[:, 2:], scan.u_mm),
+        _slant(scan.v_mm[:, :2], scan.v_mm),
+        _slant(travel[:, 2:], travel),
+    )
     if tilt > 1e-6:
-        raise InputError(f"scan: rays or detector leave the plane of the slices by {tilt:.2g}, expected u in it, v on z")
+        raise InputError(
+            f"scan: rays or detector leave the plane of the slices by {tilt:.2g}, expected u in it, v on z"
+        )
     column = np.arange(scan.shape[1]) - (scan.shape[1] - 1) / 2
     shift = column[None, :, None] * scan.u_mm[:, None, :2]
     if scan.beam == "parallel":
@@ -120,7 +132,9 @@ def _check_sources(source: Float64[np.ndarray, "v 2"], size: np.ndarray) -> None
     inside = ((source > -0.5) & (source < size - 0.5)).all(axis=1)
     if inside.any():
         view = int(np.flatnonzero(inside)[0])
-        raise InputError(f"scan.source_mm: the source of view {view} is inside the volume, expected it outside")
+        raise InputError(
+            f"scan.source_mm: the source of view {view} is inside the volume, expected it outside"
+        )
 
 
 def _overlap(

@@ -1,13 +1,16 @@
 """The default projector on a CPU: compiled tiles, bundles of up to 64 slices, one thread per core.
 
-A ray's weights are computed once per bundle of slices, so 64 slices cost little more than 16. Work is dealt to plain
-threads (the compiled loops release Python's lock) by views in the forward direction and by tiles in the adjoint.
-The number of threads is torch's, which follows OMP_NUM_THREADS, and never above NUMBA_NUM_THREADS.
+A ray's weights are computed once per bundle of slices, so 64 slices cost little more than 16. Work is dealt
+to plain threads (the compiled loops release Python's lock) by views in the forward direction and by tiles
+in the adjoint. The number of threads is torch's, which follows OMP_NUM_THREADS, and never above
+NUMBA_NUM_THREADS.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 
 import numba
 import numpy as np
@@ -48,7 +51,11 @@ class NumbaBackend:
         return image
 
     def _deal(
-        self, kernel: Callable[..., None], arrays: tuple[np.ndarray, np.ndarray], bundle: tuple[int, int, int], count: int
+        self,
+        kernel: Callable[..., None],
+        arrays: tuple[np.ndarray, np.ndarray],
+        bundle: tuple[int, int, int],
+        count: int,
     ) -> None:
         """Run a kernel on all of its ``count`` views or tiles, an equal share per thread."""
         first, slices, lanes = bundle
@@ -58,7 +65,7 @@ class NumbaBackend:
         shares = [count * k // threads for k in range(threads + 1)]
         jobs = [
             (*arrays, self._rays, columns, (edge, grid, first, slices, low, high), doublings)
-            for low, high in zip(shares, shares[1:], strict=False)
+            for low, high in pairwise(shares)
         ]
         if threads == 1:
             kernel(*jobs[0])
@@ -79,7 +86,8 @@ class NumbaBackend:
 
 
 def _bundles(slices: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (first slice, number of slices, lanes): blocks of 64, then the narrowest bundle that holds the rest."""
+    """Yield (first slice, number of slices, lanes): blocks of 64, then the narrowest bundle that holds the
+    rest."""
     for first in range(0, slices, 64):
         count = min(64, slices - first)
         yield first, count, next(lanes for lanes in TILE_EDGE if lanes >= count)
@@ -92,3 +100,7 @@ def _threads() -> int:
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="projector")
+
+
+# Threads do not survive a fork: a child process starts its own.
+os.register_at_fork(after_in_child=_pool.cache_clear)

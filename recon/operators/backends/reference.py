@@ -1,7 +1,7 @@
 """The slow, obvious projector: the ray table written out as a sparse matrix.
 
-Row (v, c), column (y, x) of the matrix holds the weight of a pixel in a ray. The tests compare every other backend
-with it; its memory grows with the number of crossings, so it refuses large scans.
+Row (v, c), column (y, x) of the matrix holds the weight of a pixel in a ray. The tests compare every other
+backend with it; its memory grows with the number of crossings, so it refuses large scans.
 """
 
 import numpy as np
@@ -29,7 +29,9 @@ class ReferenceBackend:
         needed = 80 * int(np.maximum(table.stop - table.first, 0).sum())
         if needed > LARGEST_BYTES:
             limit = LARGEST_BYTES >> 20
-            raise InputError(f"projector backend reference needs {needed >> 20} MiB, allowed {limit}: use numba")
+            raise InputError(
+                f"projector backend reference needs {needed >> 20} MiB, allowed {limit}: use numba"
+            )
         self.matrix = stored_matrix(table)
         self._by_type = {torch.float64: self.matrix, torch.float32: self.matrix.astype(np.float32)}
 
@@ -52,7 +54,9 @@ def stored_matrix(table: RayTable) -> sparse.csr_matrix:
     i = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + table.first.reshape(-1)[ray]
     along_y, step = table.along_y.reshape(-1)[ray], table.step.reshape(-1)[ray]
     # Both terms are multiples of 2**-40 below 2**13 in size, so float64 holds their sum exactly.
-    p = table.offset.reshape(-1)[ray] * 2.0**-FRACTION_BITS + i * (table.slope.reshape(-1)[ray] * 2.0**-FRACTION_BITS)
+    p = table.offset.reshape(-1)[ray] * 2.0**-FRACTION_BITS + i * (
+        table.slope.reshape(-1)[ray] * 2.0**-FRACTION_BITS
+    )
     near = np.floor(p).astype(np.int64)
     parts = []
     for j, weight in ((near, near + 1 - p), (near + 1, p - near)):

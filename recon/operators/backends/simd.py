@@ -1,8 +1,9 @@
 """Short vectors in compiled loops: a bundle of slices that share one weight.
 
 Numba vectorises an inner loop but keeps its accumulators in memory. These five operations hold a bundle of
-2**len(doublings) numbers in registers instead: ``doublings`` is an empty tuple for one number, ``(0,) * 6`` for 64.
-Only the tuple's type matters, so each width is compiled (and cached on disk) the first time it is used.
+2**len(doublings) numbers in registers instead: ``doublings`` is an empty tuple for one number, ``(0,) * 6``
+for 64. Only the tuple's type matters, so each width is compiled (and cached on disk) the first time it is
+used.
 """
 
 from typing import Any
@@ -99,6 +100,8 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
         vector = args[0].type
         kind = f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
         function = ir.FunctionType(vector, [vector] * 3)
-        return builder.call(cgutils.get_or_insert_function(builder.module, function, f"llvm.fmuladd.{kind}"), args)
+        return builder.call(
+            cgutils.get_or_insert_function(builder.module, function, f"llvm.fmuladd.{kind}"), args
+        )
 
     return a(a, a, a), generate

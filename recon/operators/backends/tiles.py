@@ -1,14 +1,14 @@
 """Compiled loops over tiles of the image: forward projection and its adjoint from one ray table.
 
-A tile of edge T is copied to a buffer with a border of one zero pixel and an odd row pitch; power-of-two rows would
-all fall on the same cache lines. Rays cross the tile at driving indices i in [i0, i1), where
+A tile of edge T is copied to a buffer with a border of one zero pixel and an odd row pitch; power-of-two
+rows would all fall on the same cache lines. Rays cross the tile at driving indices i in [i0, i1), where
 
     j0 - 1 <= p(i) < j1,      p(i) = offset + slope * i,      pixels j = floor(p) and j + 1
 
-so a crossing between two tiles is visited once in each and lands on the border of the other. Pixels hold a bundle
-of slices (see ``simd``), which share the weights. The forward projector owns views and adds each tile's share to
-the sinogram; the adjoint owns tiles. No two workers ever write the same number and the order of sums is fixed, so
-results do not depend on the number of workers.
+so a crossing between two tiles is visited once in each and lands on the border of the other. Pixels hold a
+bundle of slices (see ``simd``), which share the weights. The forward projector owns views and adds each
+tile's share to the sinogram; the adjoint owns tiles. No two workers ever write the same number and the
+order of sums is fixed, so results do not depend on the number of workers.
 """
 
 import numba
@@ -70,7 +70,8 @@ def forward(image, sinogram, rays, columns, work, doublings):  # type: ignore[no
     Args:
         image: (y, x, slice), contiguous. sinogram: (view, column, slice), contiguous.
         rays: the columns of the ray table. columns: from ``columns_of_tiles``.
-        work: tile edge, tiles along y and x, first slice, number of slices, first owned view, one past the last.
+        work: tile edge, tiles along y and x, first slice, number of slices, first owned view, one past the
+            last.
         doublings: width of the bundle.
     """
     along_y, offset, slope, step, first, stop = rays
@@ -101,8 +102,12 @@ def forward(image, sinogram, rays, columns, work, doublings):  # type: ignore[no
                 for _ in range(end - begin):
                     here = at + (p >> FRACTION_BITS) * across
                     weight = real(image, p & MASK) * scale
-                    total = fma(spread(image, length - weight, doublings), load(buffer, here, doublings), total)
-                    other = fma(spread(image, weight, doublings), load(buffer, here + across, doublings), other)
+                    total = fma(
+                        spread(image, length - weight, doublings), load(buffer, here, doublings), total
+                    )
+                    other = fma(
+                        spread(image, weight, doublings), load(buffer, here + across, doublings), other
+                    )
                     p += slope[v, c]
                     at += along
                 one = spread(image, 1.0, doublings)
