@@ -1,0 +1,119 @@
+"""MetaImage: a text header of ``Key = Value`` lines, then the values, in the same file (.mha) or another
+(.mhd).
+
+Index (i, j, k) is at  Offset + i s_x d_x + j s_y d_y + k s_z d_z  in left-posterior-superior millimetres;
+``TransformMatrix`` lists the unit vectors d_x, d_y, d_z one after the other. Values are x-fastest, little-
+endian unless said, optionally one zlib stream. Source: https://itk.org/Wiki/MetaIO/Documentation
+"""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+
+from priors.runtime.errors import InputError
+from recon.io.image import LPS_TO_RAS
+
+_TYPES = {
+    "MET_CHAR": "i1",
+    "MET_UCHAR": "u1",
+    "MET_SHORT": "i2",
+    "MET_USHORT": "u2",
+    "MET_INT": "i4",
+    "MET_UINT": "u4",
+    "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4",
+    "MET_DOUBLE": "f8",
+}
+_SYNONYMS = {
+    "Position": "Offset",
+    "Origin": "Offset",
+    "Rotation": "TransformMatrix",
+    "Orientation": "TransformMatrix",
+    "ElementByteOrderMSB": "BinaryDataByteOrderMSB",
+    "ElementSize": "ElementSpacing",
+}
+
+
+def read_metaimage(path: Path) -> tuple[Shaped[np.ndarray, "z y x"], Float64[np.ndarray, "4 4"]]:
+    """Return stored values (z, y, x) and the affine from index (x, y, z) to RAS mm.
+
+    Raises:
+        InputError: the header is incomplete, the type is not supported, or values are missing.
+    """
+    header, start = _header(path)
+    shape = tuple(int(n) for n in _numbers(header, "DimSize", 3, path))
+    if min(shape) < 1:
+        raise InputError(f"{path}: DimSize: found {shape}, expected positive numbers of voxels")
+    if int(header.get("ElementNumberOfChannels", "1")) != 1:
+        raise InputError(f"{path}: found {header['ElementNumberOfChannels']} channels per voxel, expected 1")
+    kind = header.get("ElementType", "")
+    if kind not in _TYPES:
+        raise InputError(f"{path}: ElementType: found {kind!r}, expected one of {', '.join(_TYPES)}")
+    big = header.get("BinaryDataByteOrderMSB", "False").lower() == "true"
+    dtype = np.dtype(_TYPES[kind]).newbyteorder(">" if big else "<")
+    data = _data(path, header, start)
+    wanted = int(np.prod(shape)) * dtype.itemsize
+    if len(data) < wanted:
+        raise InputError(
+            f"{path}: found {len(data)} bytes of values, expected {wanted} for {shape}; truncated file?"
+        )
+    values = np.frombuffer(data[:wanted], dtype).reshape(shape[::-1])
+    return values, _affine(header, path)
+
+
+def _header(path: Path) -> tuple[dict[str, str], int]:
+    header: dict[str, str] = {}
+    with path.open("rb") as file:
+        for _ in range(200):
+            key, equals, value = file.readline(4096).partition(b"=")
+            name = key.decode("ascii", "replace").strip()
+            if not equals:
+                break
+            header[_SYNONYMS.get(name, name)] = value.decode("ascii", "replace").strip()
+            if name == "ElementDataFile":
+                return header, file.tell()
+    raise InputError(f"{path}: is not a MetaImage header: no line ElementDataFile = ... was found")
+
+
+def _numbers(header: dict[str, str], key: str, count: int, path: Path) -> list[float]:
+    found = header.get(key, "")
+    try:
+        numbers = [float(word) for word in found.split()]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        raise InputError(f"{path}: {key}: found {found!r}, expected {count} numbers (a 3-D image)")
+    return numbers
+
+
+def _affine(header: dict[str, str], path: Path) -> Float64[np.ndarray, "4 4"]:
+    spacing = _numbers(header, "ElementSpacing", 3, path)
+    directions = np.eye(3)
+    if "TransformMatrix" in header:
+        directions = np.array(_numbers(header, "TransformMatrix", 9, path)).reshape(3, 3)
+    affine = np.eye(4)
+    affine[:3, :3] = directions.T * spacing
+    affine[:3, 3] = _numbers(header, "Offset", 3, path) if "Offset" in header else 0.0
+    return LPS_TO_RAS @ affine
+
+
+def _data(path: Path, header: dict[str, str], start: int) -> bytes:
+    name = header["ElementDataFile"]
+    if name.split()[0] == "LIST" or "%" in name:
+        raise InputError(f"{path}: ElementDataFile: found {name!r}, expected LOCAL or one file name")
+    source = path if name == "LOCAL" else path.parent / name
+    # A name that climbs out of the folder would let a header read any file.
+    if name != "LOCAL" and Path(name).name != name:
+        raise InputError(f"{path}: ElementDataFile: found {name!r}, expected a file in the same folder")
+    if not source.is_file():
+        raise InputError(f"{path}: ElementDataFile: {source.name} does not exist beside the header")
+    data = source.read_bytes()[start if name == "LOCAL" else max(int(header.get("HeaderSize", "0")), 0) :]
+    if header.get("CompressedData", "False").lower() != "true":
+        return data
+    try:
+        return zlib.decompress(data)
+    except zlib.error as error:
+        raise InputError(f"{path}: the compressed values cannot be unpacked; truncated file?") from error
