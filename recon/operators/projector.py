@@ -69,13 +69,27 @@ class Projector(LinearOperator):
         result: Tensor = _Adjoint.apply(y, self)
         return result
 
+    def faded_adjoint(self, y: Float[Tensor, "v r c"]) -> Float[Tensor, "z y x"]:
+        """Return A.T y with every weight divided by its distance in mm from the source of the fan.
+
+        Filtered backprojection of fans needs it; parallel rays have no source and give A.T y.
+        Not differentiable.
+
+        Raises:
+            InputError: as ``adjoint``.
+        """
+        _check(y, self.range, "sinogram (view, row, column)")
+        return self._backproject(y, fading=True)
+
     def __getitem__(self, views: Index) -> "Projector":
         """Return the projector on some views: a slice, a list of indices or a boolean mask."""
         return self._with(self.volume, self.scan[views], self._table[views])
 
     def slices(self, start: int, stop: int) -> "Projector":
         """Return the projector on slices ``start`` to ``stop`` (excluded) and their detector rows."""
-        return self._with(self.volume.slices(start, stop), self.scan.rows(start, stop), self._table)
+        part = self._with(self.volume.slices(start, stop), self.scan.rows(start, stop), self._table)
+        part._engine = self._engine
+        return part
 
     def _place(self, volume: Volume, scan: Scan, backend: Backend) -> None:
         if scan.beam != "cone" and scan.shape[0] != volume.shape[0]:
@@ -98,9 +112,9 @@ class Projector(LinearOperator):
         line = x.detach().to("cpu").permute(1, 2, 0).contiguous()
         return self._engine.forward(line).permute(0, 2, 1).to(x.device)
 
-    def _backproject(self, y: Tensor) -> Tensor:
+    def _backproject(self, y: Tensor, *, fading: bool = False) -> Tensor:
         line = y.detach().to("cpu").permute(0, 2, 1).contiguous()
-        return self._engine.adjoint(line).permute(2, 0, 1).to(y.device)
+        return self._engine.adjoint(line, fading=fading).permute(2, 0, 1).to(y.device)
 
 
 class _Forward(torch.autograd.Function):

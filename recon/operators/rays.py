@@ -39,6 +39,7 @@ class RayTable:
         step: length of ray per driving pixel in mm.
         first: first driving index.
         stop: one past the last driving index; not above ``first`` where a ray misses the grid.
+        source: position of the source of a fan along x and y in pixels from pixel 0, None for parallel rays.
     """
 
     grid: tuple[int, int]
@@ -48,6 +49,7 @@ class RayTable:
     step: Float64[np.ndarray, "v c"]
     first: Int32[np.ndarray, "v c"]
     stop: Int32[np.ndarray, "v c"]
+    source: Float64[np.ndarray, "v 2"] | None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -57,7 +59,8 @@ class RayTable:
     def __getitem__(self, views: slice | list[int] | np.ndarray) -> "RayTable":
         """Return the rays of some views."""
         columns = (self.along_y, self.offset, self.slope, self.step, self.first, self.stop)
-        return RayTable(self.grid, *(np.ascontiguousarray(column[views]) for column in columns))
+        kept = (np.ascontiguousarray(column[views]) for column in columns)
+        return RayTable(self.grid, *kept, None if self.source is None else self.source[views])
 
 
 def trace(volume: Volume, scan: Scan) -> RayTable:
@@ -76,8 +79,9 @@ def trace(volume: Volume, scan: Scan) -> RayTable:
     spacing = np.array([volume.voxel_mm[2], volume.voxel_mm[1]])
     corner = np.array([volume.coordinates(2)[0], volume.coordinates(1)[0]])
     at, to = (point - corner) / spacing, direction / spacing
-    if scan.beam == "fan":
-        _check_sources(at[:, 0], np.array([width, height]))
+    source = np.ascontiguousarray(at[:, 0]) if scan.beam == "fan" else None
+    if source is not None:
+        _check_sources(source, np.array([width, height]))
     along_y = abs(to[..., 0]) < abs(to[..., 1])
     driven, crossed = (np.where(along_y, to[..., k], to[..., 1 - k]) for k in (1, 0))
     start, other = (np.where(along_y, at[..., k], at[..., 1 - k]) for k in (1, 0))
@@ -86,13 +90,14 @@ def trace(volume: Volume, scan: Scan) -> RayTable:
     length = np.linalg.norm(direction, axis=-1) / abs(driven)
     count, width_across = np.where(along_y, height, width), np.where(along_y, width, height)
     first, stop = _overlap(offset, slope, count, width_across)
-    if scan.beam == "fan":
+    if source is not None:
+        # Only the half of the line in front of the source is a ray.
         first = np.where(driven > 0, np.maximum(first, np.ceil(start)), first)
         stop = np.where(driven < 0, np.minimum(stop, np.floor(start) + 1), stop)
     hit = first < stop
     integers = [np.rint(np.where(hit, x, 0) * 2.0**FRACTION_BITS).astype(np.int64) for x in (offset, slope)]
     first, stop = (np.where(hit, x, 0).astype(np.int32) for x in (first, stop))
-    return RayTable((height, width), along_y, *integers, length, first, stop)
+    return RayTable((height, width), along_y, *integers, length, first, stop, source)
 
 
 def _rays(scan: Scan) -> tuple[Float64[np.ndarray, "v c 2"], Float64[np.ndarray, "v c 2"]]:

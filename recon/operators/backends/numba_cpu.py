@@ -9,7 +9,7 @@ NUMBA_NUM_THREADS.
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 
 import numba
@@ -41,13 +41,14 @@ class NumbaBackend:
             self._deal(tiles.forward, (source, target), bundle, self.table.shape[0])
         return sinogram
 
-    def adjoint(self, sinogram: Float[Tensor, "v c z"]) -> Float[Tensor, "y x z"]:
-        """Return the backprojection of a contiguous sinogram."""
+    def adjoint(self, sinogram: Float[Tensor, "v c z"], *, fading: bool = False) -> Float[Tensor, "y x z"]:
+        """Return the backprojection of a contiguous sinogram; ``fading`` divides by the source distance."""
         image = torch.empty((*self.table.grid, sinogram.shape[2]), dtype=sinogram.dtype)
         target, source = image.numpy(), sinogram.numpy()
+        kernel = partial(tiles.adjoint, source=self.table.source if fading else None)
         for bundle in _bundles(sinogram.shape[2]):
             rows, columns = self._tiles(TILE_EDGE[bundle[2]])
-            self._deal(tiles.adjoint, (source, target), bundle, rows * columns)
+            self._deal(kernel, (source, target), bundle, rows * columns)
         return image
 
     def _deal(

@@ -40,19 +40,25 @@ class ReferenceBackend:
         flat = image.reshape(-1, image.shape[2]).numpy()
         return torch.from_numpy(self._by_type[image.dtype] @ flat).reshape(*self.table.shape, -1)
 
-    def adjoint(self, sinogram: Float[Tensor, "v c z"]) -> Float[Tensor, "y x z"]:
-        """Return the backprojection of a contiguous sinogram."""
+    def adjoint(self, sinogram: Float[Tensor, "v c z"], *, fading: bool = False) -> Float[Tensor, "y x z"]:
+        """Return the backprojection of a contiguous sinogram; ``fading`` divides by the source distance."""
         flat = sinogram.reshape(-1, sinogram.shape[2]).numpy()
-        return torch.from_numpy(self._by_type[sinogram.dtype].T @ flat).reshape(*self.table.grid, -1)
+        matrix = stored_matrix(self.table, fading=True) if fading else self._by_type[sinogram.dtype]
+        return torch.from_numpy((matrix.T @ flat).astype(flat.dtype)).reshape(*self.table.grid, -1)
 
 
-def stored_matrix(table: RayTable) -> sparse.csr_matrix:
-    """Return the float64 matrix of a ray table: rows (view, column), columns (y, x)."""
+def stored_matrix(table: RayTable, *, fading: bool = False) -> sparse.csr_matrix:
+    """Return the float64 matrix of a ray table: rows (view, column), columns (y, x).
+
+    With ``fading`` every weight is divided by its distance in mm from the source of the fan.
+    """
     height, width = table.grid
     count = np.maximum(table.stop - table.first, 0).reshape(-1)
     ray = np.repeat(np.arange(count.size), count)
     i = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + table.first.reshape(-1)[ray]
     along_y, step = table.along_y.reshape(-1)[ray], table.step.reshape(-1)[ray]
+    if fading and table.source is not None:
+        step = 1 / abs(i - table.source[ray // table.shape[1], along_y.astype(int)])
     # Both terms are multiples of 2**-40 below 2**13 in size, so float64 holds their sum exactly.
     p = table.offset.reshape(-1)[ray] * 2.0**-FRACTION_BITS + i * (
         table.slope.reshape(-1)[ray] * 2.0**-FRACTION_BITS

@@ -122,10 +122,12 @@ def forward(image, sinogram, rays, columns, work, doublings):  # type: ignore[no
 
 
 @compiled
-def adjoint(sinogram, image, rays, columns, work, doublings):  # type: ignore[no-untyped-def]
+def adjoint(sinogram, image, rays, columns, work, doublings, source):  # type: ignore[no-untyped-def]
     """Write the backprojection of slices ``work.slices`` to the tiles ``work.owned`` of ``image``.
 
-    Arguments are those of ``forward``, with tiles in the place of views.
+    Arguments are those of ``forward``, with tiles in the place of views. ``source`` is None, or the source of
+    every view in pixels (x, y): each weight is then divided by the distance in mm from the source, which at
+    driving index i is step * abs(i - source).
     """
     along_y, offset, slope, step, first, stop = rays
     tile, tiles, slice0, slices, tile0, tile1 = work
@@ -157,7 +159,10 @@ def adjoint(sinogram, image, rays, columns, work, doublings):  # type: ignore[no
                     for k in range(slices):
                         spill[k] = lines[place + k]
                     value = load(spill, 0, doublings)
-                for _ in range(end - begin):
+                for i in range(begin, end):
+                    if source is not None:
+                        length = real(image, 1.0 / abs(i - source[v, int(along_y[v, c])]))
+                        scale = length * real(image, SCALE)
                     here = at + (p >> FRACTION_BITS) * across
                     weight = real(image, p & MASK) * scale
                     near, far = load(buffer, here, doublings), load(buffer, here + across, doublings)
