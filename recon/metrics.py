@@ -151,7 +151,7 @@ def _ssim(x: np.ndarray, y: np.ndarray, data_range: float, mask: np.ndarray) -> 
     if not mask[interior].any():
         return None
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "K1": 0.01, "K2": 0.03}
-    _, pixels = structural_similarity(x, y, data_range=data_range, full=True, **options)  # type: ignore[no-untyped-call]
+    _, pixels = structural_similarity(x, y, data_range=data_range, full=True, **options)
     return float(pixels[interior][mask[interior]].mean())
 
 

@@ -1,0 +1,144 @@
+"""The report of a reconstruction: one HTML file that works offline and can be mailed.
+
+Slices, curves, scores, configuration and versions sit inside the file; its content policy forbids every
+request. The page is filled from ``report_assets`` by replacing every ``{{name}}`` in one pass, so that no
+inserted text is read as a placeholder.
+"""
+
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from priors.runtime.files import atomic
+from recon.report_charts import chart
+from recon.report_volumes import display
+
+HEADINGS = {
+    "psnr_hu": "PSNR (dB)",
+    "rmse_hu": "RMSE (HU)",
+    "mean_error_hu": "Mean error (HU)",
+    "slice_difference_hu": "Slice difference (HU)",
+    "ssim_axial": "SSIM axial",
+    "ssim_coronal": "SSIM coronal",
+    "ssim_sagittal": "SSIM sagittal",
+    "ssim_3d": "SSIM 3-D",
+    "chi2_per_ray": "chi² per ray",
+    "seconds": "Time (s)",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a report shows.
+
+    Attributes:
+        title: heading.
+        volumes: label -> (z, y, x) values in ``unit``, one grid; the first is shown first.
+        affine: index (x, y, z) -> mm (patient RAS for HU).
+        unit: "HU", "1/mm" or "unknown".
+        facts: short statements under the heading, label -> text.
+        curves: figure -> (iteration, value) pairs.
+        scores: row -> figure -> number or None, with ``reasons`` beside them (see ``recon.metrics.score``).
+        configuration: YAML text.
+        versions: what ``priors.runtime.record.versions`` returned.
+    """
+
+    title: str
+    volumes: Mapping[str, Float[np.ndarray, "z y x"]]
+    affine: Float[np.ndarray, "4 4"]
+    unit: str = "HU"
+    facts: Mapping[str, str] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    configuration: str = ""
+    versions: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write the HTML file.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    text = render(report)
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def render(report: Report) -> str:
+    """Return the HTML text."""
+    shown = display(report.volumes, report.affine, unit=report.unit)
+    # "</" must not appear inside a script element.
+    data = json.dumps(shown.data, allow_nan=False).replace("</", "<\\/")
+    parts = {
+        "title": html.escape(report.title),
+        "facts": "".join(
+            f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in report.facts.items()
+        ),
+        "sections": _convergence(report) + _scores(report) + _details(report),
+        "display_note": html.escape(shown.note),
+        "version": html.escape(str(report.versions.get("tomocast") or "")),
+        "data": data,
+        "css": _asset("report.css"),
+        "js": _asset("report.js"),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("report.html"))
+
+
+def _asset(name: str) -> str:
+    """Return the text of a file of the page."""
+    return resources.files("recon").joinpath("report_assets", name).read_text(encoding="utf-8")
+
+
+def _convergence(report: Report) -> str:
+    """Return the section with one chart per figure, "" where there is none."""
+    charts = "".join(chart(name, points) for name, points in report.curves.items())
+    return f'<section><h2>Convergence</h2><div class="charts">{charts}</div></section>' if charts else ""
+
+
+def _scores(report: Report) -> str:
+    """Return the table of scores, one row per volume, "" where there are none."""
+    names = [name for name in HEADINGS if any(name in row for row in report.scores.values())]
+    if not names:
+        return ""
+    head = "".join(f'<th scope="col">{HEADINGS[name]}</th>' for name in names)
+    rows = "".join(
+        f'<tr><th scope="row">{html.escape(label)}</th>{"".join(_cell(row, name) for name in names)}</tr>'
+        for label, row in report.scores.items()
+    )
+    windows = [row["window_hu"] for row in report.scores.values() if "window_hu" in row]
+    note = "Both volumes clipped to [{:g}, {:g}] HU, the data range.".format(*windows[0]) if windows else ""
+    return (
+        '<section><h2>Scores</h2><div class="scroll"><table><thead><tr><th scope="col">Volume</th>'
+        f'{head}</tr></thead><tbody>{rows}</tbody></table></div><p class="hint">{note}</p></section>'
+    )
+
+
+def _cell(row: Mapping[str, Any], name: str) -> str:
+    """Return one number of the table; a missing one says why."""
+    value = row.get(name)
+    if value is None:
+        why = html.escape(row.get("reasons", {}).get(name, "not computed"), quote=True)
+        return f'<td><abbr title="{why}">n/a</abbr></td>'
+    digits = 4 if name.startswith("ssim") else 2
+    return f"<td>{value:.{digits}f}</td>"
+
+
+def _details(report: Report) -> str:
+    """Return configuration and versions."""
+    versions = json.dumps(report.versions, indent=2)
+    blocks = {"Configuration": report.configuration, "Versions": versions if report.versions else ""}
+    return "".join(
+        f"<section><details{' open' if name == 'Configuration' else ''}><summary>{name}</summary>"
+        f"<pre>{html.escape(text)}</pre></details></section>"
+        for name, text in blocks.items()
+        if text
+    )

@@ -1,0 +1,233 @@
+// The slice viewer. Data: one JSON block; every volume is 16-bit codes, delta-coded along x, signs folded into the last
+// bit (zigzag), low bytes then high bytes, deflated, base64. value = offset + scale * code. Axes are (z, y, x): x to the right, y down, z up.
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const byId = (id) => document.getElementById(id);
+  const [depth, height, width] = data.shape;
+  const counts = { z: depth, y: height, x: width };
+  const size = { z: data.voxel_mm[0], y: data.voxel_mm[1], x: data.voxel_mm[2] };
+  // across and down: the axes along a plane's columns and rows; through: the axis its slider moves.
+  const planes = [
+    { name: data.planes[0], across: "x", down: "y", through: "z" },
+    { name: data.planes[1], across: "x", down: "z", through: "y" },
+    { name: data.planes[2], across: "y", down: "z", through: "x" },
+  ];
+  const state = { at: { z: depth >> 1, y: height >> 1, x: width >> 1 }, low: 0, high: 1, volume: 0 };
+  let volumes = [];
+  let pending = false;
+
+  function element(tag, attributes, ...children) {
+    const node = document.createElement(tag);
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    node.append(...children);
+    return node;
+  }
+
+  async function decode(text) {
+    const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+    const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+    const total = depth * height * width;
+    const codes = new Uint16Array(total);
+    for (let start = 0; start < total; start += width) {
+      let code = 0;
+      for (let i = start; i < start + width; i++) {
+        const zigzag = bytes[i] + 256 * bytes[total + i];
+        code = (code + ((zigzag >>> 1) ^ -(zigzag & 1))) & 0xffff;
+        codes[i] = code;
+      }
+    }
+    return codes;
+  }
+
+  const offsetOf = (at) => (at.z * height + at.y) * width + at.x;
+  const stride = { x: 1, y: width, z: width * height };
+  const valueAt = (at) => data.offset + data.scale * volumes[state.volume][offsetOf(at)];
+  // z counts upward on the screen.
+  const row = (plane, index) => (plane.down === "z" ? counts.z - 1 - index : index);
+
+  function paint(plane) {
+    const [columns, rows] = [counts[plane.across], counts[plane.down]];
+    const codes = volumes[state.volume];
+    const start = offsetOf({ x: 0, y: 0, z: 0, [plane.through]: state.at[plane.through] });
+    const gain = (255 * data.scale) / (state.high - state.low);
+    const bias = (255 * (data.offset - state.low)) / (state.high - state.low);
+    const image = plane.image;
+    for (let r = 0, out = 0; r < rows; r++) {
+      let from = start + row(plane, r) * stride[plane.down];
+      for (let c = 0; c < columns; c++, out += 4, from += stride[plane.across]) {
+        const gray = bias + gain * codes[from]; // the clamped array rounds and clips
+        image.data[out] = image.data[out + 1] = image.data[out + 2] = gray;
+        image.data[out + 3] = 255;
+      }
+    }
+    plane.native.getContext("2d").putImageData(image, 0, 0);
+    const { canvas } = plane;
+    const pen = canvas.getContext("2d");
+    pen.imageSmoothingEnabled = byId("smooth").checked;
+    pen.imageSmoothingQuality = "high";
+    pen.drawImage(plane.native, 0, 0, canvas.width, canvas.height);
+    annotate(plane, pen);
+  }
+
+  function annotate(plane, pen) {
+    const { canvas } = plane;
+    const [w, h] = [canvas.width, canvas.height];
+    if (byId("crosshair").checked) {
+      const x = ((state.at[plane.across] + 0.5) / counts[plane.across]) * w;
+      const y = ((row(plane, state.at[plane.down]) + 0.5) / counts[plane.down]) * h;
+      pen.strokeStyle = "rgba(255, 196, 60, 0.75)";
+      pen.lineWidth = 1;
+      pen.beginPath();
+      for (const [a, b] of [[0, x - 9], [x + 9, w]]) { pen.moveTo(a, y); pen.lineTo(b, y); }
+      for (const [a, b] of [[0, y - 9], [y + 9, h]]) { pen.moveTo(x, a); pen.lineTo(x, b); }
+      pen.stroke();
+    }
+    const [left, right] = data.ends[plane.across];
+    const [top, bottom] = plane.down === "z" ? [...data.ends.z].reverse() : data.ends.y;
+    pen.font = "600 15px system-ui, sans-serif";
+    pen.fillStyle = "#ffffff";
+    pen.shadowColor = "#000000";
+    pen.shadowBlur = 4;
+    pen.textBaseline = "middle";
+    pen.textAlign = "left"; pen.fillText(left, 6, h / 2);
+    pen.textAlign = "right"; pen.fillText(right, w - 6, h / 2);
+    pen.textAlign = "center"; pen.fillText(top, w / 2, 13); pen.fillText(bottom, w / 2, h - 11);
+    scaleBar(plane, pen);
+    pen.shadowBlur = 0;
+  }
+
+  function scaleBar(plane, pen) {
+    const { canvas } = plane;
+    const perMm = canvas.width / (counts[plane.across] * size[plane.across]);
+    const longest = (canvas.width * 0.3) / perMm;
+    const power = 10 ** Math.floor(Math.log10(longest));
+    const length = [5, 2, 1].map((step) => step * power).find((value) => value <= longest);
+    const [x, y] = [canvas.width - 12, canvas.height - 12];
+    pen.fillRect(x - length * perMm, y, length * perMm, 2);
+    pen.font = "13px system-ui, sans-serif";
+    pen.textAlign = "right";
+    pen.fillText(`${length >= 0.01 ? +length.toPrecision(3) : length} mm`, x, y - 9);
+  }
+
+  function describe() {
+    const original = data.axes.map(({ axis, flipped }) => {
+      const index = flipped ? counts[axis] - 1 - state.at[axis] : state.at[axis];
+      return Math.round((index + 0.5) * data.reduced[axis] - 0.5);
+    });
+    const value = valueAt(state.at);
+    const shown = data.unit === "HU" ? Math.round(value) : value.toPrecision(4);
+    byId("readout").textContent = `Voxel (z, y, x) = (${original.join(", ")}): ${shown} ${data.unit}`;
+    for (const plane of planes) {
+      const index = state.at[plane.through];
+      plane.slider.value = index;
+      plane.label.textContent = `${index + 1} of ${counts[plane.through]}`;
+    }
+  }
+
+  function draw() {
+    if (pending || !volumes.length) return;
+    pending = true;
+    requestAnimationFrame(() => { pending = false; planes.forEach(paint); describe(); });
+  }
+
+  function move(axis, index) {
+    state.at[axis] = Math.max(0, Math.min(counts[axis] - 1, Math.round(index)));
+    draw();
+  }
+
+  function setWindow(low, high) {
+    const least = data.scale;
+    [state.low, state.high] = [low, Math.max(high, low + least)];
+    const digits = data.unit === "HU" ? 0 : 4;
+    const show = { level: (state.low + state.high) / 2, width: state.high - state.low };
+    for (const [id, value] of Object.entries(show)) {
+      byId(id).value = value;
+      byId(`${id}-value`).textContent = value.toFixed(digits);
+    }
+    for (const button of byId("presets").querySelectorAll("button")) {
+      const [a, b] = JSON.parse(button.dataset.window);
+      button.setAttribute("aria-pressed", a === low && b === high);
+    }
+    draw();
+  }
+
+  function buildPlane(plane) {
+    const [columns, rows] = [counts[plane.across], counts[plane.down]];
+    const [mmWide, mmHigh] = [columns * size[plane.across], rows * size[plane.down]];
+    const pixels = 640 / Math.max(mmWide, mmHigh);
+    plane.native = element("canvas", { width: columns, height: rows });
+    plane.image = plane.native.getContext("2d").createImageData(columns, rows);
+    const id = plane.name.toLowerCase().replace(/[^a-z]+/g, "-");
+    plane.canvas = element("canvas", {
+      id, role: "img", "aria-label": `${plane.name} slice`,
+      width: Math.max(48, Math.round(mmWide * pixels)), height: Math.max(48, Math.round(mmHigh * pixels)),
+    });
+    plane.slider = element("input", {
+      type: "range", id: `${id}-slice`, min: 0, max: counts[plane.through] - 1, step: 1,
+      "aria-label": `${plane.name} slice number`,
+    });
+    plane.label = element("output", { for: `${id}-slice` });
+    plane.slider.addEventListener("input", () => move(plane.through, +plane.slider.value));
+    plane.canvas.addEventListener("wheel", (event) => {
+      event.preventDefault();
+      move(plane.through, state.at[plane.through] - Math.sign(event.deltaY));
+    }, { passive: false });
+    const pick = (event) => {
+      const box = plane.canvas.getBoundingClientRect();
+      const column = Math.floor(((event.clientX - box.left) / box.width) * columns);
+      const line = Math.floor(((event.clientY - box.top) / box.height) * rows);
+      move(plane.across, column);
+      move(plane.down, row(plane, Math.max(0, Math.min(rows - 1, line))));
+    };
+    plane.canvas.addEventListener("pointerdown", (event) => { plane.canvas.setPointerCapture(event.pointerId); pick(event); });
+    plane.canvas.addEventListener("pointermove", (event) => { if (event.buttons & 1) pick(event); });
+    byId("planes").append(
+      element("figure", {}, element("figcaption", {}, plane.name, plane.label), plane.canvas, plane.slider),
+    );
+  }
+
+  function choice(parent, label, pressed, action, dataset = {}) {
+    const button = element("button", { type: "button", "aria-pressed": pressed }, label);
+    Object.assign(button.dataset, dataset);
+    button.addEventListener("click", () => action(button));
+    byId(parent).append(button);
+  }
+
+  function buildControls() {
+    byId("unit").textContent = data.unit === "unknown" ? "" : `(${data.unit})`;
+    for (const [label, window] of Object.entries(data.windows)) {
+      choice("presets", label, false, () => setWindow(...window), { window: JSON.stringify(window) });
+    }
+    const [low, high] = data.range;
+    const step = data.unit === "HU" ? 1 : (high - low) / 1000;
+    Object.assign(byId("level"), { min: low, max: high, step });
+    Object.assign(byId("width"), { min: step, max: high - low, step });
+    const free = () => {
+      const [level, span] = [+byId("level").value, +byId("width").value];
+      setWindow(level - span / 2, level + span / 2);
+    };
+    for (const id of ["level", "width"]) byId(id).addEventListener("input", free);
+    for (const id of ["crosshair", "smooth"]) byId(id).addEventListener("change", draw);
+    byId("volumes").hidden = data.volumes.length < 2;
+    data.volumes.forEach(({ label }, index) => choice("volumes", label, index === 0, (button) => {
+      state.volume = index;
+      for (const other of byId("volumes").querySelectorAll("button")) other.setAttribute("aria-pressed", other === button);
+      draw();
+    }));
+  }
+
+  async function start() {
+    // Few slices make the upright planes low: they then share the column beside the axial one.
+    const tall = (counts.z * size.z) / Math.max(counts.y * size.y, counts.x * size.x);
+    byId("planes").classList.toggle("flat", tall < 0.62);
+    planes.forEach(buildPlane);
+    buildControls();
+    volumes = await Promise.all(data.volumes.map(({ codes }) => decode(codes)));
+    setWindow(...Object.values(data.windows)[0]);
+    document.body.dataset.ready = "true";
+  }
+
+  start().catch((error) => { byId("readout").textContent = `The slices could not be shown: ${error.message}`; });
+})();
