@@ -16,6 +16,7 @@ interpolation between its neighbours in the row. An arc shorter than pi plus the
 is: directions nobody measured stay missing, and edges along them are blurred and shaded.
 """
 
+import math
 from typing import Annotated, Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ from jaxtyping import Float, Float64
 from pydantic import Field
 from torch import Tensor
 
+from priors.runtime.errors import InputError
 from priors.runtime.memory import MemoryPlan
 from recon.geometry.redundancy import Fan, fan_coordinates, redundancy
 from recon.geometry.scan import Scan
@@ -58,8 +60,9 @@ class FBP(Reconstructor):
         """
         volume, fan = projector.volume, fan_coordinates(projector.scan)
         scale = torch.from_numpy(_scale(fan, volume))
-        fine = Projector(volume, _half_columns(projector.scan), backend=projector.backend)
-        taps = self._taps(fan, projector.scan)
+        margin = _margin(fan, projector.scan)
+        fine = Projector(volume, _half_columns(projector.scan, margin), backend=projector.backend)
+        taps = self._taps(fan, projector.scan, sum(margin))
         slices, height, width = volume.shape
         image = torch.empty((height, width, slices), dtype=measurement.sinogram.dtype).permute(2, 0, 1)
         blocks = range(0, slices, BLOCK)
@@ -68,7 +71,7 @@ class FBP(Reconstructor):
                 rows = slice(start, min(start + BLOCK, slices))
                 views = fill_bad(measurement.sinogram[:, rows].cpu(), measurement.weights[:, rows].cpu())
                 line = views.permute(0, 2, 1) * scale[:, :, None].to(views.dtype)
-                filtered = filter_columns(line, taps).permute(0, 2, 1)
+                filtered = filter_columns(line, taps, margin).permute(0, 2, 1)
                 image[rows] = fine.slices(rows.start, rows.stop).faded_adjoint(filtered)
                 job.on_step(StepRecord(count + 1, len(blocks), {}))
         return image.to(measurement.sinogram.device)
@@ -86,10 +89,11 @@ class FBP(Reconstructor):
             }
         )
 
-    def _taps(self, fan: Fan, scan: Scan) -> Float64[np.ndarray, " taps"]:
-        """Return the filter at lags -C to C of a detector with C columns."""
-        lag = np.arange(-scan.shape[1], scan.shape[1] + 1)
-        taps = windowed_ramp(scan.shape[1], self.filter, self.cutoff)[abs(lag)]
+    def _taps(self, fan: Fan, scan: Scan, margin: int) -> Float64[np.ndarray, " taps"]:
+        """Return the filter at every lag between a column and a column of the widened detector."""
+        reach = scan.shape[1] + margin
+        lag = np.arange(-reach, reach + 1)
+        taps = windowed_ramp(reach, self.filter, self.cutoff)[abs(lag)]
         if scan.detector == "curved":
             step = float((fan.ray[:, -1] - fan.ray[:, 0]).mean()) / max(1, scan.shape[1] - 1)
             # np.sinc(x) is sin(pi x) / (pi x).
@@ -121,20 +125,27 @@ def windowed_ramp(columns: int, window: Window, cutoff: float) -> Float64[np.nda
 
 
 def filter_columns(
-    line: Float[Tensor, "v c z"], taps: Float64[np.ndarray, " taps"]
+    line: Float[Tensor, "v c z"], taps: Float64[np.ndarray, " taps"], margin: tuple[int, int] = (0, 0)
 ) -> Float[Tensor, "v fine z"]:
-    """Convolve every view with ``taps`` (lags -C to C) and interpolate to twice as many columns."""
-    columns = line.shape[1]
+    """Convolve every view with ``taps`` and interpolate to twice as many columns.
+
+    Args:
+        line: views with C columns.
+        taps: filter at lags -reach to reach, reach = C + sum(margin).
+        margin: columns to add before the first and after the last: a filtered view does not end where the
+            measured one does.
+    """
+    columns, reach = line.shape[1], len(taps) // 2
+    first, stop = -1 - margin[0], columns + margin[1] + 1
     if columns <= LARGEST_TOEPLITZ:
-        place = np.arange(-1, columns + 1)[:, None] - np.arange(columns)[None, :]
-        matrix = _interpolate(torch.from_numpy(taps[place + columns]), 0)
+        lag = np.arange(first, stop)[:, None] - np.arange(columns)[None, :]
+        matrix = _interpolate(torch.from_numpy(taps[lag + reach]), 0)
         return torch.matmul(matrix.to(line.dtype), line)
-    size = 1 << (3 * columns + 1).bit_length()
+    size = 1 << (columns + len(taps)).bit_length()
     response = torch.fft.rfft(torch.from_numpy(taps).to(line.dtype), size)
     spectrum = torch.fft.rfft(line, size, dim=1) * response[:, None]
-    # Output column c of the convolution sits at index c + C; keep -1 to C.
-    filtered = torch.fft.irfft(spectrum, size, dim=1)[:, columns - 1 : 2 * columns + 1]
-    return _interpolate(filtered, 1)
+    # Column c of the convolution sits at index c + reach.
+    return _interpolate(torch.fft.irfft(spectrum, size, dim=1)[:, first + reach : stop + reach], 1)
 
 
 def fill_bad(sinogram: Float[Tensor, "v r c"], weights: Float[Tensor, "v r c"]) -> Float[Tensor, "v r c"]:
@@ -160,10 +171,36 @@ def _scale(fan: Fan, volume: Volume) -> Float64[np.ndarray, "v c"]:
     return np.asarray(weight * cosine * cells[:, None] * fan.radius_mm / (2 * pixel))
 
 
-def _half_columns(scan: Scan) -> Scan:
+def _margin(fan: Fan, scan: Scan) -> tuple[int, int]:
+    """Return the columns to add before and after to centre the detector on the rotation axis."""
+    columns = scan.shape[1]
+    place = (
+        fan.ray.mean(axis=0) if fan.parallel or scan.detector == "curved" else np.tan(fan.ray).mean(axis=0)
+    )
+    if columns == 1:
+        return 0, 0
+    axis = -place[0] * (columns - 1) / (place[-1] - place[0])
+    if not -columns < axis < 2 * columns:
+        raise InputError(
+            f"fbp: the rotation axis falls on column {axis:.1f}, expected it near 0 to {columns - 1}"
+        )
+    lacking = math.ceil(abs(2 * axis - (columns - 1)) - 1e-6)
+    return (lacking, 0) if 2 * axis < columns - 1 else (0, lacking)
+
+
+def _half_columns(scan: Scan, margin: tuple[int, int]) -> Scan:
+    """Return the scan with ``margin`` columns more, each cut in two."""
     rows, columns = scan.shape
-    poses = (scan.source_mm, scan.detector_mm, scan.u_mm / 2, scan.v_mm)
-    return Scan(scan.beam, *poses, (rows, 2 * columns), scan.detector)
+    shift = (margin[1] - margin[0]) / 2 * scan.u_mm
+    centre, u = scan.detector_mm + shift, scan.u_mm / 2
+    if scan.detector == "curved":
+        reach = scan.detector_mm - scan.source_mm
+        radius, pitch = (np.linalg.norm(x, axis=1, keepdims=True) for x in (reach, scan.u_mm))
+        turn = (margin[1] - margin[0]) / 2 * pitch / radius
+        centre = scan.source_mm + np.cos(turn) * reach + np.sin(turn) * radius / pitch * scan.u_mm
+        u = (np.cos(turn) * scan.u_mm - np.sin(turn) * pitch / radius * reach) / 2
+    wide = (rows, 2 * (columns + sum(margin)))
+    return Scan(scan.beam, scan.source_mm, centre, u, scan.v_mm, wide, scan.detector)
 
 
 def _interpolate(padded: Tensor, dim: int) -> Tensor:
