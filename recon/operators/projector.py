@@ -56,7 +56,7 @@ class Projector(LinearOperator):
             InputError: ``x`` does not have the shape of the volume, or is not float32 or float64.
         """
         _check(x, self.domain, "volume (z, y, x)")
-        result: Tensor = _Forward.apply(x, self)
+        result: Tensor = _Forward.apply(x, self)  # type: ignore[no-untyped-call]
         return result
 
     def adjoint(self, y: Float[Tensor, "v r c"]) -> Float[Tensor, "z y x"]:
@@ -66,7 +66,7 @@ class Projector(LinearOperator):
             InputError: ``y`` does not have the shape of the sinogram, or is not float32 or float64.
         """
         _check(y, self.range, "sinogram (view, row, column)")
-        result: Tensor = _Adjoint.apply(y, self)
+        result: Tensor = _Adjoint.apply(y, self)  # type: ignore[no-untyped-call]
         return result
 
     def faded_adjoint(self, y: Float[Tensor, "v r c"]) -> Float[Tensor, "z y x"]:
@@ -125,7 +125,7 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return _Adjoint.apply(gradients[0], ctx.projector), None
+        return _Adjoint.apply(gradients[0], ctx.projector), None  # type: ignore[no-untyped-call]
 
 
 class _Adjoint(torch.autograd.Function):
@@ -136,7 +136,7 @@ class _Adjoint(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return _Forward.apply(gradients[0], ctx.projector), None
+        return _Forward.apply(gradients[0], ctx.projector), None  # type: ignore[no-untyped-call]
 
 
 def _check(array: Tensor, shape: tuple[int, ...], what: str) -> None:

@@ -15,6 +15,7 @@ only.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
@@ -58,9 +59,9 @@ class RayTable:
 
     def __getitem__(self, views: slice | list[int] | np.ndarray) -> "RayTable":
         """Return the rays of some views."""
-        columns = (self.along_y, self.offset, self.slope, self.step, self.first, self.stop)
-        kept = (np.ascontiguousarray(column[views]) for column in columns)
-        return RayTable(self.grid, *kept, None if self.source is None else self.source[views])
+        kept = {name: getattr(self, name) for name in ("along_y", "offset", "slope", "step", "first", "stop")}
+        arrays: dict[str, Any] = {name: np.ascontiguousarray(value[views]) for name, value in kept.items()}
+        return RayTable(grid=self.grid, **arrays, source=None if self.source is None else self.source[views])
 
 
 def trace(volume: Volume, scan: Scan) -> RayTable:
@@ -95,9 +96,11 @@ def trace(volume: Volume, scan: Scan) -> RayTable:
         first = np.where(driven > 0, np.maximum(first, np.ceil(start)), first)
         stop = np.where(driven < 0, np.minimum(stop, np.floor(start) + 1), stop)
     hit = first < stop
-    integers = [np.rint(np.where(hit, x, 0) * 2.0**FRACTION_BITS).astype(np.int64) for x in (offset, slope)]
+    offset, slope = (
+        np.rint(np.where(hit, x, 0) * 2.0**FRACTION_BITS).astype(np.int64) for x in (offset, slope)
+    )
     first, stop = (np.where(hit, x, 0).astype(np.int32) for x in (first, stop))
-    return RayTable((height, width), along_y, *integers, length, first, stop, source)
+    return RayTable((height, width), along_y, offset, slope, length, first, stop, source)
 
 
 def _rays(scan: Scan) -> tuple[Float64[np.ndarray, "v c 2"], Float64[np.ndarray, "v c 2"]]:

@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import pairwise
 
-import numba
 import numpy as np
 import torch
 from jaxtyping import Float
+from numba.core import config
 from torch import Tensor
 
 from recon.operators.backends import tiles
@@ -95,7 +95,7 @@ def _bundles(slices: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _threads() -> int:
-    return max(1, min(torch.get_num_threads(), int(numba.config.NUMBA_NUM_THREADS)))
+    return max(1, min(torch.get_num_threads(), int(config.NUMBA_NUM_THREADS)))  # type: ignore[attr-defined]
 
 
 @cache

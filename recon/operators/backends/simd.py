@@ -17,24 +17,24 @@ from numba.extending import intrinsic, models, register_model
 class Bundle(types.Type):
     """The type of ``lanes`` numbers of one floating-point type."""
 
-    def __init__(self, dtype: types.Float, lanes: int) -> None:
+    def __init__(self, dtype: Any, lanes: int) -> None:
         self.dtype, self.lanes = dtype, lanes
         super().__init__(name=f"Bundle({dtype}, {lanes})")
 
     @property
-    def key(self) -> tuple[types.Float, int]:
+    def key(self) -> tuple[Any, int]:
         """What makes two bundle types equal."""
         return self.dtype, self.lanes
 
 
 @register_model(Bundle)
 class _BundleModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, bundle: Bundle) -> None:
+    def __init__(self, manager: Any, bundle: Any) -> None:
         element = ir.FloatType() if bundle.dtype == types.float32 else ir.DoubleType()
-        super().__init__(manager, bundle, ir.VectorType(element, bundle.lanes))
+        super().__init__(manager, bundle, ir.VectorType(element, bundle.lanes))  # type: ignore[no-untyped-call]
 
 
-def _bundle(array: types.Array, doublings: types.BaseTuple) -> Bundle:
+def _bundle(array: Any, doublings: Any) -> Bundle:
     return Bundle(array.dtype, 2 ** len(doublings))
 
 

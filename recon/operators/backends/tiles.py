@@ -11,6 +11,9 @@ tile's share to the sinogram; the adjoint owns tiles. No two workers ever write 
 order of sums is fixed, so results do not depend on the number of workers.
 """
 
+# Numba infers the types of compiled loops; mypy does not see them.
+# mypy: ignore-errors
+
 import numba
 import numpy as np
 
@@ -24,7 +27,7 @@ compiled = numba.njit(nogil=True, cache=True, error_model="numpy", boundscheck=F
 
 
 @compiled
-def crossings(offset, slope, first, stop, low, high):  # type: ignore[no-untyped-def]
+def crossings(offset, slope, first, stop, low, high):
     """Return the range of i within [first, stop) where low <= offset + slope * i < high, exactly."""
     if slope == 0:
         return (first, stop) if low <= offset < high else (first, first)
@@ -41,7 +44,7 @@ def crossings(offset, slope, first, stop, low, high):  # type: ignore[no-untyped
 
 
 @compiled
-def columns_of_tiles(along_y, offset, slope, first, stop, tile, tiles):  # type: ignore[no-untyped-def]
+def columns_of_tiles(along_y, offset, slope, first, stop, tile, tiles):
     """Return, per view and tile, the first column that crosses it and one past the last."""
     views, columns = offset.shape
     found = np.zeros((views, tiles[0] * tiles[1], 2), np.int32)
@@ -64,7 +67,7 @@ def columns_of_tiles(along_y, offset, slope, first, stop, tile, tiles):  # type:
 
 
 @compiled
-def forward(image, sinogram, rays, columns, work, doublings):  # type: ignore[no-untyped-def]
+def forward(image, sinogram, rays, columns, work, doublings):
     """Add the projection of slices ``work.slices`` to the views ``work.owned`` of ``sinogram``.
 
     Args:
@@ -122,7 +125,7 @@ def forward(image, sinogram, rays, columns, work, doublings):  # type: ignore[no
 
 
 @compiled
-def adjoint(sinogram, image, rays, columns, work, doublings, source):  # type: ignore[no-untyped-def]
+def adjoint(sinogram, image, rays, columns, work, doublings, source):
     """Write the backprojection of slices ``work.slices`` to the tiles ``work.owned`` of ``image``.
 
     Arguments are those of ``forward``, with tiles in the place of views. ``source`` is None, or the source of
@@ -174,7 +177,7 @@ def adjoint(sinogram, image, rays, columns, work, doublings, source):  # type: i
 
 
 @compiled
-def _fill(buffer, pitch, lanes, image, y0, x0, tile, slice0, slices):  # type: ignore[no-untyped-def]
+def _fill(buffer, pitch, lanes, image, y0, x0, tile, slice0, slices):
     height, width = min(tile, image.shape[0] - y0), min(tile, image.shape[1] - x0)
     if height < tile or width < tile:
         buffer[:] = 0
@@ -186,7 +189,7 @@ def _fill(buffer, pitch, lanes, image, y0, x0, tile, slice0, slices):  # type: i
 
 
 @compiled
-def _drain(buffer, pitch, lanes, image, y0, x0, tile, slice0, slices):  # type: ignore[no-untyped-def]
+def _drain(buffer, pitch, lanes, image, y0, x0, tile, slice0, slices):
     height, width = min(tile, image.shape[0] - y0), min(tile, image.shape[1] - x0)
     for y in range(height):
         for x in range(width):
