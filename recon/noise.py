@@ -2,7 +2,7 @@
 
     N ~ Poisson(I0 exp(-p) + r) + Normal(0, s^2)        I0 photons per ray, background r, electronic noise s
     y = -log(n / I0)                                     n = max(N - r, FLOOR)
-    w = 1 / var(y) = n^2 / (n + r + s^2)                 the PWLS weight: (N - r)^2 / (N + s^2) above the floor
+    w = 1 / var(y) = n^2 / (n + r + s^2)                the PWLS weight: (N - r)^2 / (N + s^2) above the floor
 
 The variance follows from var(N) = E[N] + s^2 and dy/dN = -1/n. A ray that counted nothing keeps a finite
 value and a weight of order FLOOR, ten thousands of times less than its neighbours.

@@ -53,8 +53,10 @@ def centred_affine(
 def _load(path: Path) -> np.ndarray:
     try:
         if path.name.lower().endswith(".npy"):
-            return np.asarray(np.load(path, allow_pickle=False))
-        return np.asarray(tifffile.imread(path))
+            array: np.ndarray = np.load(path, allow_pickle=False)
+            return array
+        pages: np.ndarray = tifffile.imread(path)
+        return pages
     except (ValueError, OSError, EOFError, KeyError, tifffile.TiffFileError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise InputError(f"{path}: is not a readable array ({reason})") from error

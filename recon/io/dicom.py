@@ -4,9 +4,9 @@ Pixel (row i, column j) of a slice sits at
 
     P + j s_c c + i s_r r        in left-posterior-superior millimetres
 
-with P = ImagePositionPatient, c and r the two halves of ImageOrientationPatient, s_r and s_c = PixelSpacing. Slices
-are sorted by P along the normal c x r, never by file name or instance number.
-HU = RescaleSlope * stored + RescaleIntercept.
+with P = ImagePositionPatient, c and r the two halves of ImageOrientationPatient, s_r and s_c = PixelSpacing.
+Slices are sorted by P along the normal c x r, never by file name or instance number. HU = RescaleSlope *
+stored + RescaleIntercept.
 Source: DICOM PS3.3 C.7.6.2, C.8.2.1. Messages carry file names and geometry, never a patient's name, number
 or date.
 """

@@ -9,6 +9,7 @@ guessed.
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -62,7 +63,7 @@ def _read(path: Path) -> Image:
 
 def _read_nifti(path: Path) -> Image:
     try:
-        file = nibabel.load(path)
+        file: Any = nibabel.load(path)
         values = np.asanyarray(file.dataobj)
         affine = np.array(file.affine, np.float64)
         description = bytes(file.header["descrip"].item()).rstrip(b"\0").decode("ascii", "replace")
@@ -105,7 +106,7 @@ def _check_looks_like_hu(path: Path, values: Float32[np.ndarray, "z y x"], store
     if stored.itemsize == 1 or low > -200 or high - low < 500 or low < -32768 or high > 65535:
         raise InputError(
             f"{path}: found {stored} values from {low:.5g} to {high:.5g}, which do not look like HU; say "
-            f"what they are in {sidecar_path(path).name} beside it (unit: HU, value_range: [...], unit_range: [...])"
+            f"what they are in {sidecar_path(path).name} beside it (keys unit, value_range, unit_range)"
         )
 
 

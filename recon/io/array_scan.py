@@ -1,0 +1,168 @@
+"""Plain arrays as a scan: a YAML file that names them and says how they were measured.
+
+    data: sinogram.npy           # or a TIFF file, or a pattern such as raw_*.tif, one file per view
+    kind: line-integrals         # or counts (needs flat and dark, or i0)
+    orbit: {name: parallel, arc_deg: 180, views: 181, column_mm: 0.5, row_mm: 0.5}
+    unit: 1/mm                   # of the reconstruction, or HU
+    flat: flat_*.tif             # optional, with dark
+    dark: dark_*.tif
+    i0: 1.0e+5                   # photons per ray without an object; estimated from the noise where absent
+    find_centre: true            # optional, parallel beams only: replaces orbit.offset_columns
+
+Arrays are (view, row, column) or (view, column). Names are relative to the YAML file.
+"""
+
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import tifffile
+import yaml
+from jaxtyping import Real
+from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError, model_validator
+
+from priors.runtime.errors import InputError
+from recon.centre import find_centre
+from recon.geometry.orbits import Orbit, Parallel
+from recon.geometry.volume import Volume
+from recon.io.image import Unit
+from recon.io.scan_data import ScanData, check_line_integrals, check_sinogram_shape
+from recon.noise import Exposure, line_integrals
+from recon.preprocess import LineIntegrals, estimate_i0, flat_correct, weights_without_counts
+from recon.units import MU_WATER
+
+
+class ArrayScan(BaseModel):
+    """The content of the YAML file; see the module."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str
+    kind: Literal["line-integrals", "counts"]
+    orbit: Orbit
+    unit: Unit
+    flat: str | None = None
+    dark: str | None = None
+    i0: PositiveFloat | None = None
+    find_centre: bool = False
+    mu_water: PositiveFloat = MU_WATER
+
+    @model_validator(mode="after")
+    def _counts_need_a_reference(self) -> Self:
+        if (self.flat is None) != (self.dark is None):
+            raise ValueError("flat and dark must be given together")
+        if self.kind == "line-integrals" and self.flat is not None:
+            raise ValueError("line integrals are already corrected; flat and dark belong to kind: counts")
+        if self.kind == "counts" and self.flat is None and self.i0 is None:
+            raise ValueError("counts need flat and dark, or i0")
+        if self.find_centre and not isinstance(self.orbit, Parallel):
+            raise ValueError("find_centre works for a parallel orbit only")
+        if self.orbit.column_mm is None:
+            raise ValueError("orbit.column_mm must be given")
+        return self
+
+
+def read_array_scan(path: Path) -> ScanData:
+    """Return the scan described by the YAML file ``path``.
+
+    Raises:
+        InputError: a key is wrong or missing, a file does not exist, or arrays and orbit do not fit.
+    """
+    description = _description(path)
+    try:
+        return _scan_data(description, path.parent)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _description(path: Path) -> ArrayScan:
+    try:
+        return ArrayScan.model_validate(yaml.safe_load(path.read_text()))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "file"
+        raise InputError(f"{path}: {key}: {first['msg']}, found {str(first['input'])[:80]!r}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: is not a readable YAML file") from error
+
+
+def _scan_data(description: ArrayScan, folder: Path) -> ScanData:
+    data = _frames(folder, description.data)
+    rows, columns = data.shape[1:]
+    orbit = description.orbit.model_copy(
+        update={
+            "rows": description.orbit.rows or rows,
+            "columns": description.orbit.columns or columns,
+            "row_mm": description.orbit.row_mm or description.orbit.column_mm,
+        }
+    )
+    check_sinogram_shape(data, orbit.scan(), description.data)
+    lines, i0 = _lines(description, folder, data)
+    check_line_integrals(lines.sinogram, lines.weights)
+    if description.find_centre:
+        busiest = int(np.argmax(lines.sinogram.std(axis=(0, 2))))
+        centre = find_centre(lines.sinogram[:, busiest], np.rad2deg(orbit.angles()))
+        orbit = orbit.model_copy(update={"offset_columns": (columns - 1) / 2 - centre})
+    return ScanData(
+        orbit.scan(),
+        _grid(orbit, rows, columns),
+        lines.sinogram,
+        lines.weights,
+        mu_water=description.mu_water,
+        unit=description.unit,
+        provenance={"kind": "measured", "format": "arrays", "i0": i0, "orbit": orbit.model_dump(mode="json")},
+    )
+
+
+def _lines(
+    description: ArrayScan, folder: Path, data: Real[np.ndarray, "v r c"]
+) -> tuple[LineIntegrals, float | None]:
+    if description.flat is not None and description.dark is not None:
+        dark, flat = (
+            _frames(folder, pattern, views=False) for pattern in (description.dark, description.flat)
+        )
+        return flat_correct(data, dark, flat), None
+    if description.kind == "counts" and description.i0 is not None:
+        return LineIntegrals(
+            *line_integrals(data.astype(np.float64), Exposure(description.i0))
+        ), description.i0
+    sinogram = data.astype(np.float32)
+    check_line_integrals(sinogram, np.ones_like(sinogram))
+    i0 = description.i0 or estimate_i0(sinogram)
+    return LineIntegrals(sinogram, weights_without_counts(sinogram, i0)), i0
+
+
+def _grid(orbit: Orbit, rows: int, columns: int) -> Volume:
+    """Return as many pixels as columns, as large as a column is at the rotation axis."""
+    column, row = orbit.column_mm or 1.0, orbit.row_mm or 1.0
+    pixel = column if isinstance(orbit, Parallel) else column * orbit.sod_mm / orbit.sdd_mm
+    return Volume((rows, columns, columns), (row, pixel, pixel))
+
+
+def _frames(folder: Path, pattern: str, *, views: bool = True) -> Real[np.ndarray, "v r c"]:
+    files = sorted(folder.glob(pattern))
+    if not files:
+        raise InputError(f"{pattern}: does not exist beside the YAML file")
+    frames = [_load(file) for file in files]
+    if len({frame.shape for frame in frames}) > 1:
+        raise InputError(f"{pattern}: files of different shapes, found {sorted({f.shape for f in frames})}")
+    array = frames[0] if len(frames) == 1 else np.stack(frames)
+    if array.ndim == 2:
+        # One file of a scan is a sinogram (view, column); one file of a field is a frame (row, column).
+        array = array[:, None] if views else array[None]
+    if array.ndim != 3 or array.dtype.kind not in "iuf" or 0 in array.shape:
+        raise InputError(
+            f"{pattern}: found {array.dtype} values of shape {array.shape}, expected (view, row, column)"
+        )
+    return array
+
+
+def _load(file: Path) -> np.ndarray:
+    try:
+        if file.suffix.lower() == ".npy":
+            return np.asarray(np.load(file, allow_pickle=False))
+        return np.asarray(tifffile.imread(file))
+    except (ValueError, OSError, EOFError, KeyError, RuntimeError, tifffile.TiffFileError) as error:
+        raise InputError(f"{file.name}: is not a readable .npy or TIFF file") from error
