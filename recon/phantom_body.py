@@ -1,6 +1,7 @@
-"""Outer body and soft tissue of the procedural thorax: skin, fat, muscle, rib cage, mediastinum, heart, abdomen.
+"""Outer body and soft tissue of the procedural thorax: skin, fat, muscle, mediastinum, heart, abdomen.
 
-Model space is a nominal adult in mm: x to the patient's left, y to the back, z to the head, z = 0 at the lung roots.
+Model space is a nominal adult in mm: x to the patient's left, y to the back, z to the head, and z = 0
+at the lung roots.
 """
 
 from dataclasses import dataclass
@@ -79,28 +80,26 @@ def body_distance(anatomy: Anatomy, x: Array, y: Array, z: Array) -> Array:
     middle = centre + (anatomy.back + 0.7 * anatomy.fat - front) / 2
     body = superellipse(x, y - middle, half=half, power=2.35)
     if anatomy.breast:
-        lobe = (np.abs(x) - 75, y + anatomy.cage_depth + 0.2 * front, z + 35)
-        breast = ellipsoid(lobe, (62.0, 12.0 + anatomy.breast, 60.0))
+        lobe = (np.abs(x) - 75, y + anatomy.cage_depth - 8, z + 35)
+        breast = ellipsoid(lobe, (66.0, 22.0 + anatomy.breast, 64.0))
         body = -smooth_max(-body, -breast, 8)
     return body
 
 
 def paint_wall(
     image: Array, grid: Grid, anatomy: Anatomy, *, fields: tuple[Array, Array], rng: np.random.Generator
-) -> Array:
-    """Paint skin, fat and muscle; ``fields`` are the distances to the skin and to the cage. Returns the body's cover."""
+) -> None:
+    """Paint skin, fat and muscle; ``fields`` are the distances to the skin and to the cage."""
     body, cage = fields
-    covered = grid.cover(body)
-    paint(image, covered, -15 + 15 * grid.noise(rng, 12))
+    paint(image, grid.cover(body), -15 + 15 * grid.noise(rng, 12))
     layer = anatomy.fat * (1 + 0.25 * grid.noise(rng, 70))
     fat = -103 + 9 * grid.noise(rng, 7)
     paint(image, grid.cover(body + 2), fat)
     # Muscle hugs the cage and ends where the fat layer begins; planes of fat run through it.
     muscle = smooth_max(body + 2 + layer, cage - anatomy.muscle * 3.2, 5)
-    planes = np.clip(1.4 - np.abs(grid.noise(rng, 16)) * 4, 0, 0.75)
+    planes = np.clip(1.1 - np.abs(grid.noise(rng, 24)) * 6, 0, 0.7)
     paint(image, grid.cover(muscle), 52 + 9 * grid.noise(rng, 5) - 110 * planes * (cage > 9))
     paint(image, grid.cover(cage - 1.5), -60 + 40 * grid.noise(rng, 14))
-    return covered
 
 
 def mediastinum_distance(anatomy: Anatomy, axes: tuple[Array, Array, Array]) -> Array:

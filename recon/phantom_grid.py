@@ -1,7 +1,8 @@
 """Drawing on a voxel grid with anti-aliased edges.
 
-A shape is a signed distance d(x, y, z) in mm, negative inside; a voxel of size h is covered by clip(1/2 - d/h, 0, 1),
-the exact partial volume of a straight edge that crosses the voxel along an axis. Paint mixes values by coverage.
+A shape is a signed distance d(x, y, z) in mm, negative inside; a voxel of size h is covered by
+clip(1/2 - d/h, 0, 1), the exact partial volume of a straight edge that crosses the voxel along an axis.
+Paint mixes values by coverage.
 """
 
 from dataclasses import dataclass

@@ -21,50 +21,78 @@ def paint_parenchyma(
 
 
 def grow(
-    rng: np.random.Generator, start: Array, heading: Array, *, radius: float, least: float
+    rng: np.random.Generator,
+    start: Array,
+    heading: Array,
+    *,
+    radii: tuple[float, float],
+    reach: tuple[float, float],
 ) -> list[Segment]:
-    """Grow a tree of bent tubes: each branch splits in two thinner ones (Murray's law) until ``least`` mm."""
+    """Grow a tree of bent tubes that splits by Murray's law, r^3 = r1^3 + r2^3, and heads away from its root.
+
+    Args:
+        rng: draws lengths, shares and directions.
+        start: root (x, y, z) in mm.
+        heading: first direction.
+        radii: radius of the root and the least radius that still splits.
+        reach: heights (low, high) beyond which branches are dropped.
+    """
     segments: list[Segment] = []
-    queue = [(start, heading / np.linalg.norm(heading), radius)]
+    queue = [(start, heading / np.linalg.norm(heading), radii[0])]
     while queue:
         point, direction, size = queue.pop()
+        if (
+            not reach[0] - 32 * size < point[2] < reach[1] + 32 * size
+            or abs(point[0]) > 150
+            or abs(point[1]) > 120
+        ):
+            continue
         for _ in range(2):
-            direction = direction + rng.normal(0, 0.13, 3).astype(np.float32)
+            away = point - start
+            away = away / (np.linalg.norm(away) + 8)
+            direction = direction + 0.12 * away + rng.normal(0, 0.12, 3)
             direction = direction / np.linalg.norm(direction)
-            end = point + direction * np.float32(size**0.6 * rng.uniform(4.0, 8.5))
-            segments.append((point, end, size, size * 0.94))
-            point, size = end, size * 0.94
-        # Murray: r^3 = r1^3 + r2^3.
-        share = rng.uniform(0.25, 0.75)
-        normal = np.cross(direction, rng.normal(size=3)).astype(np.float32)
+            end = (point + direction * (size**0.7 * rng.uniform(2.2, 5.2))).astype(np.float32)
+            segments.append((point, end, size, size * 0.985))
+            point, size = end, size * 0.985
+        share = rng.uniform(0.2, 0.8)
+        normal = np.cross(direction, rng.normal(size=3))
         normal /= np.linalg.norm(normal) + 1e-6
         for part, sign in ((share, 1), (1 - share, -1)):
             child = size * part ** (1 / 3)
-            if child > least:
-                spread = np.float32(sign * rng.uniform(0.4, 0.95) * (1.25 - part))
-                queue.append((point, direction + spread * normal, child))
+            if child > radii[1]:
+                queue.append(
+                    (point, direction + sign * rng.uniform(0.4, 0.95) * (1.25 - part) * normal, child)
+                )
     return segments
 
 
-def lung_trees(rng: np.random.Generator, *, roots: int, radius: float, least: float) -> list[Segment]:
-    """Return the vessels (or airways) of both lungs, fanning out from the two hila."""
+def lung_trees(
+    rng: np.random.Generator, *, roots: int, radii: tuple[float, float], reach: tuple[float, float]
+) -> list[Segment]:
+    """Return the vessels of both lungs, fanning out from the two hila."""
     segments: list[Segment] = []
     for side in (-1.0, 1.0):
         for index in range(roots):
             angle = 2 * np.pi * (index + rng.uniform(-0.3, 0.3)) / roots
             lift = np.array(
-                [rng.uniform(0.25, 0.9) * side, 0.9 * np.cos(angle), np.sin(angle) * 1.1], np.float32
+                [rng.uniform(0.2, 0.9) * side, 0.9 * np.cos(angle), np.sin(angle) * 1.1], np.float32
             )
             origin = np.array([side * 30, 2, 2], np.float32) + rng.normal(0, 5, 3).astype(np.float32)
-            size = radius * rng.uniform(0.65, 1.1)
-            segments += grow(rng, origin, lift, radius=size, least=least)
+            size = radii[0] * rng.uniform(0.65, 1.1)
+            segments += grow(rng, origin, lift, radii=(size, radii[1]), reach=reach)
     return segments
+
+
+def heights(grid: Grid) -> tuple[float, float]:
+    """Return the lowest and highest z of the grid with a margin of 10 mm."""
+    return float(grid.z.min()) - 10, float(grid.z.max()) + 10
 
 
 def tube_cover(grid: Grid, segments: list[Segment], *, extra: float = 0.0) -> Array:
     """Return the coverage of a set of tubes, each ``extra`` mm wider."""
     cover = np.zeros(grid.shape, np.float32)
-    low, high = float(grid.z.min()) - 10, float(grid.z.max()) + 10
+    low, high = heights(grid)
     for first, second, start, stop in segments:
         if min(first[2], second[2]) < high and max(first[2], second[2]) > low:
             add_capsule(cover, grid, ends=(first, second), radii=(start + extra, stop + extra))
@@ -76,7 +104,10 @@ def paint_vessels(
 ) -> None:
     """Paint arteries and veins inside the lungs."""
     cover = tube_cover(
-        grid, lung_trees(rng, roots=int(rng.integers(7, 12)), radius=rng.uniform(4.2, 6.0), least=0.5)
+        grid,
+        lung_trees(
+            rng, roots=int(rng.integers(8, 13)), radii=(rng.uniform(3.8, 5.5), 0.5), reach=heights(grid)
+        ),
     )
     paint(image, cover * lung, anatomy.blood)
 
@@ -92,7 +123,7 @@ def paint_airways(image: Array, grid: Grid, *, inside: Array, rng: np.random.Gen
         segments.append((split, root, width * 0.75, width * 0.62))
         for heading in ((0.5, -0.5, 0.8), (0.7, -0.6, -0.3), (0.35, 0.4, -0.9), (0.5, 0.7, 0.2)):
             way = np.array([heading[0] * side, heading[1], heading[2]], np.float32)
-            segments += grow(rng, root, way, radius=width * 0.42, least=1.0)
+            segments += grow(rng, root, way, radii=(width * 0.4, 1.1), reach=heights(grid))
     paint(image, tube_cover(grid, segments, extra=1.1) * inside, -20)
     paint(image, tube_cover(grid, segments) * inside, -985)
 

@@ -52,7 +52,7 @@ def paint_ribs(
     fields: tuple[Array, tuple[Array, Array, Array]],
     rng: np.random.Generator,
 ) -> None:
-    """Paint ribs as tubes that wind down the cage from the spine to the front; the front ends are cartilage."""
+    """Paint ribs: tubes that wind down the cage from the spine to the front, where they are cartilage."""
     cage, (x, y, z) = fields
     turn = np.arctan2(np.abs(x), y - cage_axes(anatomy, z)[2])
     fall = rng.uniform(70, 125)

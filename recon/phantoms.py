@@ -1,8 +1,8 @@
-"""Procedural thorax: a synthetic chest CT volume in HU for demonstrations, tests and a share of the training data.
+"""Procedural thorax: a synthetic chest CT volume in HU for demonstrations, tests and some training data.
 
-Every structure is a function of continuous model coordinates (a nominal adult in mm, gently warped by a few waves), so
-organs, ribs and vessels continue from slice to slice at any slice spacing. The seed draws the person: size, fat, heart,
-contrast agent, disease, the height of the volume in the chest, the couch.
+Every structure is a function of continuous model coordinates (a nominal adult in mm, gently warped by a few
+waves), so organs, ribs and vessels continue from slice to slice at any slice spacing. The seed draws the
+person: size, fat, heart, contrast agent, disease, the height of the volume in the chest, the couch.
 """
 
 import numpy as np
@@ -44,7 +44,7 @@ def thorax(seed: int, *, shape: tuple[int, int, int], voxel_mm: tuple[float, flo
     body, cage = body_distance(anatomy, *axes), cage_distance(anatomy, *axes)
     if rng.random() < 0.7:
         _paint_couch(image, grid, body=body, rng=rng)
-    covered = paint_wall(image, grid, anatomy, fields=(body, cage), rng=rng)
+    paint_wall(image, grid, anatomy, fields=(body, cage), rng=rng)
     inside = grid.cover(cage)
     dome = dome_distance(anatomy, axes)
     empty = smooth_max(-mediastinum_distance(anatomy, axes), -dome + 2, 5)
