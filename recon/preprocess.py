@@ -152,7 +152,7 @@ def mirror_centre(sinogram: Float[np.ndarray, "v c"], angles_deg: Float64[np.nda
     first, second = np.unravel_index(int(np.argmin(apart)), apart.shape)
     if apart[first, second] > 10:
         raise InputError(
-            "centre of rotation: no two views face each other (180 degrees apart within 10); state offset_columns"
+            "centre of rotation: no two views are 180 degrees apart (within 10); state offset_columns"
         )
     one, two = sinogram[first] - sinogram[first].mean(), sinogram[second] - sinogram[second].mean()
     columns = len(one)

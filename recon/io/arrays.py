@@ -53,10 +53,8 @@ def centred_affine(
 def _load(path: Path) -> np.ndarray:
     try:
         if path.name.lower().endswith(".npy"):
-            array: np.ndarray = np.load(path, allow_pickle=False)
-            return array
-        pages: np.ndarray = tifffile.imread(path)
-        return pages
+            return np.array(np.load(path, allow_pickle=False))
+        return np.array(tifffile.imread(path))
     except (ValueError, OSError, EOFError, KeyError, tifffile.TiffFileError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise InputError(f"{path}: is not a readable array ({reason})") from error

@@ -84,9 +84,9 @@ def _read(file: h5py.File) -> ScanData:
     group = file["geometry"]
     rows, columns = (int(n) for n in group.attrs["detector_shape"])
     beam, detector = str(group.attrs["beam"]), str(group.attrs["detector"])
-    poses: Any = [np.asarray(_dataset(group, name), np.float64) for name in _POSES]
+    poses = {name: np.asarray(_dataset(group, name), np.float64) for name in _POSES}
     # Scan checks the two names, which are free text here.
-    scan = Scan(cast(Beam, beam), *poses, (rows, columns), cast(Detector, detector))
+    scan = Scan(beam=cast(Beam, beam), detector=cast(Detector, detector), shape=(rows, columns), **poses)
     data = _measured(file, scan, _volume(file["volume"]))
     frame = np.asarray(_dataset(file, "frame"), np.float64)
     if frame.shape != (4, 4):
