@@ -12,7 +12,7 @@ the detector covers the circle around a volume at the resolution of its voxels.
 
 import math
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Float64
@@ -49,7 +49,7 @@ class CircularOrbit(BaseModel, ABC):
     offset_columns: float = 0.0
 
     @model_validator(mode="after")
-    def _angles_look_like_degrees(self) -> Self:
+    def _angles_look_like_degrees(self) -> "CircularOrbit":
         if not 0 < abs(self.arc_deg) <= 360:
             raise InputError(f"orbit.arc_deg: found {self.arc_deg}, expected degrees, at most 360 and not 0")
         if any(abs(abs(self.arc_deg) - turn) < 2e-3 for turn in (math.pi, 2 * math.pi)):
@@ -61,7 +61,7 @@ class CircularOrbit(BaseModel, ABC):
         return self
 
     @abstractmethod
-    def fit(self, volume: Volume) -> Self:
+    def fit(self, volume: Volume) -> "CircularOrbit":
         """Return the orbit with every open field filled to cover ``volume`` at its resolution."""
 
     @abstractmethod
@@ -120,7 +120,7 @@ class Parallel(CircularOrbit):
     name: Literal["parallel"] = "parallel"
     arc_deg: float = 180.0
 
-    def fit(self, volume: Volume) -> Self:
+    def fit(self, volume: Volume) -> "Parallel":
         """Return the orbit with every open field filled; columns as wide as the smaller in-plane voxel
         side."""
         filled = self._filled(volume, min(volume.voxel_mm[1:]), volume.radius_mm)
@@ -141,7 +141,7 @@ class _Fan(CircularOrbit):
     sdd_mm: PositiveFloat
 
     @model_validator(mode="after")
-    def _detector_behind_the_axis(self) -> Self:
+    def _detector_behind_the_axis(self) -> "_Fan":
         if self.sdd_mm < self.sod_mm:
             raise InputError(f"orbit.sdd_mm: found {self.sdd_mm}, expected at least sod_mm = {self.sod_mm}")
         return self
@@ -163,7 +163,7 @@ class FanFlat(_Fan):
 
     name: Literal["fan-flat"] = "fan-flat"
 
-    def fit(self, volume: Volume) -> Self:
+    def fit(self, volume: Volume) -> "FanFlat":
         """Return the orbit with every open field filled; voxels are resolved at the rotation axis."""
         half = self.sdd_mm * math.tan(self._half_fan(volume))
         return self.model_copy(update=self._filled(volume, self._column_at_axis(volume), half))
@@ -181,7 +181,7 @@ class FanCurved(_Fan):
 
     name: Literal["fan-curved"] = "fan-curved"
 
-    def fit(self, volume: Volume) -> Self:
+    def fit(self, volume: Volume) -> "FanCurved":
         """Return the orbit with every open field filled; voxels are resolved at the rotation axis."""
         half = self.sdd_mm * self._half_fan(volume)
         return self.model_copy(update=self._filled(volume, self._column_at_axis(volume), half))

@@ -14,6 +14,8 @@ order of sums is fixed, so results do not depend on the number of workers.
 # Numba infers the types of compiled loops; mypy does not see them.
 # mypy: ignore-errors
 
+import inspect
+
 import numba
 import numpy as np
 
@@ -23,7 +25,12 @@ from recon.operators.rays import FRACTION_BITS
 MASK = (1 << FRACTION_BITS) - 1
 SCALE = 2.0**-FRACTION_BITS
 
-compiled = numba.njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
+
+def compiled(function):
+    """Compile a loop; a run-time type checker may have wrapped it, which numba cannot see through."""
+    return numba.njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)(
+        inspect.unwrap(function)
+    )
 
 
 @compiled
