@@ -47,7 +47,7 @@ def centred_affine(
 ) -> Float64[np.ndarray, "4 4"]:
     """Return the RAS affine of an array (z, y, x) about its middle, for a supine patient."""
     z, y, x = shape
-    return LPS_TO_RAS @ grid_affine(Volume((z, y, x), voxel_mm))
+    return np.asarray(LPS_TO_RAS @ grid_affine(Volume((z, y, x), voxel_mm)))
 
 
 def _load(path: Path) -> np.ndarray:
