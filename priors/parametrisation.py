@@ -125,6 +125,4 @@ class Preconditioned(Parametrisation):
         return (x_t / alpha) * torch.rsqrt(s**2 + self.sigma_data**2)
 
 
-AnyParametrisation = Annotated[
-    Noise | Clean | Velocity | Score | Preconditioned, Field(discriminator="name")
-]
+AnyParametrisation = Annotated[Noise | Clean | Velocity | Score | Preconditioned, Field(discriminator="name")]

@@ -58,7 +58,9 @@ class VP(Schedule):
         """See `Schedule`: the positive root of the quadratic log(1 + s^2) = exponent(t)."""
         exponent = torch.log1p(ratio.double() ** 2)
         slope = self.beta_max - self.beta_min
-        return (2 * exponent / (self.beta_min + torch.sqrt(self.beta_min**2 + 2 * slope * exponent))).clamp(0, 1)
+        return (2 * exponent / (self.beta_min + torch.sqrt(self.beta_min**2 + 2 * slope * exponent))).clamp(
+            0, 1
+        )
 
 
 class Cosine(Schedule):

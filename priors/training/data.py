@@ -88,7 +88,9 @@ class PreparedArrays:
         """
         path = Path(folder) / "manifest.yaml"
         if not path.is_file():
-            raise InputError(f"{path}: not found; expected a prepared folder (see `tomocast prepare-ct --help`)")
+            raise InputError(
+                f"{path}: not found; expected a prepared folder (see `tomocast prepare-ct --help`)"
+            )
         try:
             manifest = PreparedManifest.model_validate(OmegaConf.to_container(OmegaConf.load(path)))
         except (ValidationError, ValueError) as error:
@@ -111,7 +113,9 @@ def _read_array(path: Path) -> np.ndarray:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as a NumPy array ({error})") from error
     if array.ndim != 3 or array.dtype not in (np.dtype(np.int16), np.dtype(np.float32)):
-        raise InputError(f"{path}: expected int16 or float32 (slice, y, x), found {array.dtype} {array.shape}")
+        raise InputError(
+            f"{path}: expected int16 or float32 (slice, y, x), found {array.dtype} {array.shape}"
+        )
     return array
 
 
@@ -132,7 +136,9 @@ def _affine_crop(
     )
     grid = functional.affine_grid(theta, [1, 1, size, size], align_corners=False)
     source = torch.from_numpy(field.astype(np.float32))[None, None]
-    return functional.grid_sample(source, grid, mode="bicubic", padding_mode="border", align_corners=False)[0, 0]
+    return functional.grid_sample(source, grid, mode="bicubic", padding_mode="border", align_corners=False)[
+        0, 0
+    ]
 
 
 def _plain_crop(field: np.ndarray, size: int, generator: np.random.Generator) -> Float[Tensor, "y x"]:
@@ -143,7 +149,12 @@ def _plain_crop(field: np.ndarray, size: int, generator: np.random.Generator) ->
 
 
 def batch_at(
-    data: PreparedArrays, crop: Crop, *, augmentation: Augmentation, codec: Codec, generator: np.random.Generator
+    data: PreparedArrays,
+    crop: Crop,
+    *,
+    augmentation: Augmentation,
+    codec: Codec,
+    generator: np.random.Generator,
 ) -> Float[Tensor, "b 1 y x"]:
     """Return one augmented batch in network units."""
     fields = []

@@ -160,7 +160,9 @@ class Trainer:
         except Exception as error:
             raise InputError(f"{path}: not a training checkpoint ({type(error).__name__})") from error
         if not same:
-            raise InputError(f"{path}: written by another configuration; choose another --out or the same one")
+            raise InputError(
+                f"{path}: written by another configuration; choose another --out or the same one"
+            )
         self.denoiser.network.load_state_dict(state["network"])
         self.average.module.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])

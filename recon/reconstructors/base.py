@@ -18,6 +18,7 @@ from priors.runtime.memory import MemoryPlan
 from recon.geometry.scan import Scan
 from recon.geometry.volume import Volume
 from recon.operators.projector import Projector
+from recon.units import MU_WATER
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,12 @@ class Measurement:
     Attributes:
         sinogram: line integrals of attenuation (view, row, column), dimensionless, no NaN.
         weights: inverse variances of ``sinogram``, same shape; zero for a bad pixel (PWLS).
+        mu_water: attenuation of water in 1/mm at the scan's energy, which places HU.
     """
 
     sinogram: Float[Tensor, "v r c"]
     weights: Float[Tensor, "v r c"]
+    mu_water: float = MU_WATER
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,263 @@
+r"""NERD: network-regularized diffusion sampling for 3-D CT (arXiv 2511.14680), with a pretrained 2-D prior.
+
+At each noise level s of a decreasing sequence the state u = X + s z is turned into a volume that agrees with the
+measurement, with the network and between slices:
+
+    min over V    1/2 ||W^(1/2) (A f_s(V) - y)||^2 + lambda/2 ||V - u||^2 + tau ||D f_s(V)||_1
+
+(`nerd_refine` says how), and is given fresh noise of the next level r:
+
+    u <- X + r (sqrt(1 - zeta) e + sqrt(zeta) z),      e = (V - f_s(V)) / s
+
+Three recipes of one loop. ``nerd-fast`` replaces the Jacobian by the identity (CG). ``nerd-admm`` and ``nerd-pdhg`` run
+the same levels and then refine through the network (vjp) from that result, with ADMM or PDHG for the coupling. All
+start from a total-variation or filtered-backprojection volume at a moderate noise level instead of pure noise.
+"""
+
+import math
+from abc import ABC
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from priors.card import Prior, find_prior, load_prior, read_card
+from priors.runtime.errors import InputError
+from priors.runtime.memory import MemoryPlan, available_bytes
+from recon.geometry.scan import Scan
+from recon.geometry.volume import Volume
+from recon.operators.differences import Differences
+from recon.operators.projector import Projector
+from recon.reconstructors.base import Job, Measurement, Reconstructor, StepRecord
+from recon.reconstructors.fbp import FBP
+from recon.reconstructors.nerd_coupling import AdmmCoupling, Coupling, PdhgCoupling
+from recon.reconstructors.nerd_data import DataTerm, NetworkUnits
+from recon.reconstructors.nerd_problem import NerdProblem, slice_last
+from recon.reconstructors.nerd_refine import CgRefinement, Refined, VjpRefinement
+from recon.reconstructors.nerd_state import NerdState, fingerprint, load_state, save_state
+from recon.reconstructors.variational import TV
+
+Volumes = Float[Tensor, "z y x"]
+
+# Bytes of activations per pixel of one slice in flight, measured for the embedded U-Net (benchmarks/memory.py).
+GRAPH_BYTES_PER_PIXEL = 2400
+BUFFERS = 9
+LARGEST_CHUNK = 16
+
+
+class Stage(BaseModel):
+    """A decreasing sequence of noise levels with one way to refine them.
+
+    Attributes:
+        levels: how many.
+        start: first noise level, network units.
+        stop: last one.
+        zeta: share of fresh noise in the next state; 1 forgets the direction of the last one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    levels: int = Field(ge=1)
+    start: float = Field(gt=0)
+    stop: float = Field(gt=0)
+    zeta: float = Field(0.5, ge=0, le=1)
+
+    def sequence(self) -> list[float]:
+        """Return the noise levels, geometric, largest first."""
+        if self.levels == 1:
+            return [self.start]
+        ratio = (self.stop / self.start) ** (1 / (self.levels - 1))
+        return [self.start * ratio**k for k in range(self.levels)]
+
+
+class CgStage(Stage):
+    """Levels refined without the network's Jacobian."""
+
+    refine: CgRefinement = CgRefinement()
+
+
+class VjpStage(Stage):
+    """Levels refined through the network."""
+
+    refine: VjpRefinement = VjpRefinement()
+
+
+class Nerd(Reconstructor, ABC):
+    """What the three recipes share.
+
+    Attributes:
+        prior: name of an embedded prior, or a folder with a card.
+        warm_start: reconstruction that the first state is made of.
+        fast: the Jacobian-free levels.
+        coupling: agreement of neighbouring slices.
+        model_error: deviation of what the projector cannot represent, in line integral.
+        chunk: slices per network call; None chooses from the free memory.
+    """
+
+    prior: str = "ct-chest-256"
+    warm_start: Literal["tv", "fbp"] = "tv"
+    fast: CgStage = CgStage(levels=50, start=1.0, stop=0.01)
+    coupling: Coupling
+    model_error: float = Field(0.0, ge=0)
+    chunk: int | None = Field(None, ge=1)
+
+    def stages(self) -> list[tuple[float, float, float, CgRefinement | VjpRefinement]]:
+        """Return (level, next level, zeta, refinement) for every noise level of the run."""
+        plan: list[tuple[float, float, CgRefinement | VjpRefinement]] = []
+        for stage in self._stage_list():
+            plan += [(level, stage.zeta, stage.refine) for level in stage.sequence()]
+        following = [level for level, _, _ in plan[1:]] + [0.0]
+        return [(level, after, *rest) for (level, *rest), after in zip(plan, following, strict=True)]
+
+    def _stage_list(self) -> list[CgStage | VjpStage]:
+        return [self.fast]
+
+    def __call__(self, measurement: Measurement, projector: Projector, job: Job) -> Volumes:
+        """See `Reconstructor`.
+
+        Raises:
+            InputError: unknown prior, a prior that is not in HU, or a checkpoint of another run.
+        """
+        prior = load_prior(self.prior)
+        if prior.card.unit != "HU":
+            raise InputError(f"prior {self.prior!r}: its unit is {prior.card.unit!r}, CT needs one in HU")
+        units = NetworkUnits.of(prior.codec, mu_water=measurement.mu_water)
+        problem = self._problem(measurement, projector, prior, units)
+        mark = fingerprint(
+            f"{self!r} {prior.card.sha256} {job.seed} {projector.scan!r}",
+            measurement.sinogram,
+            measurement.weights,
+        )
+        state = self._first_state(measurement, projector, job, units=units, problem=problem, mark=mark)
+        plan = self.stages()
+        while state.done < len(plan):
+            state = self._advance(problem, state, plan)
+            if job.checkpoint is not None:
+                save_state(state, job.checkpoint, mark=mark)
+            job.on_step(StepRecord(state.done, len(plan), state.history[-1]))
+        return units.attenuation(state.x)
+
+    def plan(self, volume: Volume, scan: Scan) -> MemoryPlan:
+        """See `Reconstructor`: volume buffers, sinograms and the graph of one chunk."""
+        voxels, rays = math.prod(volume.shape), scan.views * math.prod(scan.shape)
+        card_bytes = (find_prior(self.prior) / read_card(find_prior(self.prior)).weights).stat().st_size
+        return MemoryPlan(
+            {
+                "volume buffers": BUFFERS * 4 * voxels,
+                "sinograms": 5 * 4 * rays,
+                "network graph of one chunk": self._chunk_for(volume) * self._graph_bytes(volume),
+                "prior weights": 2 * card_bytes,
+            }
+        )
+
+    @staticmethod
+    def _graph_bytes(volume: Volume) -> int:
+        return GRAPH_BYTES_PER_PIXEL * volume.shape[1] * volume.shape[2]
+
+    def _chunk_for(self, volume: Volume) -> int:
+        """Return the slices per network call: as asked, else at most a quarter of the free memory."""
+        if self.chunk is not None:
+            return min(self.chunk, volume.shape[0])
+        fitting = int(0.25 * available_bytes() // self._graph_bytes(volume))
+        return max(1, min(LARGEST_CHUNK, volume.shape[0], fitting))
+
+    def _problem(
+        self, measurement: Measurement, projector: Projector, prior: Prior, units: NetworkUnits
+    ) -> NerdProblem:
+        volume = projector.volume
+        spacing_ratio = volume.voxel_mm[1] / volume.voxel_mm[0]
+        return NerdProblem(
+            data=DataTerm(projector, measurement, units=units, model_error=self.model_error),
+            denoiser=prior.denoiser,
+            coupling=self.coupling,
+            differences=Differences(volume.shape, axes=(0,)),
+            threshold=self.coupling.z_threshold_hu / prior.codec.scale * min(1.0, spacing_ratio),
+            chunk=self._chunk_for(volume),
+        )
+
+    def _first_state(
+        self,
+        measurement: Measurement,
+        projector: Projector,
+        job: Job,
+        *,
+        units: NetworkUnits,
+        problem: NerdProblem,
+        mark: str,
+    ) -> NerdState:
+        if job.resume and job.checkpoint is not None and job.checkpoint.is_file():
+            return load_state(job.checkpoint, mark=mark)
+        warm = (TV() if self.warm_start == "tv" else FBP())(measurement, projector, Job(seed=job.seed))
+        x = slice_last(units.network(warm))
+        generator = job.generator()
+        u = x + self.fast.start * noise_like(x, generator)
+        state = NerdState(0, u, x, problem.start_duals(x), generator.get_state())
+        if job.checkpoint is not None:
+            save_state(state, job.checkpoint, mark=mark)
+        return state
+
+    def _advance(
+        self,
+        problem: NerdProblem,
+        state: NerdState,
+        plan: list[tuple[float, float, float, CgRefinement | VjpRefinement]],
+    ) -> NerdState:
+        """Do one noise level: refine, then add the noise of the next one."""
+        level, after, zeta, refine = plan[state.done]
+        generator = torch.Generator()
+        generator.set_state(state.generator)
+        refined: Refined = refine(problem, state.u, state.duals, level)
+        if not torch.isfinite(refined.x).all():
+            raise InputError(
+                f"NERD diverged at noise level {level:.3g} (chi2 {refined.figures['chi2']:.3g}); expected finite "
+                "values: check the scan's weights, or raise fast.refine.pull"
+            )
+        fresh = noise_like(refined.x, generator)
+        u = refined.x + after * (math.sqrt(1 - zeta) * refined.noise + math.sqrt(zeta) * fresh)
+        return NerdState(
+            state.done + 1,
+            u,
+            refined.x,
+            refined.duals,
+            generator.get_state(),
+            [*state.history, {"level": level, **refined.figures}],
+        )
+
+
+def noise_like(x: Volumes, generator: torch.Generator) -> Volumes:
+    """Return unit Gaussian noise of the shape of ``x``, slice-last."""
+    return slice_last(torch.randn(x.shape, generator=generator))
+
+
+class NerdFast(Nerd):
+    """Jacobian-free levels only."""
+
+    name: Literal["nerd-fast"] = "nerd-fast"
+    coupling: AdmmCoupling = AdmmCoupling()
+
+
+class NerdAdmm(Nerd):
+    """Jacobian-free levels, then levels through the network, ADMM for the coupling."""
+
+    name: Literal["nerd-admm"] = "nerd-admm"
+    coupling: AdmmCoupling = AdmmCoupling()
+    refine: VjpStage = VjpStage(levels=6, start=0.2, stop=0.03)
+
+    def _stage_list(self) -> list[CgStage | VjpStage]:
+        return [self.fast, self.refine]
+
+
+class NerdPdhg(Nerd):
+    """Jacobian-free levels, then levels through the network, PDHG for the coupling."""
+
+    name: Literal["nerd-pdhg"] = "nerd-pdhg"
+    coupling: PdhgCoupling = PdhgCoupling()
+    refine: VjpStage = VjpStage(levels=6, start=0.2, stop=0.03)
+
+    def _stage_list(self) -> list[CgStage | VjpStage]:
+        return [self.fast, self.refine]
+
+
+AnyNerd = Annotated[NerdFast | NerdAdmm | NerdPdhg, Field(discriminator="name")]
