@@ -2,7 +2,8 @@
 
 At angle a the rays of a parallel beam travel along (sin a, -cos a, 0) and columns step along u = (cos a,
 sin a, 0); rows step along (0, 0, 1). A fan has its source at sod * (-sin a, cos a, 0) and the foot of its
-detector at (sdd - sod) * (sin a, -cos a, 0). These are ASTRA's conventions.
+detector at (sdd - sod) * (sin a, -cos a, 0). For parallel beams this is ASTRA's convention;
+its ``fanflat`` at angle a + 180 degrees is our fan at angle a with the columns in reverse order.
 
 Views are equispaced over ``arc_deg`` with the end point excluded, or at the listed ``angles_deg``. The
 detector's array is shifted by ``offset_columns`` along +u (on a curved detector, along the curve), so the
