@@ -76,8 +76,8 @@ def write_report(path: Path, report: Report) -> None:
 def render(report: Report) -> str:
     """Return the HTML text."""
     shown = display(report.volumes, report.affine, unit=report.unit)
-    # "</" must not appear inside a script element.
-    data = json.dumps(shown.data, allow_nan=False).replace("</", "<\\/")
+    # Inside a script element "</script" and "<!--" would be read as HTML.
+    data = json.dumps(shown.data, allow_nan=False).replace("<", "\\u003c")
     parts = {
         "title": html.escape(report.title),
         "facts": "".join(

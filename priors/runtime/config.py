@@ -25,20 +25,22 @@ Tree = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def load(model: type[Model], layers: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Model:
+def load(
+    model: type[Model], layers: Sequence[Path | Mapping[str, Any]] = (), overrides: Sequence[str] = ()
+) -> Model:
     """Read, merge and validate a configuration.
 
     Args:
         model: the pydantic model of the whole configuration.
-        layers: YAML files, later ones win.
+        layers: YAML files or plain mappings, later ones win.
         overrides: ``key.sub=value`` texts that win over every file.
 
     Raises:
         InputError: a file cannot be read or a key or value is wrong; all mistakes in one message.
     """
     merged = _defaults(model)
-    for path in layers:
-        merged = merge(merged, read_yaml(path))
+    for layer in layers:
+        merged = merge(merged, layer if isinstance(layer, Mapping) else read_yaml(layer))
     dotted: Tree = {}
     for text in overrides:
         dotted = merge(dotted, parse_override(text))

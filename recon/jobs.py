@@ -1,0 +1,191 @@
+"""What the verbs do, once their options are read: settings in, files out, a few lines printed."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from priors.card import find_prior
+from priors.runtime.config import load, merge, to_yaml
+from priors.runtime.errors import InputError
+from priors.runtime.files import atomic
+from priors.runtime.memory import available_bytes, human
+from priors.runtime.progress import clock
+from priors.runtime.record import RunFolder, check_same_config, open_run, to_json
+from recon import results
+from recon.estimate import estimate
+from recon.io.image import Image
+from recon.io.scans import ScanData, write_scan
+from recon.io.volumes import read_volume, write_nifti
+from recon.phantoms import thorax
+from recon.pipeline import read_problem, solve
+from recon.settings import (
+    PhantomSettings,
+    ReconstructSettings,
+    SimulateSettings,
+    parse_span,
+    settings_of,
+)
+from recon.simulate import simulate as simulate_scan
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def settings(
+    job: str, layers: Sequence[Path] | None, options: Mapping[str, Any], overrides: Sequence[str] | None
+) -> Any:
+    """Return the validated settings of a job: files, then options that were given, then ``key=value``.
+
+    Args:
+        job: see ``recon.settings.JOBS``.
+        layers: YAML files.
+        options: dotted key -> value; None where the option was not given.
+        overrides: ``key.sub=value`` texts.
+
+    Raises:
+        InputError: a file cannot be read or a key or value is wrong.
+    """
+    given: dict[str, Any] = {}
+    for key, value in options.items():
+        tree = value
+        for part in reversed(key.split(".")):
+            tree = {part: tree}
+        if value is not None:
+            given = merge(given, tree)
+    return load(settings_of(job), [*(layers or []), given], overrides or [])
+
+
+def print_settings(chosen: BaseModel) -> None:
+    """Print resolved settings as YAML."""
+    sys.stdout.write(to_yaml(chosen))
+
+
+def reconstruct(
+    scan: Path,
+    chosen: ReconstructSettings,
+    out: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool = False,
+) -> dict[str, Any]:
+    """Reconstruct ``scan`` into the run folder ``out`` and return the metrics.
+
+    Raises:
+        InputError: the scan, the settings or the folder cannot be used, or the memory does not suffice.
+        KeyboardInterrupt: with the way to continue.
+    """
+    problem = read_problem(scan, chosen)
+    problem.plan().require()
+    run = open_run(out, resume=resume, overwrite=overwrite)
+    check_same_config(run, chosen)
+    if resume and run.file(results.METRICS).exists():
+        print(f"{out}: this run is complete", file=sys.stderr)
+        return _finished(run, as_json)
+    run.write_config(chosen)
+    run.write_inputs(_inputs(scan, chosen), command="reconstruct", seed=chosen.seed)
+    run.log(f"{'resume' if resume else 'start'} {chosen.method!r}")
+    try:
+        outcome = solve(problem, run=run, resume=resume)
+    except KeyboardInterrupt:
+        run.log("interrupted")
+        raise KeyboardInterrupt(f"continue with the same command and --resume (run folder {out})") from None
+    results.save(run, problem, outcome, title=f"{scan.name}, {chosen.method.name}")
+    run.file("checkpoint.pt").unlink(missing_ok=True)
+    run.log(f"done in {outcome.metrics['seconds']:.1f} s")
+    return _finished(run, as_json)
+
+
+def print_plan(scan: Path, chosen: ReconstructSettings, *, as_json: bool) -> None:
+    """Print the memory a reconstruction needs, and the time where the memory suffices."""
+    problem = read_problem(scan, chosen)
+    plan, free = problem.plan(), available_bytes()
+    fits = plan.total <= free
+    expected = estimate(problem) if fits else None
+    if as_json:
+        seconds = None if expected is None else expected.seconds
+        told = {"bytes": dict(plan.items), "total_bytes": plan.total, "free_bytes": free, "fits": fits}
+        sys.stdout.write(to_json({**told, "seconds": seconds}) + "\n")
+        return
+    print(plan.table())
+    print(f"free now: {human(free)}; this job {'fits' if fits else 'does not fit'}")
+    if expected is not None:
+        basis = f"{expected.steps} steps, at the pace of the first ones on {expected.slices} slices"
+        print(f"time: about {clock(expected.seconds)} ({basis})")
+
+
+def simulate(volume: Path, chosen: SimulateSettings, out: Path) -> None:
+    """Simulate a scan of ``volume`` and write it to ``out``."""
+    data = simulate_image(read_volume(volume), chosen)
+    write_scan(out, data)
+    views, (rows, columns) = data.scan.views, data.scan.shape
+    z, y, x = data.volume.shape
+    print(f"{out}: {views} views of {rows} x {columns} for a grid of {z} x {y} x {x}", file=sys.stderr)
+
+
+def simulate_image(image: Image, chosen: SimulateSettings) -> ScanData:
+    """Return the scan of the chosen slices of a volume."""
+    if chosen.slices is not None:
+        image = crop(image, chosen.slices)
+    return simulate_scan(image, chosen.orbit, i0=chosen.exposure(), grid=chosen.grid, seed=chosen.seed)
+
+
+def phantom(chosen: PhantomSettings, out: Path) -> None:
+    """Write a procedural thorax to ``out``."""
+    write_nifti(out, phantom_image(chosen))
+    print(f"{out}: {chosen.slices} x {chosen.grid} x {chosen.grid} voxels", file=sys.stderr)
+
+
+def phantom_image(chosen: PhantomSettings) -> Image:
+    """Return a procedural thorax: x to the patient's left, y to the back, z to the head."""
+    voxel_mm = (chosen.slice_mm, chosen.pixel_mm, chosen.pixel_mm)
+    values = thorax(chosen.seed, shape=(chosen.slices, chosen.grid, chosen.grid), voxel_mm=voxel_mm)
+    return Image(values, np.diag([-chosen.pixel_mm, -chosen.pixel_mm, chosen.slice_mm, 1.0]), "HU")
+
+
+def crop(image: Image, span: str) -> Image:
+    """Return neighbouring slices of a volume, at the same place in space."""
+    picked = parse_span(span, image.values.shape[0], "slices")
+    if picked.step != 1:
+        raise InputError(f"slices: found '{span}', expected neighbours: START:STOP")
+    affine = image.affine.copy()
+    affine[:3, 3] += picked.start * affine[:3, 2]
+    return Image(image.values[picked.start : picked.stop], affine, image.unit)
+
+
+def score(
+    result: Path, reference: Path, *, window_hu: tuple[float, float], mask: str | None, as_json: str | None
+) -> None:
+    """Compare two volumes and print or write the figures."""
+    figures = results.score_files(result, reference, window_hu=window_hu, mask=mask)
+    if as_json == "-":
+        sys.stdout.write(to_json(figures) + "\n")
+        return
+    if as_json is not None:
+        with atomic(Path(as_json)) as temporary:
+            temporary.write_text(to_json(figures) + "\n", encoding="utf-8")
+    for name, value in figures.items():
+        if name != "reasons":
+            why = figures["reasons"].get(name)
+            print(f"{name:<20} {f'not defined: {why}' if why else value}")
+
+
+def _finished(run: RunFolder, as_json: bool) -> dict[str, Any]:
+    """Say where the result is and return its metrics."""
+    metrics: dict[str, Any] = json.loads(run.file(results.METRICS).read_text(encoding="utf-8"))
+    if as_json:
+        sys.stdout.write(to_json(metrics) + "\n")
+    else:
+        print(f"chi2 per ray {metrics['chi2_per_ray']:.4g}, {metrics['seconds']:.1f} s")
+        print(f"volume {run.file(results.VOLUME)}\nreport {run.file(results.REPORT)}")
+    return metrics
+
+
+def _inputs(scan: Path, chosen: ReconstructSettings) -> dict[str, Path]:
+    """Return the files a reconstruction depends on."""
+    name = getattr(chosen.method, "prior", None)
+    return {"scan": scan} if name is None else {"scan": scan, "prior": find_prior(name)}
