@@ -1,0 +1,99 @@
+"""Linear algebra on callables: conjugate gradients and the norm of a self-adjoint operator.
+
+    cg:          x_{k+1} = x_k + a d,   a = |r|^2 / <d, M d>,   d the M-conjugate residual directions
+    power_norm:  v <- M v / |M v|,      |M v| -> largest eigenvalue
+
+M is symmetric and positive semidefinite in the inner product that sums over all elements, and is never
+stored. Arrays may have any shape and memory layout; inner products are summed in float64, since the float32
+sum of 10^7 products loses the digits that make directions conjugate.
+Source: Hestenes and Stiefel, Journal of Research of the NBS 49 (1952) 409.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from priors.runtime.errors import InputError
+
+Operator = Callable[[Tensor], Tensor]
+
+
+def inner(x: Float[Tensor, "*shape"], y: Float[Tensor, "*shape"]) -> float:
+    """Return the sum of products, accumulated in float64."""
+    return float((x * y).sum(dtype=torch.float64))
+
+
+def cg(
+    matvec: Operator,
+    b: Float[Tensor, "*shape"],
+    x0: Float[Tensor, "*shape"] | None = None,
+    *,
+    iterations: int,
+    tolerance: float = 0.0,
+) -> Float[Tensor, "*shape"]:
+    """Solve M x = b by conjugate gradients.
+
+    Args:
+        matvec: M, symmetric positive semidefinite.
+        b: right-hand side; in the range of M if M is singular.
+        x0: first guess, zero by default.
+        iterations: largest number of applications of M (one more with ``x0``).
+        tolerance: stop when |b - M x| <= tolerance * |b|.
+
+    Raises:
+        InputError: a product is not finite, or M is not positive semidefinite.
+    """
+    x = torch.zeros_like(b) if x0 is None else x0.clone()
+    residual = b.clone() if x0 is None else b - matvec(x0)
+    direction = residual.clone()
+    squared = inner(residual, residual)
+    target = max(tolerance**2 * inner(b, b), 0.0)
+    for iteration in range(iterations):
+        if squared == 0 or squared <= target:
+            break
+        image = matvec(direction)
+        curvature = inner(direction, image)
+        _check(curvature, squared, iteration)
+        if curvature <= 0:
+            break
+        step = squared / curvature
+        x.add_(direction, alpha=step)
+        residual.add_(image, alpha=-step)
+        previous, squared = squared, inner(residual, residual)
+        direction.mul_(squared / previous).add_(residual)
+    return x
+
+
+def power_norm(
+    matvec: Operator, start: Float[Tensor, "*shape"], *, iterations: int = 100, tolerance: float = 1e-4
+) -> float:
+    """Return the largest eigenvalue of a self-adjoint positive semidefinite operator.
+
+    Args:
+        matvec: M; for the norm of W^(1/2) A pass x -> A.T W A x, whose eigenvalue is the norm squared.
+        start: first vector; it must not be orthogonal to the leading one. A positive one suits projectors.
+        iterations: largest number of applications of M.
+        tolerance: stop when the estimate changes by less than this fraction.
+
+    Raises:
+        InputError: a product is not finite.
+    """
+    vector, value = start / start.norm(), 0.0
+    for iteration in range(iterations):
+        vector = matvec(vector)
+        previous, value = value, inner(vector, vector) ** 0.5
+        _check(value, 1.0, iteration)
+        if value == 0 or abs(value - previous) < tolerance * value:
+            break
+        vector = vector / value
+    return value
+
+
+def _check(curvature: float, squared: float, iteration: int) -> None:
+    """Stop on NaN, and on negative curvature beyond the rounding of a singular operator."""
+    if not (abs(curvature) < float("inf") and squared < float("inf")):
+        raise InputError(f"conjugate gradients: a value is NaN or infinite at iteration {iteration + 1}")
+    if curvature < -1e-3 * squared:
+        raise InputError("conjugate gradients: the operator is not positive semidefinite")
