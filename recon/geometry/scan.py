@@ -122,6 +122,7 @@ class Scan:
         if not 0 <= start < stop <= self.shape[0]:
             raise InputError(f"rows {start}:{stop} were asked of a detector with {self.shape[0]} rows")
         shift = (start + stop - 1) / 2 - (self.shape[0] - 1) / 2
-        centre = self.detector_mm + shift * self.v_mm
-        poses = (self.source_mm, centre, self.u_mm, self.v_mm)
+        # Each row of a fan has its own plane, and the source is in it.
+        source = self.source_mm + shift * self.v_mm if self.beam == "fan" else self.source_mm
+        poses = (source, self.detector_mm + shift * self.v_mm, self.u_mm, self.v_mm)
         return Scan(self.beam, *poses, (stop - start, self.shape[1]), self.detector)
