@@ -13,7 +13,7 @@ Arrays are (view, row, column) or (view, column). Names are relative to the YAML
 """
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import tifffile
@@ -48,7 +48,7 @@ class ArrayScan(BaseModel):
     mu_water: PositiveFloat = MU_WATER
 
     @model_validator(mode="after")
-    def _counts_need_a_reference(self) -> Self:
+    def _counts_need_a_reference(self) -> "ArrayScan":
         if (self.flat is None) != (self.dark is None):
             raise ValueError("flat and dark must be given together")
         if self.kind == "line-integrals" and self.flat is not None:
