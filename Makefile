@@ -28,7 +28,7 @@ demo: setup
 	$(BIN)/tomocast demo --config configs/demo.yaml --out runs/demo --overwrite
 
 test: setup
-	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_OPTIONS)
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_OPTIONS)
 
 lint: setup
 	$(BIN)/ruff check .

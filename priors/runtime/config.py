@@ -129,9 +129,7 @@ def nearest(word: str, known: Sequence[str]) -> str | None:
 def _plain(text: str, source: str) -> Any:
     """Parse YAML text without resolving anything."""
     if "${" in text:
-        raise InputError(
-            f"{source}: found '${{...}}', expected a value: configurations evaluate no expressions"
-        )
+        raise InputError(f"{source}: found '${{...}}', expected a value: expressions are not evaluated")
     try:
         return OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except (OmegaConfBaseException, YAMLError, ValueError) as error:

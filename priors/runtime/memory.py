@@ -30,7 +30,7 @@ def available_bytes(*, proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/
     return max(0, min(figures) if figures else _psutil_available())
 
 
-def human(size: float) -> str:
+def human(size: float | int) -> str:
     """Return a number of bytes as text such as ``1.5 GiB``."""
     for unit in ("B", "KiB", "MiB"):
         if abs(size) < 1024:

@@ -4,16 +4,19 @@ On a terminal one line is rewritten; elsewhere (a log file, CI) plain lines appe
 seconds, so a log stays readable. The remaining time is (elapsed / done) * left, over this process's steps.
 """
 
+import io
 import sys
 import time
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Any
 
 
 class Progress:
     """Context that counts steps: ``with Progress(20, "nerd") as progress: progress.step(chi2=1.01)``."""
 
-    def __init__(self, total: int, label: str, *, stream: TextIO | None = None, every_s: float = 5.0) -> None:
+    def __init__(
+        self, total: int, label: str, *, stream: io.TextIOBase | None = None, every_s: float = 5.0
+    ) -> None:
         """Start counting.
 
         Args:
@@ -24,12 +27,12 @@ class Progress:
         """
         self.total, self.label, self.every_s = total, label, every_s
         self.done = self._start_at = 0
-        self._stream = stream or sys.stderr
+        self._stream: Any = stream or sys.stderr
         self._terminal = self._stream.isatty()
         self._begin = time.monotonic()
         self._last = float("-inf")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Progress":
         """Restart the clock."""
         self._begin = time.monotonic()
         return self
