@@ -61,7 +61,7 @@ class FBP(Reconstructor):
         volume, fan = projector.volume, fan_coordinates(projector.scan)
         scale = torch.from_numpy(_scale(fan, volume))
         margin = _margin(fan, projector.scan)
-        fine = Projector(volume, _half_columns(projector.scan, margin), backend=projector.backend)
+        fine = Projector(volume, half_columns(projector.scan, margin), backend=projector.backend)
         taps = self._taps(fan, projector.scan, sum(margin))
         slices, height, width = volume.shape
         image = torch.empty((height, width, slices), dtype=measurement.sinogram.dtype).permute(2, 0, 1)
@@ -188,7 +188,7 @@ def _margin(fan: Fan, scan: Scan) -> tuple[int, int]:
     return (lacking, 0) if 2 * axis < columns - 1 else (0, lacking)
 
 
-def _half_columns(scan: Scan, margin: tuple[int, int]) -> Scan:
+def half_columns(scan: Scan, margin: tuple[int, int]) -> Scan:
     """Return the scan with ``margin`` columns more, each cut in two."""
     rows, columns = scan.shape
     shift = (margin[1] - margin[0]) / 2 * scan.u_mm

@@ -1,9 +1,11 @@
 """Grids, scans and orbits: conventions, coverage and refusals."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
@@ -183,3 +185,15 @@ def test_views_and_rows_of_a_scan() -> None:
         scan[6:]
     with pytest.raises(InputError, match="rows 2:5"):
         scan.rows(2, 5)
+
+
+SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "orbits").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_orbits_fit_a_chest(path: Path) -> None:
+    adapter: TypeAdapter[Orbit] = TypeAdapter(Orbit)
+    orbit = adapter.validate_python(yaml.safe_load(path.read_text()))
+    scan = orbit.fit(Volume((4, 256, 256), (2.0, 1.4, 1.4))).scan()
+    assert scan.views == orbit.views
+    assert path.stem.startswith(orbit.name)
