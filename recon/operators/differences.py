@@ -2,11 +2,13 @@
 
     (D_a x)_i = k_a (x_{i+1} - x_i),   i = 0 .. n_a - 2
 
-Nothing wraps around: an axis of n voxels has n - 1 differences. ||D_a||^2 = 4 k_a^2 cos^2(pi / (2 n_a)), below
-4 k_a^2. One axis alone keeps the shape of its differences, (z - 1, y, x) along z. Several axes are stacked
-in front, (axis, z, y, x), as the groups of total variation need, with a zero after the last difference.
+Nothing wraps around: an axis of n voxels has n - 1 differences. ||D_a||^2 = 4 k_a^2 cos^2(pi / (2 n_a)),
+below 4 k_a^2. One axis alone keeps the shape of its differences, (z - 1, y, x) along z. Several axes are
+stacked in front, (axis, z, y, x), as the groups of total variation need, with a zero after the last
+difference.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -68,7 +70,7 @@ class Differences(LinearOperator):
 
     def norm_bound(self) -> float:
         """Return 2 sqrt(sum of k^2), an upper bound of the norm that needs no iteration."""
-        return 2 * sum(w**2 for w in self.weights) ** 0.5
+        return 2 * math.hypot(*self.weights)
 
     def _shortened(self, axis: int) -> tuple[int, ...]:
         return tuple(n - 1 if a == axis else n for a, n in enumerate(self.domain))
