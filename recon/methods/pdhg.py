@@ -7,8 +7,8 @@ With dual variables p_i and diagonal steps T (primal), S_i (dual), one iteration
     (x, p) <- (x, p) + r ((x~, p~) - (x, p)),      0 < r < 2
 
 which converges when || S^(1/2) K T^(1/2) ||^2 < 1. The problem gives the shape of T and S_i; their size is
-set here: the norm is bounded from above and the product of the steps is scaled to ``margin`` < 1. Steps beyond
-that bound diverge, sometimes only after hundreds of iterations.
+set here: the norm is bounded from above and the product of the steps is scaled to ``margin`` < 1. Longer
+steps diverge, sometimes only after hundreds of iterations.
 Sources: Chambolle and Pock 2011; Condat 2013 (relaxation); Pock and Chambolle 2011 (diagonal steps).
 """
 
