@@ -49,7 +49,7 @@ EDGE_SCALE = 0.6
 LEAST_RAY = 1e-2
 
 
-class TotalVariation(Reconstructor):
+class TV(Reconstructor):
     """PWLS with 3-D total variation and non-negativity.
 
     Attributes:
