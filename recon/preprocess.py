@@ -31,7 +31,7 @@ class LineIntegrals:
 
 
 def flat_correct(
-    raw: Real[np.ndarray, "v r c"], dark: Real[np.ndarray, "d r c"], flat: Real[np.ndarray, "f r c"]
+    raw: Real[np.ndarray, "v r c"], dark: Real[np.ndarray, "d _ _"], flat: Real[np.ndarray, "f _ _"]
 ) -> LineIntegrals:
     """Return line integrals from detector values and their dark and flat fields.
 

@@ -69,7 +69,9 @@ def test_scan_file_round_trip(
         counts = generator.poisson(50, shape).astype(np.float32)
         exposure = Exposure(60.0, 2.0, electronic_sd)
         bare = ScanData.from_counts(scan, volume, counts=counts, exposure=exposure)
-        data = ScanData(scan, volume, bare.sinogram, bare.weights, counts, exposure, frame, 0.02, "HU", {"seed": 1})
+        data = ScanData(
+            scan, volume, bare.sinogram, bare.weights, counts, exposure, frame, 0.02, "HU", {"seed": 1}
+        )
     else:
         sinogram = generator.uniform(0, 3, shape).astype(np.float32)
         data = ScanData(scan, volume, sinogram, np.exp(-sinogram), frame=frame, unit="1/mm")
@@ -103,12 +105,19 @@ def htc_struct(sinogram: np.ndarray, angles: np.ndarray) -> dict:
 
 
 def test_htc_file_in_both_matlab_versions(tmp_path: Path) -> None:
-    """The mirrored frame: the challenge's own geometry (row 0 at +y) on the flipped image gives the file's sinogram."""
+    """The mirrored frame: the challenge's own geometry (row 0 at +y) on the flipped image gives the file's
+    sinogram."""
     image = blobs((1, 512, 512), seed=1)
     angles = np.arange(10.0, 60.0, 5.0)
     pixel = 0.14832
     theirs = FanFlat(
-        angles_deg=tuple(angles), sod_mm=410.66, sdd_mm=553.74, columns=56, column_mm=2.0, rows=1, row_mm=pixel
+        angles_deg=tuple(angles),
+        sod_mm=410.66,
+        sdd_mm=553.74,
+        columns=56,
+        column_mm=2.0,
+        rows=1,
+        row_mm=pixel,
     )
     volume = Volume((1, 512, 512), (pixel, pixel, pixel))
     sinogram = Projector(volume, theirs.scan())(image.flip(1)).numpy()[:, 0]
@@ -142,7 +151,9 @@ def radiographs(centre: float, views: int = 60) -> tuple[np.ndarray, np.ndarray,
     return raw, dark, flat, lines
 
 
-def write_exchange(path: Path, raw: np.ndarray, dark: np.ndarray, flat: np.ndarray, **more: np.ndarray) -> Path:
+def write_exchange(
+    path: Path, raw: np.ndarray, dark: np.ndarray, flat: np.ndarray, **more: np.ndarray
+) -> Path:
     theta = more.pop("theta", 180 * np.arange(len(raw)) / len(raw))
     with h5py.File(path, "w") as file:
         file["exchange/data"], file["exchange/data_dark"], file["exchange/data_white"] = raw, dark, flat
@@ -197,7 +208,8 @@ def test_arrays_with_a_description(tmp_path: Path, files: str) -> None:
         description["data"] = "raw_*.tif"
     (tmp_path / "scan.yaml").write_text(yaml.safe_dump(description))
     data = read_scan(tmp_path / "scan.yaml")
-    # Photon noise of 2e4 counts behind at most one attenuation length: 1 % of a value, 6 sigma over 7200 rays.
+    # Photon noise of 2e4 counts behind at most one attenuation length: 1 % of a value, 6 sigma over 7200
+    # rays.
     np.testing.assert_allclose(data.sinogram, lines, atol=0.07)
     assert data.volume.shape == (2, 90, 90)
     offset = data.scan.detector_mm[0] @ data.scan.u_mm[0]
