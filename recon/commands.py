@@ -27,6 +27,7 @@ def add_to(app: typer.Typer) -> None:
     for verb in (reconstruct, simulate, phantom, score, demo):
         app.command()(verb)
     app.command("config")(config)
+    app.command("prepare-ct")(prepare_ct)
 
 
 def reconstruct(
@@ -177,3 +178,18 @@ def config(
         sys.stdout.write(to_json(schema(job)) + "\n")
     else:
         raise typer.BadParameter(f"found '{action}', expected 'show' or 'schema'")
+
+
+def prepare_ct(
+    source: Annotated[Path, typer.Argument(help="Folder with MANIFEST.csv, train/ and validation/.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write.")] = None,
+    phantoms: Annotated[int, typer.Option(min=0, help="Procedural slices to add.")] = 0,
+    licence: Annotated[str, typer.Option(help="Licence of the slices.")] = "CC-BY-4.0",
+) -> None:
+    """Prepare CT slices for training a prior."""
+    from recon.prepare import prepare_slices
+
+    if out is None:
+        raise typer.BadParameter("missing option '--out': the folder to write")
+    series = prepare_slices(source, out, phantoms=phantoms, licence=licence)
+    print(f"{out}: {len(series)} series")
