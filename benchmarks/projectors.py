@@ -216,18 +216,11 @@ def rows(quick: bool, rounds: int) -> list[dict[str, Any]]:
 
 
 def line_of(found: dict[str, Any]) -> str:
-    limit = next(
-        (f"{sign} {found[key]}" for key, sign in (("least", ">="), ("most", "<=")) if found.get(key)), "-"
-    )
+    limits = [f"{sign} {found[key]}" for key, sign in (("least", ">="), ("most", "<=")) if found.get(key)]
     ratio = "-" if found["core_ratio"] is None else f"{found['core_ratio']:.3g}"
     cells = [found["geometry"], found["slices"], found["views"], found["backend"], found["quantity"]]
-    cells += [
-        found["peer"] or "-",
-        ratio,
-        limit,
-        f"{1e3 * found['seconds']:.1f} ms",
-        f"{found['adjoint_error']:.0e}",
-    ]
+    cells += [found["peer"] or "-", ratio, *(limits or ["-"])]
+    cells += [f"{1e3 * found['seconds']:.1f} ms", f"{found['adjoint_error']:.0e}"]
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 
