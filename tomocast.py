@@ -11,7 +11,7 @@ import typer
 
 import priors.commands
 import recon.commands
-from priors.runtime.errors import InputError
+from priors.runtime.errors import InputError, Interrupted
 
 app = typer.Typer(
     help="CT reconstruction with pretrained diffusion priors.",
@@ -27,10 +27,8 @@ def main() -> None:
     """Run the command line and exit with its status."""
     try:
         status = app(standalone_mode=False)
-    except KeyboardInterrupt as interruption:
-        print(f"interrupted{f'; {interruption}' if str(interruption) else ''}", file=sys.stderr)
-        sys.exit(130)
-    except typer.Abort:
+    except (Interrupted, KeyboardInterrupt, typer.Abort) as stop:
+        print(f"\ninterrupted; {stop}" if str(stop) else "\ninterrupted", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         line = _mistake(error)

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from priors.card import find_prior
 from priors.runtime.config import load, merge, to_yaml
-from priors.runtime.errors import InputError
+from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.files import atomic
 from priors.runtime.memory import available_bytes, human
 from priors.runtime.progress import clock
@@ -77,7 +77,7 @@ def reconstruct(
 
     Raises:
         InputError: the scan, the settings or the folder cannot be used, or the memory does not suffice.
-        KeyboardInterrupt: with the way to continue.
+        Interrupted: with the way to continue.
     """
     problem = read_problem(scan, chosen)
     problem.plan().require()
@@ -93,7 +93,7 @@ def reconstruct(
         outcome = solve(problem, run=run, resume=resume)
     except KeyboardInterrupt:
         run.log("interrupted")
-        raise KeyboardInterrupt(f"continue with the same command and --resume (run folder {out})") from None
+        raise Interrupted(f"continue with the same command and --resume (run folder {out})") from None
     results.save(run, problem, outcome, title=f"{scan.name}, {chosen.method.name}")
     run.file("checkpoint.pt").unlink(missing_ok=True)
     run.log(f"done in {outcome.metrics['seconds']:.1f} s")

@@ -1,4 +1,4 @@
-"""The one exception that means "the user gave something that cannot be used"."""
+"""What a user can cause: an input that cannot be used, and an interruption."""
 
 
 class InputError(Exception):
@@ -7,3 +7,7 @@ class InputError(Exception):
     The message names the file or key, what was found and what was expected. The command line prints it as
     ``error: ...`` and exits with status 2; it never shows a traceback.
     """
+
+
+class Interrupted(Exception):  # noqa: N818 (a wish of the user, not an error)
+    """The user stopped a job that can be continued; the message says how. Exit status 130."""

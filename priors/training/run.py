@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from priors.card import load_prior
-from priors.runtime.errors import InputError
+from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.files import atomic
 from priors.runtime.progress import Progress
 from priors.runtime.record import check_same_config, open_run
@@ -25,7 +25,7 @@ def run(config: TrainConfig, out: Path, *, command: str, resume: bool, overwrite
 
     Raises:
         InputError: the data, the folder or a checkpoint cannot be used.
-        KeyboardInterrupt: with the way to continue.
+        Interrupted: with the way to continue.
     """
     folder = open_run(out, resume=resume, overwrite=overwrite)
     check_same_config(folder, config)
@@ -40,7 +40,7 @@ def run(config: TrainConfig, out: Path, *, command: str, resume: bool, overwrite
                 report=lambda step, _, figures: progress.step(done=step, **figures),
             )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"continue with the same command and --resume (run folder {out})") from None
+        raise Interrupted(f"continue with the same command and --resume (run folder {out})") from None
     card = export_prior(denoiser, config, folder.path, command=command)
     load_prior(folder.path)
     folder.write_json("metrics.json", {"held_out_psnr": card.held_out_psnr})
