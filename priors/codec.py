@@ -5,8 +5,6 @@
 The map is affine, so a linear operator can absorb it: A(physical) = scale * A(network) + offset * A(1).
 """
 
-from typing import Self
-
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
@@ -30,7 +28,7 @@ class Codec(BaseModel):
     high: float
 
     @model_validator(mode="after")
-    def _range_is_ordered(self) -> Self:
+    def _range_is_ordered(self) -> "Codec":
         if not self.low < self.high:
             raise ValueError(f"low ({self.low}) must be below high ({self.high})")
         return self

@@ -4,7 +4,9 @@ r"""Noise schedules: how much signal and how much noise a diffusion state holds 
 
 Everything else in the package speaks of the pair (alpha, sigma). In the rescaled coordinate ``u = x_t / alpha`` the
 state is ``x_0 + s z`` with ``s = sigma / alpha``; one constraint makes a schedule usable: ``s`` grows strictly with
-``t``, so that a noise level names a time. Schedules compute in float64 whatever the network's dtype.
+``t`` from a positive to a finite value, so that a noise level names a time and networks may see its logarithm. Where a
+source lets ``s`` reach 0 or infinity, ``start`` and ``stop`` cut the ends off. Schedules compute in float64 whatever
+the network's dtype.
 
 Sources: VP, Song et al. 2021 (arXiv 2011.13456, Eq. 32-33); cosine, Nichol and Dhariwal 2021 (arXiv 2102.09672);
 EDM, Karras et al. 2022 (arXiv 2206.00364, Eq. 5); rectified flow, Liu et al. 2022 (arXiv 2209.03003).
@@ -12,7 +14,7 @@ EDM, Karras et al. 2022 (arXiv 2206.00364, Eq. 5); rectified flow, Liu et al. 20
 
 import math
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
@@ -42,33 +44,46 @@ class Schedule(BaseModel, ABC):
 
 
 class VP(Schedule):
-    """Variance preserving with a linear beta: alpha^2 = exp(-beta_min t - (beta_max - beta_min) t^2 / 2)."""
+    """Variance preserving with a linear beta: alpha^2 = exp(-beta_min r - (beta_max - beta_min) r^2 / 2).
+
+    The source's time r runs from ``start`` (its epsilon) to 1.
+    """
 
     name: Literal["vp"] = "vp"
     beta_min: float = Field(0.1, gt=0)
     beta_max: float = Field(20.0, gt=0)
+    start: float = Field(1e-3, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _betas_grow(self) -> "VP":
+        _ordered("beta_min", self.beta_min, "beta_max", self.beta_max)
+        return self
 
     def __call__(self, t: Times) -> tuple[Times, Times]:
         """See `Schedule`."""
-        t = t.double()
-        exponent = self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t**2
+        r = self.start + (1 - self.start) * t.double()
+        exponent = self.beta_min * r + 0.5 * (self.beta_max - self.beta_min) * r**2
         return torch.exp(-0.5 * exponent), torch.sqrt(-torch.expm1(-exponent))
 
     def inverse(self, ratio: Times) -> Times:
-        """See `Schedule`: the positive root of the quadratic log(1 + s^2) = exponent(t)."""
+        """See `Schedule`: the positive root of the quadratic log(1 + s^2) = exponent(r)."""
         exponent = torch.log1p(ratio.double() ** 2)
         slope = self.beta_max - self.beta_min
-        return (2 * exponent / (self.beta_min + torch.sqrt(self.beta_min**2 + 2 * slope * exponent))).clamp(
-            0, 1
-        )
+        r = 2 * exponent / (self.beta_min + torch.sqrt(self.beta_min**2 + 2 * slope * exponent))
+        return ((r - self.start) / (1 - self.start)).clamp(0, 1)
 
 
 class Cosine(Schedule):
     """alpha = cos(angle), sigma = sin(angle), angle from ``start`` to ``stop``, in units of pi / 2."""
 
     name: Literal["cosine"] = "cosine"
-    start: float = Field(1e-3, ge=0, lt=1)
+    start: float = Field(1e-3, gt=0, lt=1)
     stop: float = Field(0.999, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _ends_are_ordered(self) -> "Cosine":
+        _ordered("start", self.start, "stop", self.stop)
+        return self
 
     def __call__(self, t: Times) -> tuple[Times, Times]:
         """See `Schedule`."""
@@ -89,6 +104,11 @@ class EDM(Schedule):
     sigma_max: float = Field(80.0, gt=0)
     rho: float = Field(7.0, ge=1)
 
+    @model_validator(mode="after")
+    def _ends_are_ordered(self) -> "EDM":
+        _ordered("sigma_min", self.sigma_min, "sigma_max", self.sigma_max)
+        return self
+
     def __call__(self, t: Times) -> tuple[Times, Times]:
         """See `Schedule`."""
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
@@ -102,20 +122,26 @@ class EDM(Schedule):
 
 
 class Rectified(Schedule):
-    """Straight line between data and noise: alpha = 1 - c t, sigma = c t, with c just below one."""
+    """Straight line between data and noise: alpha = 1 - sigma, sigma linear from ``start`` to ``stop``."""
 
     name: Literal["rectified"] = "rectified"
+    start: float = Field(1e-3, gt=0, lt=1)
     stop: float = Field(0.999, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _ends_are_ordered(self) -> "Rectified":
+        _ordered("start", self.start, "stop", self.stop)
+        return self
 
     def __call__(self, t: Times) -> tuple[Times, Times]:
         """See `Schedule`."""
-        sigma = self.stop * t.double()
+        sigma = self.start + (self.stop - self.start) * t.double()
         return 1 - sigma, sigma
 
     def inverse(self, ratio: Times) -> Times:
         """See `Schedule`."""
         ratio = ratio.double()
-        return (ratio / (1 + ratio) / self.stop).clamp(0, 1)
+        return ((ratio / (1 + ratio) - self.start) / (self.stop - self.start)).clamp(0, 1)
 
 
 class Discrete(Schedule):
@@ -128,18 +154,18 @@ class Discrete(Schedule):
     betas: tuple[float, ...] = Field(min_length=2)
 
     @model_validator(mode="after")
-    def _betas_are_probabilities(self) -> Self:
+    def _betas_are_probabilities(self) -> "Discrete":
         if not all(0 < beta < 1 for beta in self.betas):
             raise ValueError("every beta must lie strictly between 0 and 1")
         return self
 
-    def _log_ratios(self) -> Float[Tensor, "steps"]:
-        kept = torch.cumprod(1 - torch.tensor(self.betas, dtype=torch.float64), 0)
+    def _log_ratios(self, device: torch.device) -> Float[Tensor, "steps"]:
+        kept = torch.cumprod(1 - torch.tensor(self.betas, dtype=torch.float64, device=device), 0)
         return 0.5 * (torch.log1p(-kept) - torch.log(kept))
 
     def __call__(self, t: Times) -> tuple[Times, Times]:
         """See `Schedule`."""
-        table = self._log_ratios()
+        table = self._log_ratios(t.device)
         position = t.double() * (len(table) - 1)
         low = position.floor().clamp(0, len(table) - 2).long()
         ratio = torch.exp(torch.lerp(table[low], table[low + 1], position - low))
@@ -148,10 +174,15 @@ class Discrete(Schedule):
 
     def inverse(self, ratio: Times) -> Times:
         """See `Schedule`."""
-        table = self._log_ratios()
+        table = self._log_ratios(ratio.device)
         wanted = torch.log(ratio.double()).clamp(table[0], table[-1])
         low = (torch.searchsorted(table, wanted.contiguous()) - 1).clamp(0, len(table) - 2)
         return (low + (wanted - table[low]) / (table[low + 1] - table[low])) / (len(table) - 1)
+
+
+def _ordered(low_name: str, low: float, high_name: str, high: float) -> None:
+    if not low < high:
+        raise ValueError(f"{low_name} ({low:g}) must be below {high_name} ({high:g})")
 
 
 AnySchedule = Annotated[VP | Cosine | EDM | Rectified | Discrete, Field(discriminator="name")]

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -60,6 +60,14 @@ class MonaiUNet(BaseModel):
     norm_groups: int = Field(16, ge=1)
     unshuffle: int = Field(2, ge=1)
     conditioning_scale: float = Field(50.0, gt=0)
+
+    @model_validator(mode="after")
+    def _levels_fit(self) -> "MonaiUNet":
+        if any(count <= 0 or count % self.norm_groups for count in self.channels):
+            raise ValueError(f"channels {self.channels} must be multiples of norm_groups ({self.norm_groups})")
+        if self.attention and len(self.attention) != len(self.channels):
+            raise ValueError(f"attention needs one entry per level of channels ({len(self.channels)})")
+        return self
 
     def build(self) -> nn.Module:
         """Return the network with random weights."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from priors.codec import Codec
 from priors.networks import AnyNetwork
@@ -22,6 +22,13 @@ class Description(BaseModel):
     citation: str
     axes: str = "y x"
     pixel_mm: tuple[float, float] = Field(description="range of pixel spacings seen in training")
+
+    @model_validator(mode="after")
+    def _spacings_are_ordered(self) -> "Description":
+        low, high = self.pixel_mm
+        if not 0 < low <= high:
+            raise ValueError(f"pixel_mm ({low:g}, {high:g}) must be a positive range, smallest first")
+        return self
 
 
 class Optimisation(BaseModel):

@@ -11,7 +11,7 @@ import math
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from priors.denoiser import NetworkDenoiser, broadcast_scales
@@ -35,6 +35,12 @@ class LevelSampler(BaseModel):
     uniform_share: float = Field(0.15, ge=0, le=1)
     low: float = Field(0.005, gt=0)
     high: float = Field(20.0, gt=0)
+
+    @model_validator(mode="after")
+    def _ends_are_ordered(self) -> "LevelSampler":
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
+        return self
 
     def __call__(self, count: int, generator: torch.Generator) -> Float[Tensor, "b"]:
         """Return ``count`` levels, stratified, float64."""
