@@ -4,6 +4,7 @@ It stores either ``counts`` with the exposure, from which sinogram and weights f
 ``weights``; never both, so that they cannot contradict each other.
 """
 
+import io
 import json
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +30,9 @@ def write_scan(path: Path, data: ScanData) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    with atomic(Path(path)) as temporary, h5py.File(temporary, "w") as file:
+    # Built in memory: HDF5 crashes the interpreter when the disk fills up under an open file.
+    memory = io.BytesIO()
+    with h5py.File(memory, "w") as file:
         file.attrs.update(format=FORMAT, version=VERSION, unit=data.unit, mu_water_per_mm=data.mu_water)
         file.attrs["provenance"] = json.dumps(dict(data.provenance), sort_keys=True)
         file.create_dataset("frame", data=data.frame)
@@ -52,6 +55,8 @@ def write_scan(path: Path, data: ScanData) -> None:
         else:
             _write_array(file, "sinogram", data.sinogram)
             _write_array(file, "weights", data.weights)
+    with atomic(Path(path)) as temporary:
+        temporary.write_bytes(memory.getbuffer())
 
 
 def read_scan_file(path: Path) -> ScanData:
