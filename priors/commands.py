@@ -20,59 +20,103 @@ def train(
     config: Annotated[Path, typer.Argument(help="YAML file of the training run.")],
     overrides: Annotated[
         Optional[list[str]],  # noqa: UP045 (typer reads the old spelling on every supported version)
-        typer.Argument(metavar="KEY=VALUE", help="Settings that win over the file."),
+        typer.Argument(metavar="KEY=VALUE", help="Settings that win over every file."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Run folder; the prior is left in it.")] = None,
+    layers: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option("--config", "-c", help="More YAML files, laid over the first; may be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run folder; the prior is left in OUT/prior.")
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print memory and time needed, and stop.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
     print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print the settings and stop.")
+        bool, typer.Option("--print-config", help="Print the resolved settings and stop.")
     ] = False,
 ) -> None:
     """Train a prior on prepared arrays and export it with its card."""
     from priors.runtime.config import load, to_yaml
     from priors.training import TrainConfig
-    from priors.training.run import run
+    from priors.training.run import print_plan, run
 
-    chosen = load(TrainConfig, [config], overrides or [])
+    files = [config, *(layers or [])]
+    chosen = load(TrainConfig, files, overrides or [])
     if print_config:
         sys.stdout.write(to_yaml(chosen))
-        return
-    if out is None:
-        raise typer.BadParameter("missing option '--out': the run folder to write")
-    command = f"tomocast train {config.name} --out {out.name}"
-    run(chosen, out, command=" ".join([command, *(overrides or [])]), resume=resume, overwrite=overwrite)
+    elif plan:
+        print_plan(chosen)
+    else:
+        if out is None:
+            raise typer.BadParameter("missing option '--out': the run folder to write")
+        named = " -c ".join(file.name for file in files)
+        command = " ".join([f"tomocast train {named}", *(overrides or []), f"--out {out.name}"])
+        run(chosen, out, command=command, resume=resume, overwrite=overwrite)
 
 
 def sample(
     prior: PriorName,
-    out: Annotated[Path, typer.Option("--out", help="NumPy file (.npy) to write, physical units.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="File to write: .npy (physical units) or .png (a page).")
+    ],
     count: Annotated[int, typer.Option(min=1, help="Number of samples.")] = 12,
     steps: Annotated[int, typer.Option(min=1, help="Noise levels.")] = 40,
     size: Annotated[int | None, typer.Option(min=16, help="Pixels of a square sample.")] = None,
     seed: Seed = 0,
-    page: Annotated[Path | None, typer.Option(help="Also write a PNG page of the samples.")] = None,
-    beside: Annotated[Path | None, typer.Option(help="Real slices (.npy) for the page.")] = None,
+    beside: Annotated[Path | None, typer.Option(help="Real slices (.npy) to show on the page.")] = None,
 ) -> None:
     """Draw unconditional samples from a prior."""
     from priors.training.run import draw
 
-    draw(prior, out, count=count, steps=steps, size=size, seed=seed, page=page, beside=beside)
+    draw(prior, out, count=count, steps=steps, size=size, seed=seed, beside=beside)
 
 
 def inspect(
     prior: PriorName,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of YAML.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Verify a prior and print its card."""
-    from priors.card import load_prior
-    from priors.runtime.config import to_yaml
+    """Verify a prior (hash, weights, self-test) and print what it is."""
+    if not json:
+        sys.stdout.write(describe_prior(prior))
+        return
+    from priors.card import load_prior, self_test_errors
     from priors.runtime.record import to_json
 
     loaded = load_prior(prior)
-    if json:
-        parameters = sum(weight.numel() for weight in loaded.denoiser.parameters())
-        told = {"card": loaded.card.model_dump(mode="json"), "parameters": parameters, "verified": True}
-        sys.stdout.write(to_json(told) + "\n")
-    else:
-        sys.stdout.write(to_yaml(loaded.card))
+    told = {
+        "card": loaded.card.model_dump(mode="json"),
+        "parameters": sum(weight.numel() for weight in loaded.denoiser.parameters()),
+        "self_test": self_test_errors(loaded),
+        "verified": True,
+    }
+    sys.stdout.write(to_json(told) + "\n")
+
+
+def describe_prior(name: str) -> str:
+    """Load a prior, which verifies it, and return its card, size, self-test and held-out errors as text.
+
+    Raises:
+        InputError: it is unknown or fails a check.
+    """
+    from priors.card import load_prior, self_test_errors
+    from priors.runtime.config import to_yaml
+
+    loaded = load_prior(name)
+    card = loaded.card
+    parameters = sum(weight.numel() for weight in loaded.denoiser.parameters())
+    lines = [
+        to_yaml(card.model_copy(update={"held_out_psnr": {}, "self_test": {}})).rstrip(),
+        "",
+        f"weights: {parameters:,} parameters, sha256 as on the card",
+        "",
+        f"{'noise level':>12}  {'in ' + card.unit:>8}  {'held-out denoising PSNR on [-1, 1]':>34}",
+    ]
+    for level, value in card.held_out_psnr.items():
+        lines.append(f"{level:>12g}  {level * card.codec.scale:>8.4g}  {value:>31.2f} dB")
+    lines += ["", f"{'noise level':>12}  {'error of the self-test disc':>28}  {'on the card':>12}"]
+    for level, error in self_test_errors(loaded).items():
+        recorded = card.self_test.get(level)
+        told = "none" if recorded is None else f"{recorded:.4g}"
+        lines.append(f"{level:>12g}  {error:>28.4g}  {told:>12}")
+    return "\n".join(lines) + "\n"

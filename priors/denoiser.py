@@ -2,9 +2,9 @@ r"""Denoisers: E[x | x_t], the one question the rest of the software asks of a p
 
     x_t = alpha x + sigma z        denoiser(x_t, t) = E[x | x_t]
 
-``t`` of shape (b) gives one noise level per sample, (b, f) one per frame; its axes line up with the leading axes of
-``x_t``. ``forward`` never disables gradients: the caller decides. Scales are float64, the combination with the
-network's output is float32, only the network itself runs in its own dtype.
+``t`` of shape (b) gives one noise level per sample, (b, f) one per frame; its axes line up with the leading
+axes of ``x_t``. ``forward`` never disables gradients: the caller decides. Scales are float64, the combination
+with the network's output is float32, only the network itself runs in its own dtype.
 """
 
 from abc import ABC, abstractmethod
@@ -48,28 +48,33 @@ class NetworkDenoiser(Denoiser):
     """A trained network behind its parametrisation.
 
     Args:
-        network: called as ``network(input, log_ratio)``; states (b, k, y, x), log_ratio = log(sigma / alpha) of shape (b).
+        network: called as ``network(input, log_ratio)``; states (b, k, y, x), log(sigma / alpha) of shape (b).
         schedule: the schedule of the times passed to ``forward``.
         parametrisation: what the network's output means.
-        half: run the network in bfloat16 where the device has it.
+        reduced: run the network in bfloat16 where the device has it.
     """
 
     def __init__(
-        self, network: nn.Module, *, schedule: Schedule, parametrisation: Parametrisation, half: bool = True
+        self,
+        network: nn.Module,
+        *,
+        schedule: Schedule,
+        parametrisation: Parametrisation,
+        reduced: bool = True,
     ) -> None:
         super().__init__()
         self.network = network
         self.schedule = schedule
         self.parametrisation = parametrisation
-        self.half = half
+        self.reduced = reduced
 
     def raw(self, x_t: States, t: Times) -> States:
         """Return the network's own output, what training compares with `Parametrisation.target`."""
         alpha, sigma = broadcast_scales(self.schedule, x_t, t)
         log_ratio = torch.log(self.schedule.ratio(t)).float()
         seen = self.parametrisation.network_input(x_t, alpha, sigma)
-        half = self.half and bfloat16_pays(x_t.device)
-        with torch.autocast(x_t.device.type, torch.bfloat16, enabled=half):
+        reduced = self.reduced and bfloat16_pays(x_t.device)
+        with torch.autocast(x_t.device.type, torch.bfloat16, enabled=reduced):
             output: Tensor = self.network(seen, log_ratio)
         return output.to(x_t.dtype)
 
@@ -84,8 +89,8 @@ class GaussianDenoiser(Denoiser):
 
         E[x | x_t] = mean + alpha C (alpha^2 C + sigma^2 I)^-1 (x_t - alpha mean)
 
-    The covariance acts on flattened samples; its eigenvectors are computed once, so every noise level costs two
-    matrix products.
+    The covariance acts on flattened samples; its eigenvectors are computed once, so every noise level costs
+    two matrix products.
 
     Args:
         mean: one sample's mean, any shape.

@@ -2,15 +2,15 @@ r"""What a network's output means, and how to get E[x | x_t] out of it.
 
 With ``x_t = alpha x + sigma z``, ``u = x_t / alpha`` and ``s = sigma / alpha``:
 
-    noise      output = E[z | x_t]                         x = u - s output
+    noise      output = E[z | x_t]                      x = u - s output
     clean      output = E[x | x_t]
-    velocity   output = E[alpha z - sigma x | x_t]         x = (alpha x_t - sigma output) / (alpha^2 + sigma^2)
+    velocity   output = E[alpha z - sigma x | x_t]      x = (alpha x_t - sigma output) / (alpha^2 + sigma^2)
     score      output = grad log p(x_t) = -E[z | x_t] / sigma
     edm        x = c_skip(s) u + c_out(s) output,          input c_in(s) u
 
-EDM's coefficients give input and target unit variance when the data's deviation is ``sigma_data`` (Karras et al. 2022,
-arXiv 2206.00364, Table 1). Scales arrive with trailing singleton axes so that they broadcast over space; a scale per
-frame works the same way.
+EDM's coefficients give input and target unit variance when the data's deviation is ``sigma_data`` (Karras et
+al. 2022, arXiv 2206.00364, Table 1). Scales arrive with trailing singleton axes so that they broadcast over
+space; a scale per frame works the same way.
 """
 
 from abc import ABC, abstractmethod

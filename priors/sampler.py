@@ -1,14 +1,16 @@
 r"""Samplers: from noise to data, one step at a time. The base owns the loop; a leaf defines one step.
 
-In u-coordinates (``u = x_t / alpha``, ``s = sigma / alpha``) every schedule looks alike, so the steps are written there.
+In u-coordinates (``u = x_t / alpha``, ``s = sigma / alpha``) every schedule looks alike, so the steps are
+written there.
 With ``x = E[x | x_t]`` and ``e = (u - x) / s``, one step goes from level s to a smaller level r:
 
     DDIM        u_r = x + sqrt(r^2 - k^2) e + k z,   k = eta r sqrt(1 - r^2 / s^2)
     Heun        u_r = u + (r - s) (e + e') / 2, e' from a second evaluation at the Euler point
-    Multistep   u_r = (r / s) u + (1 - r / s) ((1 + c) x - c x_previous),   c = log(s/r) / (2 log(s_previous/s))
+    Multistep   u_r = (r / s) u + (1 - r / s) ((1 + c) x - c x_before),  c = log(s/r) / (2 log(s_before/s))
 
-Sources: DDIM, Song et al. 2021 (arXiv 2010.02502), eta = 1 is ancestral sampling (DDPM, Ho et al. 2020); Heun, Karras
-et al. 2022 (arXiv 2206.00364, Alg. 1); multistep, DPM-Solver++ (2M), Lu et al. 2022 (arXiv 2211.01095).
+Sources: DDIM, Song et al. 2021 (arXiv 2010.02502), eta = 1 is ancestral sampling (DDPM, Ho et al. 2020);
+Heun, Karras et al. 2022 (arXiv 2206.00364, Alg. 1); multistep, DPM-Solver++ (2M), Lu et al. 2022 (arXiv
+2211.01095).
 """
 
 import math

@@ -2,14 +2,15 @@ r"""Noise schedules: how much signal and how much noise a diffusion state holds 
 
     x_t = alpha(t) x_0 + sigma(t) z,    z ~ N(0, I),    t in [0, 1],  t = 0 clean, t = 1 noise
 
-Everything else in the package speaks of the pair (alpha, sigma). In the rescaled coordinate ``u = x_t / alpha`` the
-state is ``x_0 + s z`` with ``s = sigma / alpha``; one constraint makes a schedule usable: ``s`` grows strictly with
-``t`` from a positive to a finite value, so that a noise level names a time and networks may see its logarithm. Where a
-source lets ``s`` reach 0 or infinity, ``start`` and ``stop`` cut the ends off. Schedules compute in float64 whatever
-the network's dtype.
+Everything else in the package speaks of the pair (alpha, sigma). In the rescaled coordinate ``u = x_t /
+alpha`` the state is ``x_0 + s z`` with ``s = sigma / alpha``; one constraint makes a schedule usable: ``s``
+grows strictly with ``t`` from a positive to a finite value, so that a noise level names a time and networks
+may see its logarithm. Where a source lets ``s`` reach 0 or infinity, ``start`` and ``stop`` cut the ends off.
+Schedules compute in float64 whatever the network's dtype.
 
-Sources: VP, Song et al. 2021 (arXiv 2011.13456, Eq. 32-33); cosine, Nichol and Dhariwal 2021 (arXiv 2102.09672);
-EDM, Karras et al. 2022 (arXiv 2206.00364, Eq. 5); rectified flow, Liu et al. 2022 (arXiv 2209.03003).
+Sources: VP, Song et al. 2021 (arXiv 2011.13456, Eq. 32-33); cosine, Nichol and Dhariwal 2021 (arXiv
+2102.09672); EDM, Karras et al. 2022 (arXiv 2206.00364, Eq. 5); rectified flow, Liu et al. 2022 (arXiv
+2209.03003).
 """
 
 import math
@@ -35,7 +36,7 @@ class Schedule(BaseModel, ABC):
 
     @abstractmethod
     def inverse(self, ratio: Times) -> Times:
-        """Return the float64 time at which sigma / alpha equals ``ratio``; ratios out of range give 0 or 1."""
+        """Return the float64 time at which sigma / alpha is ``ratio``; ratios out of range give 0 or 1."""
 
     def ratio(self, t: Times) -> Times:
         """Return sigma(t) / alpha(t), the noise level in u-coordinates."""
@@ -118,7 +119,8 @@ class EDM(Schedule):
     def inverse(self, ratio: Times) -> Times:
         """See `Schedule`."""
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
-        return ((ratio.double() ** (1 / self.rho) - low) / (high - low)).clamp(0, 1)
+        position: Tensor = (ratio.double() ** (1 / self.rho) - low) / (high - low)
+        return position.clamp(0, 1)
 
 
 class Rectified(Schedule):
@@ -136,7 +138,7 @@ class Rectified(Schedule):
     def __call__(self, t: Times) -> tuple[Times, Times]:
         """See `Schedule`."""
         sigma = self.start + (self.stop - self.start) * t.double()
-        return 1 - sigma, sigma
+        return 1.0 - sigma, sigma
 
     def inverse(self, ratio: Times) -> Times:
         """See `Schedule`."""

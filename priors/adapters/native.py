@@ -25,7 +25,8 @@ def read_weights(network: nn.Module, path: Path) -> None:
     missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or unexpected:
         raise InputError(
-            f"{path}: does not fit the card's network: {len(missing)} tensors missing (first: {missing[:1]}), "
+            f"{path}: does not fit the card's network: "
+            f"{len(missing)} tensors missing (first: {missing[:1]}), "
             f"{len(unexpected)} unexpected (first: {unexpected[:1]})"
         )
     for key, tensor in found.items():
@@ -37,10 +38,17 @@ def read_weights(network: nn.Module, path: Path) -> None:
 
 
 def write_weights(network: nn.Module, path: Path, *, dtype: torch.dtype = torch.float16) -> None:
-    """Write the weights, floating-point tensors as ``dtype``, atomically."""
+    """Write the weights, floating-point tensors as ``dtype``, atomically.
+
+    Raises:
+        InputError: the folder cannot be written or the disk is full.
+    """
     tensors = {
         key: (value.to(dtype) if value.is_floating_point() else value).contiguous()
         for key, value in network.state_dict().items()
     }
     with atomic(path) as temporary:
-        save_file(tensors, temporary)
+        try:
+            save_file(tensors, temporary)
+        except SafetensorError as error:
+            raise InputError(f"{path}: could not be written ({error})") from error

@@ -1,8 +1,8 @@
 r"""MONAI's diffusion U-Net behind a pixel-unshuffle stem.
 
-The stem trades resolution for channels, (1, y, x) -> (k^2, y/k, x/k), which makes the same network several times
-faster; without attention the network is convolutional, so one set of weights serves any field size. Sizes that are no
-multiple of the network's stride are padded by replication and cropped again.
+The stem trades resolution for channels, (1, y, x) -> (k^2, y/k, x/k), which makes the same network several
+times faster; without attention the network is convolutional, so one set of weights serves any field size.
+Sizes that are no multiple of the network's stride are padded by replication and cropped again.
 
 The noise level enters as MONAI's sinusoidal embedding of ``conditioning_scale * log(sigma / alpha)``.
 """
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 
 class UnshuffledUNet(nn.Module):
-    """Pixel-unshuffle, U-Net, pixel-shuffle; called with states (b, k, y, x) and log(sigma / alpha) of shape (b)."""
+    """Pixel-unshuffle, U-Net, pixel-shuffle; called with states (b, k, y, x) and log(sigma / alpha), (b)."""
 
     def __init__(self, unet: nn.Module, *, unshuffle: int, stride: int, conditioning_scale: float) -> None:
         super().__init__()
@@ -64,7 +64,9 @@ class MonaiUNet(BaseModel):
     @model_validator(mode="after")
     def _levels_fit(self) -> "MonaiUNet":
         if any(count <= 0 or count % self.norm_groups for count in self.channels):
-            raise ValueError(f"channels {self.channels} must be multiples of norm_groups ({self.norm_groups})")
+            raise ValueError(
+                f"channels {self.channels} must be multiples of norm_groups ({self.norm_groups})"
+            )
         if self.attention and len(self.attention) != len(self.channels):
             raise ValueError(f"attention needs one entry per level of channels ({len(self.channels)})")
         return self
@@ -85,10 +87,11 @@ class MonaiUNet(BaseModel):
             norm_num_groups=self.norm_groups,
         )
         if not any(attention):
-            # MONAI always puts attention at the bottom; replaced, the network is convolutional and size-agnostic.
+            # MONAI always puts attention at the bottom; replaced, the network is convolutional and
+            # size-agnostic.
             unet.middle_block.attention = nn.Identity()
         return UnshuffledUNet(
-            unet.to(memory_format=torch.channels_last),
+            unet.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
             unshuffle=self.unshuffle,
             stride=self.unshuffle * 2 ** (len(self.channels) - 1),
             conditioning_scale=self.conditioning_scale,

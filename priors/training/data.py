@@ -6,10 +6,12 @@ A prepared folder holds ``manifest.yaml`` and one int16 or float32 ``.npy`` per 
     series:
       - {file: patient.npy, split: train, source: ..., licence: ..., pixel_mm: 1.27}
 
-A batch is a pure function of (seed, step, rank): nothing is shuffled, nothing is remembered, so a resumed run sees the
-same batches. Augmentation moves pixels (flips, small rotations and scales) and never changes their values.
+A batch is a pure function of (seed, step, rank): nothing is shuffled, nothing is remembered, so a resumed run
+sees the same batches. Augmentation moves pixels (flips, small rotations and scales) and never changes their
+values.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,12 +19,12 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from omegaconf import OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
 from priors.codec import Codec
+from priors.runtime.config import read_yaml, validate
 from priors.runtime.errors import InputError
 
 Split = Literal["train", "validation"]
@@ -91,14 +93,32 @@ class PreparedArrays:
             raise InputError(
                 f"{path}: not found; expected a prepared folder (see `tomocast prepare-ct --help`)"
             )
-        try:
-            manifest = PreparedManifest.model_validate(OmegaConf.to_container(OmegaConf.load(path)))
-        except (ValidationError, ValueError) as error:
-            raise InputError(f"{path}: not a prepared manifest: {' '.join(str(error).split())}") from error
+        manifest = validate(PreparedManifest, read_yaml(path), source=str(path))
         series = tuple(item for item in manifest.series if item.split == split)
         if not series:
             raise InputError(f"{path}: holds no series of the split {split!r}")
-        return cls(manifest, tuple(_read_array(path.parent / item.file) for item in series), series)
+        return cls(manifest, tuple(_read_array(path.parent / s.file, manifest.unit) for s in series), series)
+
+    def require(self, crops: Iterable[Crop], codec: Codec) -> None:
+        """Check that every crop fits into every slice, and the values into the codec's range.
+
+        Raises:
+            InputError: a crop does not, most values would be clipped, or all look alike to the network.
+        """
+        for array, series in zip(self.arrays, self.series, strict=True):
+            few = array[:: max(1, len(array) // 8)].astype(np.float32)
+            if np.mean((few < codec.low) | (few > codec.high)) > 0.5 or few.std() < 1e-3 * codec.scale:
+                raise InputError(
+                    f"{series.file}: most values lie from {np.percentile(few, 1):.4g} to "
+                    f"{np.percentile(few, 99):.4g} {self.manifest.unit}, which does not fit the codec "
+                    f"(low {codec.low:g}, high {codec.high:g}, scale {codec.scale:g})"
+                )
+            for crop in crops:
+                if min(array.shape[1:]) < crop.size:
+                    raise InputError(
+                        f"crops: size {crop.size} is larger than the slices of {series.file} "
+                        f"({array.shape[1]} x {array.shape[2]} pixels)"
+                    )
 
     def draw(self, generator: np.random.Generator, count: int) -> list[np.ndarray]:
         """Return ``count`` whole fields, series weighted by slices times share."""
@@ -107,15 +127,23 @@ class PreparedArrays:
         return [self.arrays[k][generator.integers(len(self.arrays[k]))] for k in chosen]
 
 
-def _read_array(path: Path) -> np.ndarray:
+def _read_array(path: Path, unit: str) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a NumPy array ({error})") from error
+    except (OSError, EOFError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise InputError(f"{path}: cannot be read as a NumPy array ({reason})") from error
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path}: found an archive of arrays, expected one array (.npy)")
     if array.ndim != 3 or array.dtype not in (np.dtype(np.int16), np.dtype(np.float32)):
         raise InputError(
             f"{path}: expected int16 or float32 (slice, y, x), found {array.dtype} {array.shape}"
         )
+    if array.size == 0:
+        raise InputError(f"{path}: holds no values, its shape is {array.shape}")
+    if array.dtype == np.float32 and not np.isfinite(array).all():
+        count = array.size - int(np.isfinite(array).sum())
+        raise InputError(f"{path}: {count} values are NaN or infinite, expected finite {unit}")
     return array
 
 
@@ -159,8 +187,6 @@ def batch_at(
     """Return one augmented batch in network units."""
     fields = []
     for field in data.draw(generator, crop.batch):
-        if min(field.shape) < crop.size:
-            raise InputError(f"training crop of {crop.size} pixels is larger than a slice of {field.shape}")
         if generator.random() < augmentation.probability:
             cut = _affine_crop(field, crop.size, augmentation, generator)
         else:

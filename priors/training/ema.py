@@ -1,4 +1,4 @@
-"""Exponential moving average of a network's weights, with a warm-up so that early averages are not the start's."""
+"""Exponential moving average of a network's weights, warmed up so that early averages forget the start."""
 
 import copy
 

@@ -1,15 +1,16 @@
-"""From a trained network to a prior folder: card.yaml and model.safetensors, loadable like any other prior."""
+"""From a trained network to a prior folder: card.yaml and model.safetensors, loadable like any other."""
 
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 
 from priors.adapters.native import read_weights, write_weights
-from priors.card import PriorCard, file_sha256
+from priors.card import Prior, PriorCard, file_sha256, load_prior, self_test_errors
 from priors.denoiser import NetworkDenoiser
+from priors.runtime.config import to_yaml
 from priors.runtime.files import atomic
 from priors.training.config import TrainConfig
+from priors.training.data import PreparedArrays
 from priors.training.loop import denoising_psnr, validation_fields
 
 HELD_OUT_FIELDS = 32
@@ -18,17 +19,21 @@ HELD_OUT_FIELDS = 32
 def export_prior(denoiser: NetworkDenoiser, config: TrainConfig, folder: Path, *, command: str) -> PriorCard:
     """Write the prior and return its card.
 
-    Weights are stored as float16; the held-out errors on the card are measured with the stored weights.
+    Weights are stored as float16; the errors on the card are measured with the stored weights.
 
     Args:
         denoiser: the trained denoiser (averaged weights).
         config: what it was trained with.
         folder: where to write.
         command: the command that made it, for the card.
+
+    Raises:
+        InputError: the folder cannot be written, or the prior fails its self-test: training was too short.
     """
     weights = folder / "model.safetensors"
     write_weights(denoiser.network, weights, dtype=torch.float16)
     read_weights(denoiser.network, weights)
+    denoiser.eval()
     fields = validation_fields(config.model_copy(update={"validation_fields": HELD_OUT_FIELDS}))
     psnr = denoising_psnr(denoiser, fields, config.validation_levels)
     card = PriorCard(
@@ -38,12 +43,16 @@ def export_prior(denoiser: NetworkDenoiser, config: TrainConfig, folder: Path, *
         schedule=config.schedule,
         parametrisation=config.parametrisation,
         codec=config.codec,
-        unit="HU",
+        unit=PreparedArrays.load(config.data, "validation").manifest.unit,
         shape=tuple(fields.shape[-2:]),
         held_out_psnr={level: round(value, 2) for level, value in psnr.items()},
         training=command,
         **config.description.model_dump(),
     )
+    seen = self_test_errors(Prior(denoiser, card.codec, card))
+    card = card.model_copy(
+        update={"self_test": {level: float(f"{error:.4g}") for level, error in seen.items()}}
+    )
     with atomic(folder / "card.yaml") as temporary:
-        OmegaConf.save(OmegaConf.create(card.model_dump(mode="json")), temporary)
-    return card
+        temporary.write_text(to_yaml(card), encoding="utf-8")
+    return load_prior(folder).card

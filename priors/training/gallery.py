@@ -1,5 +1,6 @@
 """A page of unconditional samples beside real slices, for the eye."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,13 @@ from priors.sampler import Sampler
 
 
 def draw_samples(
-    prior: Prior, sampler: Sampler, *, count: int, seed: int, size: tuple[int, int] | None = None
+    prior: Prior,
+    sampler: Sampler,
+    *,
+    count: int,
+    seed: int,
+    size: tuple[int, int] | None = None,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Float[Tensor, "b y x"]:
     """Return unconditional samples in physical units.
 
@@ -23,30 +30,32 @@ def draw_samples(
         count: number of samples.
         seed: of all randomness.
         size: field size (y, x); the card's own by default.
+        on_step: called as ``on_step(done, total)``.
     """
     generator = torch.Generator().manual_seed(seed)
     height, width = size or prior.card.shape[-2:]
     sigma = float(prior.card.schedule(torch.ones(1, dtype=torch.float64))[1])
     with torch.no_grad():
         noise = sigma * torch.randn(count, 1, height, width, generator=generator)
-        return prior.codec.decode(sampler.sample(prior.denoiser, noise, generator=generator))[:, 0]
+        fields = sampler.sample(prior.denoiser, noise, generator=generator, on_step=on_step)
+        return prior.codec.decode(fields)[:, 0]
 
 
 def save_page(
     samples: Float[Tensor, "b y x"],
-    real: Float[np.ndarray, "n y x"],
+    real: Float[np.ndarray, "n y x"] | None,
     path: Path,
     *,
     window: tuple[float, float],
 ) -> None:
-    """Write a PNG: samples in the upper rows, real slices below, all in the same window of physical units."""
+    """Write a PNG: samples in the upper rows, real slices (if any) below, all in one window."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     columns = 6
-    rows = [("sample", samples.numpy()), ("real", real)]
+    rows = [("sample", samples.numpy())] + ([] if real is None else [("real", real)])
     heights = [-(-len(fields) // columns) for _, fields in rows]
     figure, axes = pyplot.subplots(
         sum(heights), columns, figsize=(2 * columns, 2.1 * sum(heights)), squeeze=False, layout="tight"

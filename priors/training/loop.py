@@ -1,12 +1,18 @@
 """The training loop: plain torch, resumable to the bit, atomic checkpoints.
 
-Step n draws its batch and its noise from generators seeded by (seed, n), so the state of a run is exactly network,
-average, optimiser and step; a run that was killed continues as if it had not been. TensorBoard logs and
-``training.jsonl`` stand beside the checkpoint.
+Step n draws its batch and its noise from generators seeded by (seed, n), so the state of a run is exactly
+network, average, optimiser and step; a run that was killed continues as if it had not been.
+
+    checkpoint.pt    the state of the run, to resume from
+    best.pt          the averaged weights with the best held-out error so far
+    training.jsonl   one row per validation: step, loss, held-out PSNR by noise level
 """
 
+import errno
 import json
 import math
+import os
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +67,7 @@ def denoising_psnr(
     for level in levels:
         generator = torch.Generator().manual_seed(seed)
         squared, count = 0.0, 0
-        for x in fields.split(4):
+        for x in torch.split(fields, 4):
             t = denoiser.schedule.inverse(torch.full((len(x),), level, dtype=torch.float64))
             alpha, sigma = (scale.reshape(-1, 1, 1, 1).float() for scale in denoiser.schedule(t))
             estimate = denoiser(alpha * x + sigma * torch.randn(x.shape, generator=generator), t)
@@ -72,11 +78,20 @@ def denoising_psnr(
 
 
 def validation_fields(config: TrainConfig) -> Float[Tensor, "b 1 y x"]:
-    """Return evenly spread held-out slices in network units."""
-    arrays = PreparedArrays.load(config.data, "validation").arrays
-    stacked = np.concatenate([array.astype(np.float32) for array in arrays])
-    chosen = np.linspace(0, len(stacked) - 1, config.validation_fields).round().astype(int)
-    fields = torch.from_numpy(stacked[chosen])[:, None]
+    """Return evenly spread held-out slices in network units.
+
+    Raises:
+        InputError: the held-out series cannot be read or differ in slice size.
+    """
+    data = PreparedArrays.load(config.data, "validation")
+    sizes = {array.shape[1:] for array in data.arrays}
+    if len(sizes) > 1:
+        raise InputError(
+            f"{config.data}: the validation slices differ in size ({sorted(sizes)}), expected one"
+        )
+    slices = [field for array in data.arrays for field in array]
+    chosen = np.linspace(0, len(slices) - 1, config.validation_fields).round().astype(int)
+    fields = torch.from_numpy(np.stack([slices[k] for k in chosen]).astype(np.float32))[:, None]
     return config.codec.encode(fields.clamp(config.codec.low, config.codec.high))
 
 
@@ -117,7 +132,11 @@ class Trainer:
         )
 
     def advance(self, data: PreparedArrays) -> float:
-        """Do one optimisation step and return its loss."""
+        """Do one optimisation step and return its loss.
+
+        Raises:
+            InputError: the loss is NaN or infinite.
+        """
         config, settings = self.config, self.config.optimisation
         batch = batch_at(
             data,
@@ -128,9 +147,14 @@ class Trainer:
         )
         noise = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
         loss = denoising_loss(self.denoiser, batch, levels=config.levels, generator=noise)
+        if not math.isfinite(float(loss.detach())):
+            raise InputError(
+                f"training: the loss is {float(loss.detach())} at step {self.step}; "
+                "lower optimisation.learning_rate, or check codec and data"
+            )
         self.optimiser.param_groups[0]["lr"] = learning_rate(self.step, settings)
         self.optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.denoiser.parameters(), settings.clip)
         self.optimiser.step()
         self.average.update(self.denoiser.network, self.step)
@@ -172,29 +196,37 @@ class Trainer:
 def train(config: TrainConfig, out: Path, *, resume: bool, report: Report) -> NetworkDenoiser:
     """Train to the end and return the denoiser with the best held-out error.
 
-    Writes ``checkpoint.pt`` (resume), ``best.pt`` (averaged weights) and ``training.jsonl`` in ``out``.
+    Writes ``checkpoint.pt``, ``best.pt`` and ``training.jsonl`` in ``out``.
+
+    Raises:
+        InputError: the data or the checkpoint cannot be used, a loss is not finite, or the disk is full.
     """
     data = PreparedArrays.load(config.data, "train")
+    data.require((*config.crops, *config.final_crops), config.codec)
     held_out = validation_fields(config)
     trainer = Trainer.start(config)
-    checkpoint, best = out / "checkpoint.pt", out / "best.pt"
+    checkpoint, best, log = out / "checkpoint.pt", out / "best.pt", out / "training.jsonl"
     if resume and checkpoint.is_file():
         trainer.restore(checkpoint)
+    _forget_after(log, trainer.step)
     total = config.optimisation.steps
-    losses: list[float] = []
+    losses: deque[float] = deque(maxlen=50)
     while trainer.step < total:
         losses.append(trainer.advance(data))
-        figures = {"loss": float(np.mean(losses[-50:]))}
+        figures = {"loss": float(np.mean(losses))}
         if trainer.step % config.validate_every == 0 or trainer.step == total:
             psnr = denoising_psnr(trainer.averaged, held_out, config.validation_levels)
             figures |= {f"psnr_{level:g}": value for level, value in psnr.items()}
             _keep_best(trainer, float(np.mean(list(psnr.values()))), best)
-            _log(out / "training.jsonl", {"step": trainer.step, **figures})
+            _log(log, {"step": trainer.step, **figures})
         report(trainer.step, total, figures)
         if trainer.step % config.save_every == 0 or trainer.step == total:
             with atomic(checkpoint) as temporary:
-                torch.save(trainer.state(), temporary)
-    trainer.average.module.load_state_dict(torch.load(best, weights_only=True))
+                _save(trainer.state(), temporary)
+    try:
+        trainer.average.module.load_state_dict(torch.load(best, weights_only=True))
+    except Exception as error:
+        raise InputError(f"{best}: cannot be read as this run's weights ({type(error).__name__})") from error
     return trainer.averaged
 
 
@@ -202,7 +234,23 @@ def _keep_best(trainer: Trainer, score: float, path: Path) -> None:
     if score > trainer.best:
         trainer.best = score
         with atomic(path) as temporary:
-            torch.save(trainer.average.module.state_dict(), temporary)
+            _save(trainer.average.module.state_dict(), temporary)
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    """Write with torch; what its archive writer calls a RuntimeError is a full disk."""
+    try:
+        torch.save(state, path)
+    except RuntimeError as error:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop the rows of steps that a resumed run will do again."""
+    if path.is_file():
+        rows = [row for row in path.read_text().splitlines() if json.loads(row)["step"] <= step]
+        with atomic(path) as temporary:
+            temporary.write_text("".join(row + "\n" for row in rows))
 
 
 def _log(path: Path, row: dict[str, float]) -> None:

@@ -3,8 +3,9 @@ r"""The training objective: mean squared error on what the network's output mean
     s ~ mixture of log-normal and log-uniform,  t = schedule^-1(s),  x_t = alpha x + sigma z
     loss = mean || network(input(x_t), log s) - target(x, z, alpha, sigma) ||^2
 
-With EDM preconditioning this is the weighted loss of Karras et al. 2022 (arXiv 2206.00364, Eq. 8), weight 1/c_out^2.
-Noise levels are stratified over the batch: one draw from each of b equal quantiles, which lowers the variance.
+With EDM preconditioning this is the weighted loss of Karras et al. 2022 (arXiv 2206.00364, Eq. 8), weight
+1/c_out^2. Noise levels are stratified over the batch: one draw from each of b equal quantiles, which lowers
+the variance.
 """
 
 import math

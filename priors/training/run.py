@@ -1,89 +1,160 @@
-"""Training and sampling as jobs: a run folder, progress, and files at the end.
+"""Training and sampling as jobs: a plan, a run folder, progress, and files at the end.
 
-A training run leaves ``card.yaml`` and ``model.safetensors`` in its folder, so the folder is a prior.
+config.yaml, inputs.json, versions.json, log.txt    how the run was made
+checkpoint.pt, best.pt, training.jsonl, tensorboard/ the run itself
+prior/card.yaml, prior/model.safetensors             the result, a prior like any other
+metrics.json, samples.png                            its held-out figures, and a page for the eye
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
-import torch
+from jaxtyping import Float
 
-from priors.card import load_prior
+from priors.card import find_prior, load_prior, read_card
 from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.files import atomic
-from priors.runtime.progress import Progress
-from priors.runtime.record import check_same_config, open_run
+from priors.runtime.memory import MemoryPlan, available_bytes, human
+from priors.runtime.progress import Progress, clock
+from priors.runtime.record import RunFolder, check_same_config, open_run
 from priors.sampler import Multistep
+from priors.training.board import Board
 from priors.training.config import TrainConfig
+from priors.training.data import PreparedArrays
 from priors.training.export import export_prior
 from priors.training.gallery import draw_samples, save_page
-from priors.training.loop import train
+from priors.training.loop import train, validation_fields
+from priors.training.plan import expected_seconds, memory_plan
+
+PAGE_SAMPLES = 6
+PAGE_STEPS = 40
+
+
+def print_plan(config: TrainConfig) -> MemoryPlan:
+    """Print the memory and, where it suffices, the time of a run; return the memory plan.
+
+    Raises:
+        InputError: the data cannot be used.
+    """
+    data = PreparedArrays.load(config.data, "train")
+    data.require((*config.crops, *config.final_crops), config.codec)
+    plan = memory_plan(config, data)
+    print(plan.table(), file=sys.stderr)
+    print(f"free now: {human(available_bytes())}", file=sys.stderr)
+    if plan.total <= available_bytes():
+        seconds = expected_seconds(config, data)
+        told = f"time: about {clock(seconds)} for {config.optimisation.steps} steps, by a step of each shape"
+        print(told, file=sys.stderr, flush=True)
+    return plan
 
 
 def run(config: TrainConfig, out: Path, *, command: str, resume: bool, overwrite: bool) -> None:
-    """Train, export, verify.
+    """Plan, train, export, verify, draw.
 
     Raises:
-        InputError: the data, the folder or a checkpoint cannot be used.
+        InputError: the data, the folder or a checkpoint cannot be used, or the memory does not suffice.
         Interrupted: with the way to continue.
     """
-    folder = open_run(out, resume=resume, overwrite=overwrite)
-    check_same_config(folder, config)
+    folder = _open(config, out, resume=resume, overwrite=overwrite)
     folder.write_inputs({"manifest": config.data / "manifest.yaml"}, command=command, seed=config.seed)
     folder.write_config(config)
+    folder.log("resume" if resume else "start")
+    total = config.optimisation.steps
     try:
-        with Progress(config.optimisation.steps, "train", every_s=30.0) as progress:
-            denoiser = train(
-                config,
-                folder.path,
-                resume=resume,
-                report=lambda step, _, figures: progress.step(done=step, **figures),
-            )
+        with (
+            Progress(total, "train", every_s=30.0) as progress,
+            Board(folder.file("tensorboard")) as board,
+        ):
+
+            def report(step: int, _: int, figures: dict[str, float]) -> None:
+                progress.step(done=step, **figures)
+                board.write(step, figures)
+
+            denoiser = train(config, folder.path, resume=resume, report=report)
+        card = export_prior(denoiser, config, folder.file("prior"), command=command)
+        _save_samples(config, folder)
     except KeyboardInterrupt:
+        folder.log("interrupted")
         raise Interrupted(f"continue with the same command and --resume (run folder {out})") from None
-    card = export_prior(denoiser, config, folder.path, command=command)
-    load_prior(folder.path)
-    folder.write_json("metrics.json", {"held_out_psnr": card.held_out_psnr})
-    print(f"prior {out} ({card.name}, sha256 {card.sha256[:12]})")
+    folder.write_json("metrics.json", {"held_out_psnr": card.held_out_psnr, "self_test": card.self_test})
+    folder.log("done")
+    print(f"{folder.file('prior')}: prior {card.name}, sha256 {card.sha256[:12]}")
+
+
+def _open(config: TrainConfig, out: Path, *, resume: bool, overwrite: bool) -> RunFolder:
+    """Check that the run can be done before its folder is touched, then open the folder."""
+    if resume:
+        # A resumed run has been planned before.
+        PreparedArrays.load(config.data, "train").require((*config.crops, *config.final_crops), config.codec)
+        if config.initial is not None:
+            find_prior(config.initial)
+    else:
+        if config.initial is not None:
+            _check_initial(config)
+        validation_fields(config)
+        print_plan(config).require()
+    folder = open_run(out, resume=resume, overwrite=overwrite)
+    check_same_config(folder, config)
+    return folder
+
+
+def _check_initial(config: TrainConfig) -> None:
+    """Check that the prior training starts from has the network of the configuration."""
+    card = read_card(find_prior(str(config.initial)))
+    if card.network != config.network:
+        raise InputError(
+            f"initial: prior {card.name!r} has the network {card.network!r}, expected {config.network!r}"
+        )
+
+
+def _save_samples(config: TrainConfig, folder: RunFolder) -> None:
+    """Write the page of samples beside held-out slices."""
+    prior = load_prior(folder.file("prior"))
+    samples = draw_samples(prior, Multistep(steps=PAGE_STEPS), count=PAGE_SAMPLES, seed=config.seed)
+    spread = config.model_copy(update={"validation_fields": PAGE_SAMPLES})
+    real = prior.codec.decode(validation_fields(spread))[:, 0].numpy()
+    save_page(samples, real, folder.file("samples.png"), window=(prior.codec.low, prior.codec.high))
 
 
 def draw(
-    name: str,
-    out: Path,
-    *,
-    count: int,
-    steps: int,
-    size: int | None,
-    seed: int,
-    page: Path | None,
-    beside: Path | None,
+    name: str, out: Path, *, count: int, steps: int, size: int | None, seed: int, beside: Path | None
 ) -> None:
-    """Write samples in physical units, (sample, y, x), and a page to look at.
+    """Write samples in physical units, (sample, y, x), as an array (.npy) or as a page to look at (.png).
 
     Raises:
-        InputError: unknown prior, or ``beside`` is no array of slices.
+        InputError: unknown prior, another suffix, or ``beside`` is no array of slices.
     """
-    if out.suffix != ".npy":
-        raise InputError(f"{out}: expected a name that ends in .npy")
+    if out.suffix not in (".npy", ".png"):
+        raise InputError(f"{out}: found the suffix {out.suffix!r}, expected .npy (values) or .png (a page)")
     prior = load_prior(name)
-    square = None if size is None else (size, size)
-    samples = draw_samples(prior, Multistep(steps=steps), count=count, seed=seed, size=square)
-    with atomic(out) as temporary, temporary.open("wb") as stream:
-        np.save(stream, samples.numpy())
-    if page is not None:
-        save_page(samples, _real(beside, samples), page, window=(prior.codec.low, prior.codec.high))
+    real = None if beside is None else _real(beside, count)
+    with Progress(steps, "sample") as progress:
+        samples = draw_samples(
+            prior,
+            Multistep(steps=steps),
+            count=count,
+            seed=seed,
+            size=None if size is None else (size, size),
+            on_step=lambda done, total: progress.step(done=done),
+        )
+    if out.suffix == ".png":
+        save_page(samples, real, out, window=(prior.codec.low, prior.codec.high))
+    else:
+        with atomic(out) as temporary, temporary.open("wb") as stream:
+            np.save(stream, samples.numpy())
     print(f"{out}: {count} samples of {samples.shape[1]} x {samples.shape[2]} in {prior.card.unit}")
 
 
-def _real(path: Path | None, samples: torch.Tensor) -> np.ndarray:
-    """Return as many real slices as there are samples, evenly spread; none without a file."""
-    if path is None:
-        return np.empty((0, *samples.shape[1:]), np.float32)
+def _real(path: Path, count: int) -> Float[np.ndarray, "n y x"]:
+    """Return ``count`` real slices of an array file, evenly spread."""
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as a NumPy array") from error
-    if array.ndim != 3:
-        raise InputError(f"{path}: found shape {array.shape}, expected slices (slice, y, x)")
-    chosen = np.linspace(0, len(array) - 1, len(samples)).round().astype(int)
+    if getattr(array, "ndim", None) != 3:
+        raise InputError(
+            f"{path}: found {getattr(array, 'shape', 'an archive')}, expected slices (slice, y, x)"
+        )
+    chosen = np.linspace(0, len(array) - 1, count).round().astype(int)
     return np.asarray(array[chosen], dtype=np.float32)
