@@ -48,7 +48,7 @@ class NetworkDenoiser(Denoiser):
     """A trained network behind its parametrisation.
 
     Args:
-        network: called as ``network(input, log_ratio)``; states (b, k, y, x), log(sigma / alpha) of shape (b).
+        network: called as ``network(input, log_ratio)``: states (b, k, y, x), log(sigma / alpha) (b).
         schedule: the schedule of the times passed to ``forward``.
         parametrisation: what the network's output means.
         reduced: run the network in bfloat16 where the device has it.

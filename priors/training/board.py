@@ -1,0 +1,38 @@
+"""TensorBoard logs of a training run: ``tensorboard --logdir RUN``."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+EVERY = 20
+
+
+class Board:
+    """Context that writes scalars; a resumed run hides the steps it does again.
+
+    Args:
+        folder: where the event files go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._writer: Any = None
+
+    def __enter__(self) -> "Board":
+        return self
+
+    def write(self, step: int, figures: dict[str, float]) -> None:
+        """Write the figures of one step; the loss alone, which every step has, only now and then."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.folder), purge_step=step)
+        if len(figures) > 1 or step % EVERY == 0:
+            for name, value in figures.items():
+                self._writer.add_scalar(name, value, step)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
