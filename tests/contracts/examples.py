@@ -1,0 +1,125 @@
+"""One tiny instance of every final class, by family; a class without one fails ``test_every_class``."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from priors.codec import Codec
+from priors.denoiser import Denoiser, GaussianDenoiser, NetworkDenoiser
+from priors.networks.monai_unet import MonaiUNet
+from priors.parametrisation import Clean, Noise, Parametrisation, Preconditioned, Score, Velocity
+from priors.sampler import DDIM, Heun, Multistep, Sampler
+from priors.schedule import EDM, VP, Cosine, Discrete, Rectified, Schedule
+from recon.functionals import L1, L21, Functional, NonNegative, SquaredL2
+from recon.geometry.orbits import FanCurved, Parallel
+from recon.geometry.scan import Scan
+from recon.geometry.volume import Volume
+from recon.methods.base import IterativeMethod
+from recon.methods.pdhg import Pdhg, SaddleProblem, Term
+from recon.operators.base import Adjoint, LinearOperator
+from recon.operators.differences import Differences
+from recon.operators.projector import Projector
+from recon.reconstructors import FBP, TV, NerdAdmm, NerdFast, NerdPdhg
+from recon.reconstructors.base import Reconstructor
+from recon.reconstructors.nerd import CgStage, VjpStage
+from recon.reconstructors.nerd_refine import VjpRefinement
+
+
+@dataclass(frozen=True)
+class Solve:
+    """A method with a problem of its kind."""
+
+    method: IterativeMethod
+    problem: object
+    start: Tensor
+
+
+VOLUME = Volume((3, 16, 16), (2.0, 1.5, 1.5))
+
+
+def scan(views: int = 12) -> Scan:
+    return Parallel(views=views).fit(VOLUME).scan()
+
+
+def fan() -> Scan:
+    return FanCurved(views=7, sod_mm=60.0, sdd_mm=100.0).fit(VOLUME).scan()
+
+
+def operators() -> list[LinearOperator]:
+    return [
+        Projector(VOLUME, scan()),
+        Projector(VOLUME, fan(), backend="reference"),
+        Differences((4, 5, 6)),
+        Differences((4, 5, 6), axes=(0,), weights=(0.5,)),
+        Adjoint(Differences((4, 5, 6), axes=(2, 0))),
+    ]
+
+
+def functionals() -> list[Functional]:
+    draw = torch.Generator().manual_seed(4)
+    target, weights = (torch.rand(3, 4, generator=draw) for _ in range(2))
+    return [L1(0.3), L21(0.7), SquaredL2(target, weights), NonNegative()]
+
+
+def solves() -> list[Solve]:
+    """Each method with a small strongly convex problem: min over x >= 0 of 1/2 |A x - y|^2 + 1/10 |D x|_1."""
+    draw = torch.Generator().manual_seed(5)
+    volume = Volume((2, 4, 4), (1.0, 1.0, 1.0))
+    projector = Projector(volume, Parallel(views=20).fit(volume).scan())
+    y = projector(torch.rand(volume.shape, generator=draw))
+    terms = (Term(projector, SquaredL2(y, torch.ones_like(y))), Term(Differences(volume.shape), L1(0.1)))
+    return [Solve(Pdhg(), SaddleProblem(terms, NonNegative()), torch.zeros(volume.shape))]
+
+
+def reconstructors() -> list[Reconstructor]:
+    few = CgStage(levels=2, start=0.3, stop=0.1)
+    through = VjpStage(levels=1, start=0.1, stop=0.1, refine=VjpRefinement(iterations=2))
+    return [
+        FBP(filter="hann"),
+        TV(iterations=20),
+        NerdFast(fast=few, warm_start="fbp"),
+        NerdAdmm(fast=few, refine=through, warm_start="fbp"),
+        NerdPdhg(fast=few, refine=through, warm_start="fbp"),
+    ]
+
+
+def schedules() -> list[Schedule]:
+    betas = tuple(torch.linspace(1e-4, 2e-2, 50).tolist())
+    return [VP(), Cosine(), EDM(), Rectified(), Discrete(betas=betas)]
+
+
+def parametrisations() -> list[Parametrisation]:
+    return [Noise(), Clean(), Velocity(), Score(), Preconditioned()]
+
+
+def denoisers() -> list[Denoiser]:
+    covariance = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=torch.float64)
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        network = MonaiUNet(channels=(8, 8), norm_groups=4).build()
+    return [
+        GaussianDenoiser(torch.tensor([1.0, -1.0], dtype=torch.float64), covariance, schedule=VP()),
+        NetworkDenoiser(network, schedule=EDM(), parametrisation=Preconditioned(), reduced=False),
+    ]
+
+
+def samplers() -> list[Sampler]:
+    return [DDIM(steps=200), DDIM(steps=200, eta=1.0), Heun(steps=40), Multistep(steps=60)]
+
+
+def codecs() -> list[Codec]:
+    return [Codec(offset=-200.0, scale=800.0, low=-1024.0, high=1500.0)]
+
+
+EXAMPLES = {
+    LinearOperator: operators,
+    Functional: functionals,
+    IterativeMethod: lambda: [solve.method for solve in solves()],
+    Reconstructor: reconstructors,
+    Schedule: schedules,
+    Parametrisation: parametrisations,
+    Denoiser: denoisers,
+    Sampler: samplers,
+    Codec: codecs,
+}

@@ -1,0 +1,58 @@
+"""The final classes of every family, found by importing every module of the packages."""
+
+import importlib
+import inspect
+import pkgutil
+
+import assimilation
+import priors
+import recon
+from priors.codec import Codec
+from priors.denoiser import Denoiser
+from priors.parametrisation import Parametrisation
+from priors.sampler import Sampler
+from priors.schedule import Schedule
+from recon.functionals import Functional
+from recon.methods.base import IterativeMethod
+from recon.operators.base import LinearOperator
+from recon.reconstructors.base import Reconstructor
+
+PACKAGES = (priors, recon, assimilation)
+FAMILIES = (
+    LinearOperator,
+    Functional,
+    IterativeMethod,
+    Reconstructor,
+    Schedule,
+    Parametrisation,
+    Denoiser,
+    Sampler,
+    Codec,
+)
+
+
+def modules() -> list[str]:
+    """Import every module of the packages and return their names."""
+    names = [
+        module.name
+        for package in PACKAGES
+        for module in pkgutil.walk_packages(package.__path__, package.__name__ + ".")
+    ]
+    for name in names:
+        importlib.import_module(name)
+    return names
+
+
+def final_classes(family: type) -> set[type]:
+    """Return the classes of a family that can be instantiated and that nobody derives from."""
+    known = set(modules())
+    found, queue = set(), [family]
+    while queue:
+        kind = queue.pop()
+        children = [child for child in kind.__subclasses__() if child.__module__ in known]
+        queue += children
+        # pydantic makes a subclass for every parameter of a generic: those carry the parameter in their name.
+        generic = "[" in kind.__name__
+        if not children and not generic and not inspect.isabstract(kind):
+            found.add(kind)
+    return found
