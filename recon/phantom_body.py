@@ -91,15 +91,15 @@ def paint_wall(
 ) -> None:
     """Paint skin, fat and muscle; ``fields`` are the distances to the skin and to the cage."""
     body, cage = fields
-    paint(image, grid.cover(body), -15 + 15 * grid.noise(rng, 12))
-    layer = anatomy.fat * (1 + 0.25 * grid.noise(rng, 70))
-    fat = -103 + 9 * grid.noise(rng, 7)
+    paint(image, grid.cover(body), -15 + 15 * grid.noise(rng, 12.0))
+    layer = anatomy.fat * (1 + 0.25 * grid.noise(rng, 70.0))
+    fat = -103 + 9 * grid.noise(rng, 7.0)
     paint(image, grid.cover(body + 2), fat)
     # Muscle hugs the cage and ends where the fat layer begins; planes of fat run through it.
     muscle = smooth_max(body + 2 + layer, cage - anatomy.muscle * 3.2, 5)
-    planes = np.clip(1.1 - np.abs(grid.noise(rng, 24)) * 6, 0, 0.7)
-    paint(image, grid.cover(muscle), 52 + 9 * grid.noise(rng, 5) - 110 * planes * (cage > 9))
-    paint(image, grid.cover(cage - 1.5), -60 + 40 * grid.noise(rng, 14))
+    planes = np.clip(1.1 - np.abs(grid.noise(rng, 24.0)) * 6, 0, 0.7)
+    paint(image, grid.cover(muscle), 52 + 9 * grid.noise(rng, 5.0) - 110 * planes * (cage > 9))
+    paint(image, grid.cover(cage - 1.5), -60 + 40 * grid.noise(rng, 14.0))
 
 
 def mediastinum_distance(anatomy: Anatomy, axes: tuple[Array, Array, Array]) -> Array:
@@ -111,7 +111,8 @@ def mediastinum_distance(anatomy: Anatomy, axes: tuple[Array, Array, Array]) -> 
     waist = (9 + 20 * np.exp(-(((y - 2) / 38) ** 2)) + 7 * upper) * scale
     column = np.abs(x - 3) - waist
     spine = np.hypot(x, y - depth + 16) - 25
-    return np.minimum(np.minimum(column, spine), heart_distance(anatomy, axes))
+    between: Array = np.minimum(np.minimum(column, spine), heart_distance(anatomy, axes))
+    return between
 
 
 def heart_distance(anatomy: Anatomy, axes: tuple[Array, Array, Array]) -> Array:
@@ -145,7 +146,7 @@ def paint_centre(
     """Paint heart, great vessels, oesophagus and abdomen; ``inside`` is the cover of the cage."""
     x, y, z = axes
     depth = cage_axes(anatomy, z)[1]
-    mottle = grid.noise(rng, 5)
+    mottle = grid.noise(rng, 5.0)
     heart = heart_distance(anatomy, axes)
     paint(image, grid.cover(heart) * inside, 30 + 6 * mottle - 90 * (heart > -4))
     paint(image, grid.cover(heart + 6) * inside, 42 + 5 * mottle)
@@ -177,15 +178,15 @@ def paint_abdomen(
 ) -> None:
     """Paint liver, spleen and stomach (with gas sometimes) where ``dome`` covers."""
     x, y, _ = axes
-    mottle = grid.noise(rng, 6)
+    mottle = grid.noise(rng, 6.0)
     paint(image, dome, -95 + 8 * mottle)
     liver = smooth_max(
-        x - rng.uniform(-5, 45) + 0.35 * y + 8 * grid.noise(rng, 60), 0.5 * y + 0.3 * x - 45, 8
+        x - rng.uniform(-5, 45) + 0.35 * y + 8 * grid.noise(rng, 60.0), 0.5 * y + 0.3 * x - 45, 8
     )
     paint(image, grid.cover(liver) * dome, rng.uniform(45, 115) + 5 * mottle)
-    spleen = np.hypot((x - 92) / 1.1, (y - 42) * 0.8) - 30 + 4 * grid.noise(rng, 50)
+    spleen = np.hypot((x - 92) / 1.1, (y - 42) * 0.8) - 30 + 4 * grid.noise(rng, 50.0)
     paint(image, grid.cover(spleen) * dome, rng.uniform(45, 110) + 4 * mottle)
-    stomach = np.hypot(x - 58, y + 28) - rng.uniform(24, 42) + 8 * grid.noise(rng, 45)
+    stomach = np.hypot(x - 58, y + 28) - rng.uniform(24, 42) + 8 * grid.noise(rng, 45.0)
     paint(image, grid.cover(stomach) * dome, 25 + 12 * mottle)
     if rng.random() < 0.6:
         gas = smooth_max(stomach + 4, y + rng.uniform(20, 50), 2)

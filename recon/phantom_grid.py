@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import zoom
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
+Number = float | int | np.floating
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,8 @@ class Grid:
 
     def cover(self, distance: Array) -> Array:
         """Return the covered fraction of each voxel for a signed distance in mm."""
-        return np.clip(np.float32(0.5) - distance / np.float32(self.pixel), 0, 1)
+        covered: Array = np.clip(np.float32(0.5) - distance / np.float32(self.pixel), 0, 1)
+        return covered
 
     def noise(self, rng: np.random.Generator, scale: float) -> Array:
         """Return smooth noise of about unit variance with a correlation length ``scale`` in mm."""
@@ -52,12 +54,12 @@ class Grid:
         return np.asarray(fine * np.float32(1.5), dtype=np.float32)
 
 
-def paint(image: Array, cover: Array, value: Array | float) -> None:
+def paint(image: Array, cover: Array, value: Array | Number) -> None:
     """Mix ``value`` into ``image`` in place by ``cover``."""
     image += cover * (np.asarray(value, dtype=np.float32) - image)
 
 
-def superellipse(x: Array, y: Array, *, half: tuple[Array | float, Array | float], power: float) -> Array:
+def superellipse(x: Array, y: Array, *, half: tuple[Array | Number, Array | Number], power: Number) -> Array:
     """Return the radial distance to |x/a|^p + |y/b|^p = 1: exact along rays from the centre."""
     gauge = (np.abs(x / half[0]) ** power + np.abs(y / half[1]) ** power) ** np.float32(
         1 / power
@@ -65,13 +67,13 @@ def superellipse(x: Array, y: Array, *, half: tuple[Array | float, Array | float
     return np.asarray(np.hypot(x, y) * (1 - 1 / gauge) - (gauge < 0.02) * 10, dtype=np.float32)
 
 
-def ellipsoid(axes: tuple[Array, Array, Array], radii: tuple[float, float, float]) -> Array:
+def ellipsoid(axes: tuple[Array, Array, Array], radii: tuple[Number, Number, Number]) -> Array:
     """Return an approximate distance to an ellipsoid about the origin of ``axes`` (x, y, z)."""
     gauge = np.sqrt(sum((axis / radius) ** 2 for axis, radius in zip(axes, radii, strict=True)))
     return np.asarray((gauge - 1) * min(radii), dtype=np.float32)
 
 
-def smooth_max(first: Array, second: Array, width: float) -> Array:
+def smooth_max(first: Array, second: Array, width: Number) -> Array:
     """Return max(first, second) with its crease rounded over ``width`` mm (intersection of two shapes)."""
     blend = np.clip(np.float32(0.5) + (first - second) / np.float32(2 * width), 0, 1)
     return np.asarray(
@@ -79,7 +81,7 @@ def smooth_max(first: Array, second: Array, width: float) -> Array:
     )
 
 
-def add_capsule(cover: Array, grid: Grid, *, ends: tuple[Array, Array], radii: tuple[float, float]) -> None:
+def add_capsule(cover: Array, grid: Grid, *, ends: tuple[Array, Array], radii: tuple[Number, Number]) -> None:
     """Raise ``cover`` in place to the coverage of a tapered capsule, within its bounding box only.
 
     Args:

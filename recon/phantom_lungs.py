@@ -12,10 +12,10 @@ def paint_parenchyma(
     image: Array, grid: Grid, anatomy: Anatomy, *, lung: Array, rng: np.random.Generator
 ) -> None:
     """Paint aerated lung: a gradient towards the dependent back, mottling and the oblique fissures."""
-    texture = 14 * grid.noise(rng, 18) + 16 * grid.noise(rng, 5) + 14 * grid.noise(rng, 2.5)
+    texture = 14 * grid.noise(rng, 18.0) + 16 * grid.noise(rng, 5.0) + 14 * grid.noise(rng, 2.5)
     paint(image, lung, anatomy.lung + np.float32(0.35) * (grid.y + 20) + texture)
     for side in (-1, 1):
-        sheet = grid.z + rng.uniform(0.5, 0.9) * grid.y + rng.uniform(-10, 20) + 6 * grid.noise(rng, 60)
+        sheet = grid.z + rng.uniform(0.5, 0.9) * grid.y + rng.uniform(-10, 20) + 6 * grid.noise(rng, 60.0)
         half = (grid.x * side > 0) * lung
         paint(image, 0.3 * half * grid.cover(np.abs(sheet).astype(np.float32) * 0.7 - 0.8), -550)
 
@@ -135,25 +135,22 @@ def paint_lesions(image: Array, grid: Grid, *, lung: Array, rng: np.random.Gener
     def place(radius: float, squash: float = 1.0) -> Array:
         side = rng.choice([-1.0, 1.0])
         centre = (side * rng.uniform(40, 110), rng.uniform(-70, 75), rng.uniform(low - radius, high + radius))
-        return (
-            np.sqrt(
-                (grid.x - centre[0]) ** 2 + ((grid.y - centre[1]) / squash) ** 2 + (grid.z - centre[2]) ** 2
-            )
-            - radius
-        )
+        across = (grid.x - centre[0]) ** 2 + ((grid.y - centre[1]) / squash) ** 2
+        distance: Array = np.sqrt(across + (grid.z - centre[2]) ** 2) - radius
+        return distance
 
     for _ in range(int(rng.integers(1, 9))):
         nodule = place(float(np.exp(rng.uniform(np.log(1.8), np.log(11)))))
         value = rng.uniform(200, 500) if rng.random() < 0.1 else rng.uniform(-150, 70)
         paint(image, grid.cover(nodule) * lung, value)
     if rng.random() < 0.35:
-        rough = grid.noise(rng, 9)
+        rough = grid.noise(rng, 9.0)
         for _ in range(int(rng.integers(1, 8))):
             patch = place(rng.uniform(8, 32), 0.7) + 9 * rough
             paint(image, np.clip(-patch / 12, 0, 1) * lung * rng.uniform(0.3, 0.9), rng.uniform(-650, -50))
     if rng.random() < 0.2:
-        holes = np.clip(grid.noise(rng, 11) * 2 - 2.2, 0, 1)
+        holes = np.clip(grid.noise(rng, 11.0) * 2 - 2.2, 0, 1)
         paint(image, holes * lung * 0.8, -975)
     if rng.random() < 0.12:
-        level = grid.y - rng.uniform(40, 75) + 4 * grid.noise(rng, 40)
+        level = grid.y - rng.uniform(40, 75) + 4 * grid.noise(rng, 40.0)
         paint(image, grid.cover(-level) * lung * (grid.x * rng.choice([-1, 1]) > 0), 8)

@@ -21,7 +21,7 @@ def paint_spine(
     """Paint vertebral bodies and discs, the canal, the arch and the processes."""
     x, y, z = axes
     y = y - cage_axes(anatomy, z)[1] + 14
-    marrow = (170 + 45 * grid.noise(rng, 4)) * anatomy.bone
+    marrow = (170 + 45 * grid.noise(rng, 4.0)) * anatomy.bone
     level = np.mod(z + rng.uniform(0, DISC_MM), DISC_MM)
     disc = np.clip(1 - np.abs(level - DISC_MM / 2) / 2.5, 0, 1)
     body = superellipse(x, y, half=(17.0 + 1.5 * disc, 14.0 + 0 * z), power=2.3)
@@ -63,7 +63,7 @@ def paint_ribs(
     tube = np.maximum(tube, 0.22 - turn)
     front = rng.uniform(2.15, 2.5)
     bony = turn < front
-    marrow = np.where(bony, 230 * anatomy.bone + 40 * grid.noise(rng, 5), 105)
+    marrow = np.where(bony, 230 * anatomy.bone + 40 * grid.noise(rng, 5.0), 105)
     paint(image, grid.cover(tube), np.where(bony, 800 * anatomy.bone, 130))
     paint(image, grid.cover(tube + 1.9), marrow)
 
@@ -78,7 +78,11 @@ def paint_front(
     sternum = superellipse(x, y - centre + depth + 5, half=(width, 6.5 + 0 * z), power=3.0)
     sternum = np.maximum(sternum, np.maximum(-85 - z, z - 92))
     paint_bone(
-        image, grid, sternum, density=anatomy.bone * 0.7, marrow=130 * anatomy.bone + 30 * grid.noise(rng, 5)
+        image,
+        grid,
+        sternum,
+        density=anatomy.bone * 0.7,
+        marrow=130 * anatomy.bone + 30 * grid.noise(rng, 5.0),
     )
 
 
@@ -90,7 +94,7 @@ def paint_shoulders(
     for side in (-1.0, 1.0):
         plate, thick = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
         for height in np.arange(-30.0, 105.0, 1.6):
-            width, depth, centre = (float(v) for v in cage_axes(anatomy, np.float32(height)))
+            width, depth, centre = (float(v[0]) for v in cage_axes(anatomy, np.array([height])))
             medial = np.array([side * (0.5 * width + 8), centre + depth * 0.92 + 12, height], np.float32)
             reach = 40 * np.clip((height + 40) / 90, 0.15, 1)
             lateral = np.array(
@@ -100,13 +104,13 @@ def paint_shoulders(
             if 45 < height < 95:
                 tip = lateral + np.array([side * 8, 14 + tilt, 0], np.float32)
                 add_capsule(plate, grid, ends=((medial + lateral) / 2, tip), radii=(2.5, 4.0))
-        width, depth, centre = (float(v) for v in cage_axes(anatomy, np.float32(85)))
+        width, depth, centre = (float(v[0]) for v in cage_axes(anatomy, np.array([85.0])))
         head = np.array([side * (anatomy.cage_width + 22), centre + 0.35 * depth, 100], np.float32)
         add_capsule(thick, grid, ends=(head, head + np.array([side * 10, 5, 70], np.float32)), radii=(21, 12))
         inner = np.array([side * 20, centre - depth - 2, 88], np.float32)
         middle = np.array([side * 85, centre - 0.6 * depth, 105], np.float32)
         add_capsule(thick, grid, ends=(inner, middle), radii=(8, 6))
         add_capsule(thick, grid, ends=(middle, head + np.array([0, 0, 22], np.float32)), radii=(6, 7))
-        marrow = (260 + 50 * grid.noise(rng, 5)) * anatomy.bone
+        marrow = (260 + 50 * grid.noise(rng, 5.0)) * anatomy.bone
         paint(image, plate * within, 600 * anatomy.bone)
         paint(image, thick * within, marrow)

@@ -61,9 +61,9 @@ class TV(Reconstructor):
     """
 
     name: Literal["tv"] = "tv"
-    weight: float = Field(1.0, gt=0)
-    slice_coupling: float = Field(1.0, ge=0)
-    iterations: int = Field(300, ge=1)
+    weight: float = Field(0.5, gt=0)
+    slice_coupling: float = Field(1.5, ge=0)
+    iterations: int = Field(400, ge=1)
     tolerance: float = Field(1e-4, ge=0)
 
     def __call__(self, measurement: Measurement, projector: Projector, job: Job) -> Float[Tensor, "z y x"]:
