@@ -172,3 +172,9 @@ def test_orbits_without_an_inversion_formula_are_refused() -> None:
     aside = Parallel(views=8, columns=20, column_mm=1.0, offset_columns=90).fit(VOLUME).scan()
     with pytest.raises(InputError, match="rotation axis falls on column"):
         FBP()(measure(aside), Projector(VOLUME, aside), Job())
+
+
+def test_a_sinogram_of_another_scan_is_refused() -> None:
+    scan = Parallel(views=8).fit(VOLUME).scan()
+    with pytest.raises(InputError, match=r"sinogram of shape \(4, 1, \d+\), expected \(8, 1, \d+\)"):
+        FBP()(measure(scan[:4]), Projector(VOLUME, scan), Job())
