@@ -72,7 +72,7 @@ def read_htc2022(path: Path) -> ScanData:
     )
 
 
-def _read(path: Path) -> tuple[Float32[np.ndarray, "v c"], Float64[np.ndarray, " v"], dict[str, float]]:
+def _read(path: Path) -> tuple[Float32[np.ndarray, "_ _"], Float64[np.ndarray, " _"], dict[str, float]]:
     try:
         if h5py.is_hdf5(path):
             with h5py.File(path, "r") as file:

@@ -26,7 +26,7 @@ class ScanData:
     Attributes:
         scan: poses of the views.
         volume: suggested grid of the reconstruction.
-        sinogram: line integrals of attenuation, dimensionless.
+        sinogram: line integrals of attenuation (view, row, column), dimensionless.
         weights: inverse variances of ``sinogram``; 0 where a pixel is bad.
         counts: photons per ray where the detector's counts are known, else None.
         exposure: how ``counts`` were made; given exactly when ``counts`` are.
@@ -36,14 +36,15 @@ class ScanData:
         provenance: where the data comes from, without anything about a patient.
 
     Raises:
-        InputError: shapes disagree with the detector, or values are NaN or weights negative.
+        InputError: shapes disagree with the detector or the slices, values are NaN, or weights negative.
     """
 
     scan: Scan
     volume: Volume
-    sinogram: Float32[np.ndarray, "v r c"]
-    weights: Float32[np.ndarray, "v r c"]
-    counts: Float32[np.ndarray, "v r c"] | None = None
+    # Whether the shapes agree is for __post_init__ to say, in words.
+    sinogram: Float32[np.ndarray, "_ _ _"]
+    weights: Float32[np.ndarray, "_ _ _"]
+    counts: Float32[np.ndarray, "_ _ _"] | None = None
     exposure: Exposure | None = None
     frame: Float64[np.ndarray, "4 4"] = field(default_factory=lambda: np.eye(4))
     mu_water: float = MU_WATER
@@ -52,6 +53,10 @@ class ScanData:
 
     def __post_init__(self) -> None:
         check_affine(self.frame, "frame")
+        rows, slices = self.scan.shape[0], self.volume.shape[0]
+        if self.scan.beam != "cone" and rows != slices:
+            found = f"{rows} detector rows for {slices} slices"
+            raise InputError(f"volume: found {found}, expected one row per slice in a {self.scan.beam} beam")
         if not (np.isfinite(self.mu_water) and self.mu_water > 0):
             raise InputError(f"mu_water: found {self.mu_water}, expected a positive number in 1/mm")
         if (self.counts is None) != (self.exposure is None):

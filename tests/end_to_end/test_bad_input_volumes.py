@@ -111,7 +111,11 @@ def nifti(
 
     def write(folder: Path) -> Path:
         path = folder / "volume.nii"
-        nibabel.save(nibabel.Nifti1Image(values, np.eye(4) if affine is None else affine), path)
+        file = nibabel.Nifti1Image(values, np.eye(4))
+        file.header.set_sform(np.eye(4) if affine is None else affine, code=1)
+        file.header.set_data_dtype(values.dtype)
+        file.header.set_data_offset(352)
+        path.write_bytes(file.header.binaryblock + bytes(4) + np.asfortranarray(values).tobytes("F"))
         path.write_bytes(path.read_bytes()[:keep])
         return path
 

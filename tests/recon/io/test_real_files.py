@@ -1,5 +1,7 @@
 """Every real CT volume and sinogram: it is read, and what is read agrees with an independent source."""
 
+import io
+import lzma
 from pathlib import Path
 
 import numpy as np
@@ -55,12 +57,8 @@ def test_single_files_equal_simpleitk(name: str) -> None:
 def test_values_of_a_compressed_series_are_those_of_the_derived_slices() -> None:
     """The 48 DICOM slices are contiguous in the 131 slices of the derived file, which are their 2 x 2
     means."""
-    import io
-    import lzma
-
-    derived = np.load(
-        io.BytesIO(lzma.open(real_data("ct/slices256/validation/covidctmd_cap002.npy.xz")).read())
-    )
+    with lzma.open(real_data("ct/slices256/validation/covidctmd_cap002.npy.xz")) as packed:
+        derived = np.load(io.BytesIO(packed.read()))
     values = read_volume(real_data("ct/covidctmd_cap002.zip")).values
     means = np.maximum(values, -1024).reshape(48, 256, 2, 256, 2).mean((2, 4))
     distances = [abs(means[10] - slice_).mean() for slice_ in derived]
