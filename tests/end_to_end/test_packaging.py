@@ -1,0 +1,69 @@
+"""What is installed: a wheel that works outside the source tree, and no package that breaks others."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel, built without network by the hatchling of this environment."""
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return next(out.glob("*.whl"))
+
+
+def test_the_wheel_holds_code_configurations_priors_and_report_assets(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert names >= {"tomocast.py", "recon/report.py", "priors/card.py", "assimilation/__init__.py"}
+    for folder, pattern in (
+        ("configs", "*.yaml"),
+        ("recon/report_assets", "*"),
+        ("priors/pretrained", "*/*"),
+    ):
+        held = [
+            path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob(pattern) if path.is_file()
+        ]
+        assert names >= set(held), folder
+    assert not any(name.startswith(("tests/", "benchmarks/", "runs/")) or ".pyc" in name for name in names)
+
+
+def test_the_installed_wheel_runs_outside_the_source_tree(wheel, tmp_path):
+    """Unpacked into an empty folder that replaces the source tree on the path: the same as installing it."""
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+    script = (
+        "import sys, tomocast, recon; assert recon.__file__.startswith(sys.argv[1]), recon.__file__;"
+        "from recon import jobs; from recon.report import _asset; from priors.card import embedded_names;"
+        "assert (jobs.CONFIGS / 'demo.yaml').is_file(); assert 'canvas' in _asset('report.js');"
+        "print(*embedded_names())"
+    )
+    command = [sys.executable, "-c", script, str(site)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    embedded = {path.parent.name for path in (ROOT / "priors" / "pretrained").glob("*/card.yaml")}
+    assert set(done.stdout.split()) == embedded
+
+
+def test_torchvision_is_not_installed():
+    """Beside a CPU build of torch its only available build breaks other packages (see CONTRIBUTING.md)."""
+    assert importlib.util.find_spec("torchvision") is None
+
+
+def test_pins_are_complete_and_portable():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines)
+    assert len(pins) == len(lines)
+    assert not any("+" in version for version in pins.values())
+    assert "tomocast" not in pins
+    assert pins.keys() >= {"torch", "numpy", "numba", "monai", "pydantic", "typer"}
