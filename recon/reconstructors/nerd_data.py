@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priors.codec import Codec
+from priors.linalg import power_norm
 from recon.operators.projector import Projector
 from recon.reconstructors.base import Measurement
 from recon.units import MU_WATER, hu_to_attenuation
@@ -65,6 +66,7 @@ class DataTerm:
         self.y = (measurement.sinogram - background) / units.slope
         self.weights = weights * units.slope**2
         self.rays = int((weights > 0).sum())
+        self._curvature: float | None = None
 
     def residual(self, x: Volumes) -> Float[Tensor, "v r c"]:
         """Return A X - y."""
@@ -82,6 +84,9 @@ class DataTerm:
         """Return the weighted squared residual per ray; 1 is what noise alone gives."""
         return float((self.weights * residual**2).sum(dtype=torch.float64)) / max(1, self.rays)
 
-    def diagonal(self) -> Volumes:
-        r"""Return an upper bound of the curvature per voxel, A.T W A 1 (rows summed), the Jacobi scale of CG."""
-        return self.normal(torch.ones(self.projector.domain))
+    def curvature(self) -> float:
+        """Return L_A = ||W^(1/2) A||^2 by power iteration, computed once."""
+        if self._curvature is None:
+            start = torch.rand(self.projector.domain, generator=torch.Generator().manual_seed(0)) + 0.5
+            self._curvature = power_norm(self.normal, start, iterations=20)
+        return self._curvature

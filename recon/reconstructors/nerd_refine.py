@@ -17,6 +17,7 @@ u-coordinates, where ||J_f|| is of order one at every level; in x_t it grows lik
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -88,12 +89,14 @@ class CgRefinement(BaseModel):
 
 
 class VjpRefinement(BaseModel):
-    """Refinement through the network, by Adam on the network's input.
+    """Refinement through the network, by gradient steps on the network's input.
 
     Attributes:
         iterations: largest number of inner steps per level.
+        step: ``adam``, or ``condat``, gradient steps of the parameter-free length 1 / (L_A + lambda + 4 rho) with
+            L_A = ||W^(1/2) A||^2, which converges when ||J_f|| <= 1.
         learning_rate: Adam's, in network units.
-        forward_weight: lambda, the pull of V toward the diffusion state, relative to the curvature of the data term.
+        forward_weight: lambda, the pull of V toward the diffusion state, in inverse variance (network units).
         kappa: data are fitted when chi2 <= kappa^2 per ray.
         dual_tolerance: the coupling is settled when its relative residual is below this.
     """
@@ -101,6 +104,7 @@ class VjpRefinement(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     iterations: int = Field(20, ge=1)
+    step: Literal["adam", "condat"] = "adam"
     learning_rate: float = Field(0.02, gt=0)
     forward_weight: float = Field(0.0, ge=0)
     kappa: float = Field(1.02, gt=0)
@@ -108,9 +112,9 @@ class VjpRefinement(BaseModel):
 
     def __call__(self, problem: NerdProblem, u: Volumes, duals: Duals, level: float) -> Refined:
         """Refine the state ``u`` (u-coordinates) at noise level ``level``."""
-        point, first, second = u, torch.zeros_like(u), torch.zeros_like(u)
+        point, moments = u, (torch.zeros_like(u), torch.zeros_like(u))
         chi2 = dual_residual = float("inf")
-        for step in range(1, self.iterations + 1):
+        for count in range(1, self.iterations + 1):
             x = problem.denoise(point, level)
             residual = problem.data.residual(x)
             chi2, dual_residual = problem.data.chi2(residual), problem.dual_residual(duals, x)
@@ -119,10 +123,20 @@ class VjpRefinement(BaseModel):
                 break
             cotangent = problem.data.gradient(residual) + problem.pull(duals, x)
             gradient = problem.vjp(point, cotangent, level) + self.forward_weight * (point - u)
-            first.lerp_(gradient, 0.1)
-            second.lerp_(gradient**2, 0.001)
-            scale = (second / (1 - 0.999**step)).sqrt_().add_(1e-8)
-            point = point - self.learning_rate / (1 - 0.9**step) * first / scale
+            point = point - self._move(problem, gradient, moments, count)
         x = problem.denoise(point, level)
-        figures = {"chi2": chi2, "dual_residual": dual_residual, "inner_steps": float(step)}
+        figures = {"chi2": chi2, "dual_residual": dual_residual, "inner_steps": float(count)}
         return Refined(x, (point - x) / level, duals, figures)
+
+    def _move(
+        self, problem: NerdProblem, gradient: Volumes, moments: tuple[Volumes, Volumes], count: int
+    ) -> Volumes:
+        """Return the step along ``gradient``; Adam's moments (0.9, 0.999) are updated in place."""
+        if self.step == "condat":
+            curvature = problem.coupling.curvature() if problem.coupled else 0.0
+            return gradient / (problem.data.curvature() + self.forward_weight + curvature)
+        first, second = moments
+        first.lerp_(gradient, 0.1)
+        second.lerp_(gradient**2, 0.001)
+        scale = (second / (1 - 0.999**count)).sqrt_().add_(1e-8)
+        return self.learning_rate / (1 - 0.9**count) * first / scale
