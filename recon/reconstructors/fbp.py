@@ -58,9 +58,10 @@ class FBP(Reconstructor):
         Raises:
             InputError: the orbit is not a circle around the z axis, or shapes disagree.
         """
+        wanted = projector.range
         for what, array in (("sinogram", measurement.sinogram), ("weights", measurement.weights)):
-            if tuple(array.shape) != projector.range:
-                raise InputError(f"fbp: found {what} of shape {tuple(array.shape)}, expected {projector.range}")
+            if tuple(array.shape) != wanted:
+                raise InputError(f"fbp: found {what} of shape {tuple(array.shape)}, expected {wanted}")
         volume, fan = projector.volume, fan_coordinates(projector.scan)
         scale = torch.from_numpy(_scale(fan, volume))
         margin = _margin(fan, projector.scan)

@@ -9,7 +9,7 @@ NUMBA_NUM_THREADS.
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -38,17 +38,15 @@ class NumbaBackend:
         sinogram = torch.zeros((*self.table.shape, image.shape[2]), dtype=image.dtype)
         target, source = sinogram.numpy(), image.numpy()
         for bundle in _bundles(image.shape[2]):
-            self._deal(tiles.forward, (source, target), bundle, self.table.shape[0])
+            self._deal(tiles.forward, (source, target), bundle)
         return sinogram
 
     def adjoint(self, sinogram: Float[Tensor, "v c z"], *, fading: bool = False) -> Float[Tensor, "y x z"]:
         """Return the backprojection of a contiguous sinogram; ``fading`` divides by the source distance."""
         image = torch.empty((*self.table.grid, sinogram.shape[2]), dtype=sinogram.dtype)
         target, source = image.numpy(), sinogram.numpy()
-        kernel = partial(tiles.adjoint, source=self.table.source if fading else None)
         for bundle in _bundles(sinogram.shape[2]):
-            rows, columns = self._tiles(TILE_EDGE[bundle[2]])
-            self._deal(kernel, (source, target), bundle, rows * columns)
+            self._deal(tiles.adjoint, (source, target), bundle, fading=fading)
         return image
 
     def _deal(
@@ -56,18 +54,20 @@ class NumbaBackend:
         kernel: Callable[..., None],
         arrays: tuple[np.ndarray, np.ndarray],
         bundle: tuple[int, int, int],
-        count: int,
+        *,
+        fading: bool = False,
     ) -> None:
-        """Run a kernel on all of its ``count`` views or tiles, an equal share per thread."""
+        """Run a kernel on all of its views or tiles, an equal share per thread."""
         first, slices, lanes = bundle
-        edge = TILE_EDGE[lanes]
-        grid, columns, doublings = self._tiles(edge), self._columns_of(edge), (0,) * (lanes.bit_length() - 1)
+        edge, doublings = TILE_EDGE[lanes], (0,) * (lanes.bit_length() - 1)
+        grid = self._tiles(edge)
+        count = self.table.shape[0] if kernel is tiles.forward else grid[0] * grid[1]
+        rays = (*self._rays, self._columns_of(edge))
         threads = min(_threads(), count)
-        shares = [count * k // threads for k in range(threads + 1)]
-        jobs = [
-            (*arrays, self._rays, columns, (edge, grid, first, slices, low, high), doublings)
-            for low, high in pairwise(shares)
-        ]
+        shares = pairwise(count * k // threads for k in range(threads + 1))
+        # The compiler drops a branch on None only for an argument of its own.
+        last = (self.table.source if fading else None,) if kernel is tiles.adjoint else ()
+        jobs = [(*arrays, rays, (edge, grid, first, slices, *share), doublings, *last) for share in shares]
         if threads == 1:
             kernel(*jobs[0])
             return
@@ -80,9 +80,7 @@ class NumbaBackend:
 
     def _columns_of(self, edge: int) -> np.ndarray:
         if edge not in self._columns:
-            t = self.table
-            rays = (t.along_y, t.offset, t.slope, t.first, t.stop)
-            self._columns[edge] = tiles.columns_of_tiles(*rays, edge, self._tiles(edge))
+            self._columns[edge] = tiles.columns_of_tiles(self._rays, edge, self._tiles(edge))
         return self._columns[edge]
 
 

@@ -51,8 +51,9 @@ def crossings(offset, slope, first, stop, low, high):
 
 
 @compiled
-def columns_of_tiles(along_y, offset, slope, first, stop, tile, tiles):
+def columns_of_tiles(rays, tile, tiles):
     """Return, per view and tile, the first column that crosses it and one past the last."""
+    along_y, offset, slope, _, first, stop = rays
     views, columns = offset.shape
     found = np.zeros((views, tiles[0] * tiles[1], 2), np.int32)
     for v in range(views):
@@ -74,17 +75,17 @@ def columns_of_tiles(along_y, offset, slope, first, stop, tile, tiles):
 
 
 @compiled
-def forward(image, sinogram, rays, columns, work, doublings):
-    """Add the projection of slices ``work.slices`` to the views ``work.owned`` of ``sinogram``.
+def forward(image, sinogram, rays, work, doublings):
+    """Add the projection of some slices to the owned views of ``sinogram``.
 
     Args:
         image: (y, x, slice), contiguous. sinogram: (view, column, slice), contiguous.
-        rays: the columns of the ray table. columns: from ``columns_of_tiles``.
+        rays: six columns of the ray table, and what ``columns_of_tiles`` found.
         work: tile edge, tiles along y and x, first slice, number of slices, first owned view, one past the
             last.
         doublings: width of the bundle.
     """
-    along_y, offset, slope, step, first, stop = rays
+    along_y, offset, slope, step, first, stop, columns = rays
     tile, tiles, slice0, slices, view0, view1 = work
     lanes = 1 << len(doublings)
     pitch = (tile + 3) * lanes
@@ -93,7 +94,7 @@ def forward(image, sinogram, rays, columns, work, doublings):
     lines = sinogram.reshape(-1)
     for t in range(tiles[0] * tiles[1]):
         y0, x0 = t // tiles[1] * tile, t % tiles[1] * tile
-        _fill(buffer, pitch, lanes, image, y0, x0, tile, slice0, slices)
+        _fill(buffer, pitch, lanes, image, (y0, x0, tile, slice0, slices))
         for v in range(view0, view1):
             for c in range(columns[v, t, 0], columns[v, t, 1]):
                 i0, j0 = (y0, x0) if along_y[v, c] else (x0, y0)
@@ -132,14 +133,14 @@ def forward(image, sinogram, rays, columns, work, doublings):
 
 
 @compiled
-def adjoint(sinogram, image, rays, columns, work, doublings, source):
-    """Write the backprojection of slices ``work.slices`` to the tiles ``work.owned`` of ``image``.
+def adjoint(sinogram, image, rays, work, doublings, source):
+    """Write the backprojection of some slices to the owned tiles of ``image``.
 
-    Arguments are those of ``forward``, with tiles in the place of views. ``source`` is None, or the source of
-    every view in pixels (x, y): each weight is then divided by the distance in mm from the source, which at
-    driving index i is step * abs(i - source).
+    Arguments are those of ``forward``, with tiles in the place of views. ``source`` is None, or the
+    source of every view in pixels (x, y): each weight is then divided by the distance in mm from the source,
+    which at driving index i is step * abs(i - source).
     """
-    along_y, offset, slope, step, first, stop = rays
+    along_y, offset, slope, step, first, stop, columns = rays
     tile, tiles, slice0, slices, tile0, tile1 = work
     lanes = 1 << len(doublings)
     pitch = (tile + 3) * lanes
@@ -180,11 +181,12 @@ def adjoint(sinogram, image, rays, columns, work, doublings, source):
                     store(buffer, here + across, fma(spread(image, weight, doublings), value, far))
                     p += slope[v, c]
                     at += along
-        _drain(buffer, pitch, lanes, image, y0, x0, tile, slice0, slices)
+        _drain(buffer, pitch, lanes, image, (y0, x0, tile, slice0, slices))
 
 
 @compiled
-def _fill(buffer, pitch, lanes, image, y0, x0, tile, slice0, slices):
+def _fill(buffer, pitch, lanes, image, block):
+    y0, x0, tile, slice0, slices = block
     height, width = min(tile, image.shape[0] - y0), min(tile, image.shape[1] - x0)
     if height < tile or width < tile:
         buffer[:] = 0
@@ -196,7 +198,8 @@ def _fill(buffer, pitch, lanes, image, y0, x0, tile, slice0, slices):
 
 
 @compiled
-def _drain(buffer, pitch, lanes, image, y0, x0, tile, slice0, slices):
+def _drain(buffer, pitch, lanes, image, block):
+    y0, x0, tile, slice0, slices = block
     height, width = min(tile, image.shape[0] - y0), min(tile, image.shape[1] - x0)
     for y in range(height):
         for x in range(width):
