@@ -11,7 +11,7 @@ interpolation is an error here, because a configuration is data and evaluates no
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -44,7 +44,7 @@ def load(
     dotted: Tree = {}
     for text in overrides:
         dotted = merge(dotted, parse_override(text))
-    return validate(model, merge(merged, dotted))
+    return validate(model, _completed(model, None, merge(merged, dotted)))
 
 
 def validate(model: type[Model], tree: Mapping[str, Any], *, source: str = "configuration") -> Model:
@@ -118,6 +118,42 @@ def _defaults(model: type[BaseModel]) -> Tree:
     return {
         key: item.model_dump(mode="json") for key, item in sections.items() if isinstance(item, BaseModel)
     }
+
+
+def _completed(annotation: Any, default: Any, data: Any) -> Any:
+    """Lay data over the defaults of the models it is meant for, so that one nested key can be given.
+
+    A section ``fast: {levels: 3}`` of a method keeps the other values this method gives ``fast`` by default,
+    which the section's own class may not have.
+    """
+    if not isinstance(data, Mapping):
+        return data
+    if get_origin(annotation) is dict:
+        return {key: _completed(get_args(annotation)[1], None, value) for key, value in data.items()}
+    member = _member(annotation, default, data)
+    if member is None:
+        return data
+    laid = merge(default.model_dump(mode="json") if type(default) is member else {}, data)
+    for key in laid.keys() & member.model_fields.keys():
+        field = member.model_fields[key]
+        laid[key] = _completed(field.annotation, field.get_default(call_default_factory=True), laid[key])
+    return laid
+
+
+def _member(annotation: Any, default: Any, data: Mapping[str, Any]) -> type[BaseModel] | None:
+    """Return the model a mapping is meant for: the default's, or the family member that ``name`` picks."""
+    own = getattr(default, "name", None)
+    if isinstance(default, BaseModel) and data.get("name", own) == own:
+        return type(default)
+    queue: list[Any] = [annotation]
+    found: list[type[BaseModel]] = []
+    while queue:
+        item = queue.pop()
+        if isinstance(item, type) and issubclass(item, BaseModel):
+            found.append(item)
+        queue += get_args(item)
+    tags = {kind.model_fields["name"].default: kind for kind in found if "name" in kind.model_fields}
+    return found[0] if len(found) == 1 else tags.get(data.get("name"))
 
 
 def nearest(word: str, known: Sequence[str]) -> str | None:

@@ -63,6 +63,21 @@ def test_another_member_of_a_family_starts_afresh():
     assert load(Job, [below], ["method.window=hann", "method.name=sharp"]).method == Sharp(window="hann")
 
 
+class Outer(Strict):
+    job: Job = Job(detector=Detector(columns=640))
+    jobs: dict[str, Job] = {}
+
+
+def test_one_key_of_a_nested_section_keeps_the_others_of_its_owner():
+    assert load(Outer, (), ["job.detector.spacing_mm=[2.0, 3.0]"]).job.detector == Detector(
+        columns=640, spacing_mm=(2.0, 3.0)
+    )
+    assert load(Outer, (), ["job.method.name=smooth", "job.seed=2"]).job == Job(
+        method=Smooth(), detector=Detector(columns=640), seed=2
+    )
+    assert load(Outer, (), ["jobs.a.method.window=hann"]).jobs == {"a": Job(method=Sharp(window="hann"))}
+
+
 def test_the_written_text_builds_the_same_again(tmp_path):
     job = Job(method=Smooth(weight=1e-5), detector=Detector(columns=3), seed=4)
     (tmp_path / "config.yaml").write_text(to_yaml(job))
