@@ -235,3 +235,23 @@ def test_missing_key_names_the_file_and_the_key(tmp_path: Path) -> None:
     (tmp_path / "scan.yaml").write_text("data: a.npy\nkind: counts\norbit: {name: parallel, column_mm: 1}\n")
     with pytest.raises(InputError, match=r"scan\.yaml: unit: "):
         read_scan(tmp_path / "scan.yaml")
+
+
+def test_the_example_of_the_documentation_is_a_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "scan-format.md").read_text()
+    example = page.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    lines = np.random.default_rng(0).uniform(0, 2, (180, 3, 20)).astype(np.float32)
+    names = {
+        "rows": 3,
+        "columns": 20,
+        "pixel_mm": 0.5,
+        "line_integrals": lines,
+        "inverse_variances": 1 / (1 + lines),
+    }
+    exec(example, names)
+    data = read_scan(tmp_path / "scan.h5")
+    np.testing.assert_array_equal(data.sinogram, lines)
+    expected = Parallel(views=180, columns=20, column_mm=0.5, rows=3, row_mm=0.5).scan()
+    for name in ("source_mm", "detector_mm", "u_mm", "v_mm"):
+        np.testing.assert_allclose(getattr(data.scan, name), getattr(expected, name), atol=1e-12)
