@@ -74,7 +74,7 @@ def _report(
             volumes={**shown, "phantom": np.nan_to_num(resample(truth, first), nan=-1000.0)},
             affine=first.affine,
             facts={"Scan": f"{views} views, {last['beam']} beam, {photons}"},
-            curves=last["curves"],
+            curves={f"{last['method']}: {name}": points for name, points in last["curves"].items()},
             scores=scores,
             configuration=to_yaml(chosen),
             versions=versions(),

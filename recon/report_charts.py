@@ -37,7 +37,7 @@ def chart(name: str, points: Sequence[tuple[float, float]]) -> str:
     scale = ", logarithmic" if logarithmic else ""
     label = f"{name}: from {_number(ys[0])} to {_number(ys[-1])} over {len(held)} iterations"
     return (
-        f'<figure class="chart"><h3>{html.escape(name)}{scale}</h3>'
+        f'<figure class="chart"><h3>{html.escape(name.replace("_", " "))}{scale}</h3>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(label, quote=True)}">'
         + "".join(drawn)
         + "</svg></figure>"
