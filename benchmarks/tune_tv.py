@@ -30,7 +30,7 @@ from recon.units import attenuation_to_hu
 PATIENT, SLICES = "ct/slices256/train/covidctmd_cap001.npy.xz", slice(60, 76)
 VOXEL_MM = (2.0, 1.1796875, 1.1796875)
 DOSES = ((16, 1e5), (30, 1e5), (90, 1e5), (30, 1e4), (90, 1e4))
-WEIGHTS = (0.15, 0.3, 0.5, 0.7, 1.0, 2.0)
+WEIGHTS = (0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 2.0)
 COUPLINGS = (0.0, 0.5, 1.0, 1.5, 2.0)
 
 

@@ -37,6 +37,7 @@ from recon.functionals import L21, NonNegative, SquaredL2
 from recon.geometry.scan import Scan
 from recon.geometry.volume import Volume
 from recon.methods.base import Stop, iterate
+from recon.methods.fused_variation import VariationTerm
 from recon.methods.pdhg import Pdhg, PdhgState, SaddleProblem, Term
 from recon.operators.differences import Differences
 from recon.operators.projector import Projector
@@ -61,7 +62,7 @@ class TV(Reconstructor):
     """
 
     name: Literal["tv"] = "tv"
-    weight: float = Field(0.5, gt=0)
+    weight: float = Field(0.4, gt=0)
     slice_coupling: float = Field(1.5, ge=0)
     iterations: int = Field(400, ge=1)
     tolerance: float = Field(1e-4, ge=0)
@@ -107,7 +108,7 @@ class TV(Reconstructor):
         data = Term(
             projector, SquaredL2(y, weights), rows / length.clamp(min=LEAST_RAY * float(length.max()))
         )
-        variation = Term(differences, L21(strength), edges / (2 * max(differences.weights)))
+        variation = VariationTerm(differences, L21(strength), edges / (2 * max(differences.weights)))
         return SaddleProblem((data, variation), NonNegative(), 1 / taxed, bound=1.0)
 
     def plan(self, volume: Volume, scan: Scan) -> MemoryPlan:

@@ -9,6 +9,7 @@ from torch import Tensor
 from priors.runtime.errors import InputError
 from recon.functionals import L1, L21, Box, NonNegative, SquaredL2
 from recon.methods.base import Stop, iterate
+from recon.methods.fused_variation import VariationTerm
 from recon.methods.pdhg import Pdhg, PdhgState, SaddleProblem, Term
 from recon.operators.base import LinearOperator
 from recon.operators.differences import Differences
@@ -154,3 +155,23 @@ def test_the_loop_runs_without_autograd() -> None:
     task = problem((2, 4, 3), 40, NonNegative())
     start = torch.zeros(2, 4, 3, dtype=torch.float64, requires_grad=True)
     assert not iterate(Pdhg(), task, start=start, stop=Stop(iterations=3)).x.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(4, 6, 5), (1, 7, 3), (3, 1, 1)], ids=str)
+def test_the_fused_variation_step_is_the_composed_one(
+    shape: tuple[int, int, int], dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(9)
+    z, y, x = shape
+    operator = Differences(shape, weights=(0.6, 1.0, 1.2))
+    point = torch.randn((y, x, z), generator=generator, dtype=dtype).permute(2, 0, 1)
+    dual = 0.4 * torch.randn((3, y, x, z), generator=generator, dtype=dtype).permute(0, 3, 1, 2)
+    fused, composed = (kind(operator, L21(0.7), 0.4) for kind in (VariationTerm, Term))
+    expected = composed.advance(dual, point, step=0.9, relaxation=1.8)
+    tight = 16 * torch.finfo(dtype).eps
+    # The same few operations in another order: round-off of values of order one.
+    for layout in (point, point.contiguous()):
+        found = fused.advance(dual, layout, step=0.9, relaxation=1.8)
+        torch.testing.assert_close(found, expected, rtol=tight, atol=tight)
+        assert found.permute(0, 2, 3, 1).is_contiguous()

@@ -69,7 +69,7 @@ def test_default_budget_is_near_the_optimum_and_stops_early() -> None:
     projector, measurement = scanned(volume, views=16, i0=1e5)
     records: list[StepRecord] = []
     x = TV()(measurement, projector, Job(on_step=records.append))
-    best = TV(iterations=2500, tolerance=0.0)(measurement, projector, Job())
+    best = TV(iterations=1200, tolerance=0.0)(measurement, projector, Job())
     task = TV().problem(measurement, projector)
     # What the stopping rule gives up: below 1 percent of the objective and 2 percent of the image.
     assert task.objective(x) < 1.01 * task.objective(best)
