@@ -11,18 +11,19 @@ import nibabel
 import numpy as np
 import pytest
 
-from priors.card import embedded_names
 from tests.end_to_end.command_line import ROOT, inside
 
-PRIOR = "ct-chest-256"
 LEVELS = 14
-METHOD = ["--method", "nerd-fast", "--prior", PRIOR, "--seed", 5, f"method.fast.levels={LEVELS}"]
-
-pytestmark = pytest.mark.skipif(PRIOR not in embedded_names(), reason=f"the prior {PRIOR} is not embedded")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def method(trained) -> list[str]:
+    """The options of the runs compared."""
+    return ["--method", "nerd-fast", "--prior", str(trained), "--seed", "5", f"method.fast.levels={LEVELS}"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, method):
     """A scan and its uninterrupted reconstruction."""
     folder = tmp_path_factory.mktemp("resume")
     x, y = np.meshgrid(np.linspace(-1, 1, 96), np.linspace(-1, 1, 96), indexing="ij")
@@ -30,12 +31,12 @@ def place(tmp_path_factory):
     volume = np.repeat(disc[:, :, None], 4, axis=2).astype(np.float32)
     nibabel.save(nibabel.Nifti1Image(volume, np.diag([-3.0, -3.0, 2.0, 1.0])), folder / "phantom.nii.gz")
     inside("simulate", folder / "phantom.nii.gz", "--out", folder / "scan.h5", "--views", 16, "--grid", 48)
-    inside("reconstruct", folder / "scan.h5", "--out", folder / "whole", *METHOD)
+    inside("reconstruct", folder / "scan.h5", "--out", folder / "whole", *method)
     return folder
 
 
-def start(place, run, *extra: str) -> subprocess.Popen:
-    words = ["reconstruct", place / "scan.h5", "--out", run, *METHOD, *extra]
+def start(place, run, *options: str) -> subprocess.Popen:
+    words = ["reconstruct", place / "scan.h5", "--out", run, *options]
     command = [sys.executable, str(ROOT / "tomocast.py"), *map(str, words)]
     # One thread: sums of many threads may be added in another order.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
@@ -47,10 +48,10 @@ def steps(run) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def test_a_killed_run_continues_to_the_same_volume(place, tmp_path):
+def test_a_killed_run_continues_to_the_same_volume(place, method, tmp_path):
     run = tmp_path / "run"
     for reach, extra in ((3, ()), (8, ("--resume",))):
-        process = start(place, run, *extra)
+        process = start(place, run, *method, *extra)
         end = time.monotonic() + 240
         while steps(run) < reach:
             assert process.poll() is None, "it ended before it could be killed"
@@ -59,7 +60,7 @@ def test_a_killed_run_continues_to_the_same_volume(place, tmp_path):
         process.send_signal(signal.SIGKILL)
         assert process.wait(timeout=30) == -signal.SIGKILL
         assert not (run / "volume.nii.gz").exists()
-    assert start(place, run, "--resume").wait(timeout=240) == 0
+    assert start(place, run, *method, "--resume").wait(timeout=240) == 0
     whole, resumed = (nibabel.load(folder / "volume.nii.gz").get_fdata() for folder in (place / "whole", run))
     np.testing.assert_array_equal(resumed, whole)
     curves = [json.loads((f / "metrics.json").read_text())["curves"] for f in (place / "whole", run)]
