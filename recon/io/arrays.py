@@ -6,6 +6,7 @@ left and y to the back, as in a DICOM slice of a supine patient.
 """
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,15 @@ def _read_npz(path: Path) -> Image:
     try:
         with np.load(path, allow_pickle=False) as file:
             content = {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        RuntimeError,
+        NotImplementedError,
+        zlib.error,
+        zipfile.BadZipFile,
+    ) as error:
         raise InputError(f"{path}: is not a readable .npz file ({type(error).__name__})") from error
     missing = [key for key in ("values", "unit") if key not in content]
     if missing or not ({"voxel_mm", "affine"} & content.keys()):

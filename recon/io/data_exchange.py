@@ -41,7 +41,7 @@ def read_data_exchange(path: Path) -> ScanData:
             return _scan_data(lines, angles, pixel_mm)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        except (OSError, KeyError) as error:
+        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"{path}: is a damaged or truncated HDF5 file") from error
 
 

@@ -140,7 +140,7 @@ def _hounsfield(item: Slice) -> Float32[np.ndarray, "y x"]:
         stored = data.pixel_array
     except Exception as error:
         # The decoders raise errors of their own; whatever it is, this slice has no usable pixels.
-        syntax = data.file_meta.TransferSyntaxUID.name
+        syntax = getattr(data.file_meta.get("TransferSyntaxUID"), "name", "no transfer syntax")
         raise InputError(
             f"{item.name}: pixels cannot be decoded ({syntax}); damaged or truncated file?"
         ) from error

@@ -73,7 +73,7 @@ def read_scan_file(path: Path) -> ScanData:
             return _read(file)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except (KeyError, TypeError, ValueError, OSError, RuntimeError, AttributeError) as error:
             reason = str(error).splitlines()[0][:120]
             raise InputError(f"{path}: incomplete or damaged scan file ({reason})") from error
 

@@ -60,7 +60,7 @@ def _hdf5_reader(path: Path) -> Callable[[Path], ScanData]:
         with h5py.File(path, "r") as file:
             kind, keys = file.attrs.get("format"), sorted(file.keys())
             exchange = isinstance(file.get("exchange"), h5py.Group)
-    except OSError as error:
+    except (OSError, RuntimeError, KeyError) as error:
         raise InputError(f"{path}: is a damaged or truncated HDF5 file") from error
     if kind == FORMAT:
         return read_scan_file

@@ -7,13 +7,13 @@ guessed.
 """
 
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 from jaxtyping import Float32, Float64, Shaped
+from nibabel.imageglobals import LoggingOutputSuppressor
 
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
@@ -63,21 +63,16 @@ def _read(path: Path) -> Image:
 
 def _read_nifti(path: Path) -> Image:
     try:
-        file: Any = nibabel.load(path)
+        # nibabel prints its repairs of a damaged header; the checks below are what decides.
+        with LoggingOutputSuppressor():
+            file: Any = nibabel.load(path)
         values = np.asanyarray(file.dataobj)
         affine = np.array(file.affine, np.float64)
         description = bytes(file.header["descrip"].item()).rstrip(b"\0").decode("ascii", "replace")
-    except (
-        nibabel.filebasedimages.ImageFileError,
-        OSError,
-        EOFError,
-        ValueError,
-        zlib.error,
-        KeyError,
-    ) as error:
-        raise InputError(
-            f"{path}: is not a readable NIfTI file ({str(error).splitlines()[0][:120]})"
-        ) from error
+    except Exception as error:
+        # A damaged header makes nibabel and numpy fail in many ways (HeaderData, Overflow, EOF, zlib, ...).
+        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
+        raise InputError(f"{path}: is not a readable NIfTI file ({reason})") from error
     values = values[..., 0] if values.ndim == 4 and values.shape[3] == 1 else values
     if values.ndim != 3 or values.dtype.kind not in "iuf":
         raise InputError(
