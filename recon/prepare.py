@@ -26,7 +26,7 @@ PHANTOM_SPACING_MM = 1.5
 def _read_slices(path: Path) -> np.ndarray:
     try:
         raw = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
-        array = np.load(io.BytesIO(raw), allow_pickle=False)
+        array: np.ndarray = np.load(io.BytesIO(raw), allow_pickle=False)
     except (OSError, ValueError, lzma.LZMAError) as error:
         raise InputError(f"{path}: cannot be read as NumPy slices ({error})") from error
     if array.ndim != 3 or array.dtype != np.int16 or array.min() < -3100 or array.max() < 100:

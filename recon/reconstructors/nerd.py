@@ -16,6 +16,7 @@ start from a total-variation or filtered-backprojection volume at a moderate noi
 
 import math
 from abc import ABC
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -84,6 +85,16 @@ class VjpStage(Stage):
     refine: VjpRefinement = VjpRefinement()
 
 
+@dataclass(frozen=True)
+class NoiseLevel:
+    """One noise level of a run: its size, the next one's (0 after the last), and how it is refined."""
+
+    level: float
+    after: float
+    zeta: float
+    refine: CgRefinement | VjpRefinement
+
+
 class Nerd(Reconstructor, ABC):
     """What the three recipes share.
 
@@ -103,13 +114,14 @@ class Nerd(Reconstructor, ABC):
     model_error: float = Field(0.0, ge=0)
     chunk: int | None = Field(None, ge=1)
 
-    def stages(self) -> list[tuple[float, float, float, CgRefinement | VjpRefinement]]:
-        """Return (level, next level, zeta, refinement) for every noise level of the run."""
-        plan: list[tuple[float, float, CgRefinement | VjpRefinement]] = []
-        for stage in self._stage_list():
-            plan += [(level, stage.zeta, stage.refine) for level in stage.sequence()]
-        following = [level for level, _, _ in plan[1:]] + [0.0]
-        return [(level, after, *rest) for (level, *rest), after in zip(plan, following, strict=True)]
+    def levels(self) -> list[NoiseLevel]:
+        """Return every noise level of the run, in order."""
+        found = [(level, stage) for stage in self._stage_list() for level in stage.sequence()]
+        following = [level for level, _ in found[1:]] + [0.0]
+        return [
+            NoiseLevel(level, after, stage.zeta, stage.refine)
+            for (level, stage), after in zip(found, following, strict=True)
+        ]
 
     def _stage_list(self) -> list[CgStage | VjpStage]:
         return [self.fast]
@@ -131,9 +143,9 @@ class Nerd(Reconstructor, ABC):
             measurement.weights,
         )
         state = self._first_state(measurement, projector, job, units=units, problem=problem, mark=mark)
-        plan = self.stages()
+        plan = self.levels()
         while state.done < len(plan):
-            state = self._advance(problem, state, plan)
+            state = self._advance(problem, state, plan[state.done])
             if job.checkpoint is not None:
                 save_state(state, job.checkpoint, mark=mark)
             job.on_step(StepRecord(state.done, len(plan), state.history[-1]))
@@ -198,31 +210,25 @@ class Nerd(Reconstructor, ABC):
             save_state(state, job.checkpoint, mark=mark)
         return state
 
-    def _advance(
-        self,
-        problem: NerdProblem,
-        state: NerdState,
-        plan: list[tuple[float, float, float, CgRefinement | VjpRefinement]],
-    ) -> NerdState:
+    def _advance(self, problem: NerdProblem, state: NerdState, now: NoiseLevel) -> NerdState:
         """Do one noise level: refine, then add the noise of the next one."""
-        level, after, zeta, refine = plan[state.done]
         generator = torch.Generator()
         generator.set_state(state.generator)
-        refined: Refined = refine(problem, state.u, state.duals, level)
+        refined: Refined = now.refine(problem, state.u, state.duals, now.level)
         if not torch.isfinite(refined.x).all():
             raise InputError(
-                f"NERD diverged at noise level {level:.3g} (chi2 {refined.figures['chi2']:.3g}); expected finite "
+                f"NERD diverged at noise level {now.level:.3g} (chi2 {refined.figures['chi2']:.3g}); expected finite "
                 "values: check the scan's weights, or raise fast.refine.pull"
             )
         fresh = noise_like(refined.x, generator)
-        u = refined.x + after * (math.sqrt(1 - zeta) * refined.noise + math.sqrt(zeta) * fresh)
+        kept = math.sqrt(1 - now.zeta) * refined.noise + math.sqrt(now.zeta) * fresh
         return NerdState(
             state.done + 1,
-            u,
+            refined.x + now.after * kept,
             refined.x,
             refined.duals,
             generator.get_state(),
-            [*state.history, {"level": level, **refined.figures}],
+            [*state.history, {"level": now.level, **refined.figures}],
         )
 
 
