@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -253,6 +253,6 @@ def _forget_after(path: Path, step: int) -> None:
             temporary.write_text("".join(row + "\n" for row in rows))
 
 
-def _log(path: Path, row: dict[str, float]) -> None:
+def _log(path: Path, row: Mapping[str, float | int]) -> None:
     with path.open("a") as stream:
-        stream.write(json.dumps(row) + "\n")
+        stream.write(json.dumps(dict(row)) + "\n")
