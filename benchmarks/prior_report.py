@@ -25,7 +25,7 @@ from priors.training.loop import denoising_psnr
 
 VALIDATION = "ct/slices256/validation/covidctmd_cap002.npy.xz"
 # Weights of TV relative to the noise; the best one lies inside at every level.
-WEIGHTS = np.geomspace(0.5, 4, 7)
+WEIGHTS = np.geomspace(0.5, 11.3, 10)
 
 
 def psnr(estimate: np.ndarray, truth: np.ndarray) -> float:

@@ -43,7 +43,7 @@ def draw_samples(
 
 def save_page(
     samples: Float[Tensor, "b y x"],
-    real: Float[np.ndarray, "n y x"] | None,
+    real: Float[np.ndarray, "n rows columns"] | None,
     path: Path,
     *,
     window: tuple[float, float],

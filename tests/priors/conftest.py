@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.priors.small_training import settings, write_data
-
-STEPS = 80
+from tests.priors.small_training import STEPS, settings, write_data
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,6 +6,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 SIZE = 40
+STEPS = 80
 
 
 def discs(seed: int, count: int) -> np.ndarray:

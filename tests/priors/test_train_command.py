@@ -18,8 +18,7 @@ from typer.testing import CliRunner
 import tomocast
 from priors.commands import describe_prior
 from priors.runtime.errors import InputError
-from tests.priors.conftest import STEPS
-from tests.priors.small_training import settings
+from tests.priors.small_training import STEPS, settings
 
 ROOT = Path(__file__).parents[2]
 

@@ -76,7 +76,7 @@ def test_without_augmentation_a_field_is_a_window_of_a_slice(tmp_path):
 
 def test_rotation_and_scale_are_about_the_amount_asked_for(tmp_path):
     # The gradient of a ramp turns by the angle of rotation and stretches by the zoom.
-    y, x = np.mgrid[:64, :64].astype(np.float32)
+    x = np.mgrid[:64, :64][1].astype(np.float32)
     data = PreparedArrays.load(prepared(tmp_path, np.stack([10 * x, 10 * x])), "train")
     much = Augmentation(flip=False, probability=1.0, rotation_deg=20, scale=1.3)
     fields = CODEC.decode(batch(data, crop=Crop(size=16, batch=60), augmentation=much))[:, 0]

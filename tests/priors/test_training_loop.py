@@ -31,14 +31,14 @@ def silent(step, total, figures):
     pass
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
 def kill_at(limit: int):
     def report(step, total, figures):
         if step == limit:
-            raise Killed
+            raise KilledError
 
     return report
 
@@ -68,7 +68,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(small_data, tmp_path,
     for name in ("whole", "cut"):
         (tmp_path / name).mkdir()
     whole = train(config, tmp_path / "whole", resume=False, report=silent)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(config, tmp_path / "cut", resume=False, report=kill_at(limit))
     resumed = train(config, tmp_path / "cut", resume=True, report=silent)
     for key, value in whole.network.state_dict().items():
