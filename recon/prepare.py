@@ -27,7 +27,7 @@ def _read_slices(path: Path) -> np.ndarray:
     try:
         raw = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
         array: np.ndarray = np.load(io.BytesIO(raw), allow_pickle=False)
-    except (OSError, ValueError, lzma.LZMAError) as error:
+    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
         raise InputError(f"{path}: cannot be read as NumPy slices ({error})") from error
     if array.ndim != 3 or array.dtype != np.int16 or array.min() < -3100 or array.max() < 100:
         raise InputError(f"{path}: expected int16 HU (slice, y, x), found {array.dtype} {array.shape}")
@@ -45,6 +45,21 @@ def _phantom_slices(count: int) -> np.ndarray:
         )
         blocks.append(np.round(volume).astype(np.int16))
     return np.concatenate(blocks)[:count]
+
+
+def _check_row(manifest: Path, row: dict[str, Any]) -> None:
+    lacking = [key for key in ("path", "split", "pixel_mm") if not row.get(key)]
+    if lacking:
+        raise InputError(f"{manifest}: a row has no {lacking[0]}; expected path, split and pixel_mm")
+    try:
+        spacing = float(row["pixel_mm"])
+    except ValueError:
+        spacing = -1.0
+    if row["split"] not in ("train", "validation") or not spacing > 0:
+        raise InputError(
+            f"{manifest}: {row['path']}: found split {row['split']!r} and pixel_mm {row['pixel_mm']!r}, "
+            "expected train or validation, and a positive number"
+        )
 
 
 def _save(out: Path, name: str, array: np.ndarray) -> None:
@@ -70,6 +85,7 @@ def prepare_slices(source: Path, out: Path, *, phantoms: int, licence: str) -> l
     series: list[dict[str, Any]] = []
     with manifest.open(newline="") as stream:
         for row in csv.DictReader(stream):
+            _check_row(manifest, row)
             name = Path(row["path"]).name.split(".")[0] + ".npy"
             _save(out, name, _read_slices(source / row["path"]))
             series.append(
