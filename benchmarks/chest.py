@@ -44,11 +44,15 @@ def table(rows: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--views", type=int, nargs="+", default=[16, 30])
     parser.add_argument("--slices", help="START:STOP of the series; all by default")
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
-    parser.add_argument("--label", default="", help="suffix of the run's name, for runs with settings of their own")
+    parser.add_argument(
+        "--label", default="", help="suffix of the run's name, for runs with settings of their own"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/chest"))
     parser.add_argument("settings", nargs="*", help="key=value for every reconstruction")
     chosen = parser.parse_args()
@@ -60,7 +64,19 @@ def main() -> None:
         scan = chosen.out / f"scan-{views}.h5"
         if not scan.is_file():
             part = ["--slices", chosen.slices] if chosen.slices else []
-            command("simulate", str(reference), "--views", str(views), "--i0", "1e5", "--grid", "256", *part, "--out", str(scan))
+            command(
+                "simulate",
+                str(reference),
+                "--views",
+                str(views),
+                "--i0",
+                "1e5",
+                "--grid",
+                "256",
+                *part,
+                "--out",
+                str(scan),
+            )
         for method in chosen.methods:
             name = f"{views} views {method}{chosen.label}"
             run = chosen.out / name.replace(" ", "-")

@@ -50,6 +50,8 @@ class CgRefinement(BaseModel):
         pull: weight of the network's estimate relative to a measurement of variance v(s); 1 is the Bayesian choice for
             white errors, smaller trusts the data more.
         error: deviation of the denoiser's error at large levels, network units.
+        overestimate: the network is told a noise level this much larger than the noise that was added, because the
+            estimate's own error (streaks of few views) is in the state too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,10 +60,11 @@ class CgRefinement(BaseModel):
     sweeps: int = Field(1, ge=1)
     pull: float = Field(1.0, gt=0)
     error: float = Field(0.2, gt=0)
+    overestimate: float = Field(1.5, ge=1)
 
     def __call__(self, problem: NerdProblem, u: Volumes, duals: Duals, level: float) -> Refined:
         """Refine the state ``u`` (u-coordinates) at noise level ``level``."""
-        estimate = problem.denoise(u, level)
+        estimate = problem.denoise(u, self.overestimate * level)
         x, figures = estimate, {}
         for _ in range(self.sweeps):
             x = self.solve(problem, estimate, duals, start=x, level=level)
@@ -97,6 +100,7 @@ class VjpRefinement(BaseModel):
             L_A = ||W^(1/2) A||^2, which converges when ||J_f|| <= 1.
         learning_rate: Adam's, in network units.
         forward_weight: lambda, the pull of V toward the diffusion state, in inverse variance (network units).
+        overestimate: as in `CgRefinement`.
         kappa: data are fitted when chi2 <= kappa^2 per ray.
         dual_tolerance: the coupling is settled when its relative residual is below this.
     """
@@ -107,6 +111,7 @@ class VjpRefinement(BaseModel):
     step: Literal["adam", "condat"] = "adam"
     learning_rate: float = Field(0.02, gt=0)
     forward_weight: float = Field(0.0, ge=0)
+    overestimate: float = Field(1.0, ge=1)
     kappa: float = Field(1.02, gt=0)
     dual_tolerance: float = Field(1e-2, gt=0)
 
@@ -114,17 +119,18 @@ class VjpRefinement(BaseModel):
         """Refine the state ``u`` (u-coordinates) at noise level ``level``."""
         point, moments = u, (torch.zeros_like(u), torch.zeros_like(u))
         chi2 = dual_residual = float("inf")
+        told = self.overestimate * level
         for count in range(1, self.iterations + 1):
-            x = problem.denoise(point, level)
+            x = problem.denoise(point, told)
             residual = problem.data.residual(x)
             chi2, dual_residual = problem.data.chi2(residual), problem.dual_residual(duals, x)
             duals = problem.update_duals(duals, x)
             if chi2 <= self.kappa**2 and dual_residual <= self.dual_tolerance:
                 break
             cotangent = problem.data.gradient(residual) + problem.pull(duals, x)
-            gradient = problem.vjp(point, cotangent, level) + self.forward_weight * (point - u)
+            gradient = problem.vjp(point, cotangent, told) + self.forward_weight * (point - u)
             point = point - self._move(problem, gradient, moments, count)
-        x = problem.denoise(point, level)
+        x = problem.denoise(point, told)
         figures = {"chi2": chi2, "dual_residual": dual_residual, "inner_steps": float(count)}
         return Refined(x, (point - x) / level, duals, figures)
 

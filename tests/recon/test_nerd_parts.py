@@ -43,7 +43,9 @@ def gaussian_denoiser(variance: float = 0.3, correlation: float = 0.5) -> Gaussi
     grid = torch.cartesian_prod(places, places).double()
     distance = torch.cdist(grid, grid)
     covariance = variance * correlation**distance
-    return GaussianDenoiser(torch.full((1, SIDE, SIDE), -0.5), covariance.float().reshape(n, n), schedule=SCHEDULE)
+    return GaussianDenoiser(
+        torch.full((1, SIDE, SIDE), -0.5), covariance.float().reshape(n, n), schedule=SCHEDULE
+    )
 
 
 def make_problem(
@@ -71,7 +73,9 @@ def test_units_fold_into_the_data() -> None:
     units = NetworkUnits.of(CODEC, mu_water=measurement.mu_water)
     data = DataTerm(projector, measurement, units=units, model_error=0.0)
     x = units.network(truth)
-    torch.testing.assert_close(CODEC.decode(x), attenuation_to_hu(truth, measurement.mu_water), rtol=1e-4, atol=0.05)
+    torch.testing.assert_close(
+        CODEC.decode(x), attenuation_to_hu(truth, measurement.mu_water), rtol=1e-4, atol=0.05
+    )
     expected = (measurement.weights * (projector(truth) - measurement.sinogram) ** 2).mean()
     # float32 projections of sums over a dozen voxels: relative 1e-4 on a squared residual is rounding.
     assert data.chi2(data.residual(x)) == pytest.approx(float(expected), rel=1e-3)
@@ -141,7 +145,9 @@ def test_both_solvers_reach_the_convex_optimum(coupling: Coupling) -> None:
     objective = cvxpy.sum_squares(residual) / 2 + prior + tau * cvxpy.norm1(difference @ x)
     cvxpy.Problem(cvxpy.Minimize(objective)).solve(solver=cvxpy.CLARABEL)
     np.testing.assert_allclose(found.numpy().ravel(), x.value, atol=5e-3)
-    assert np.abs(difference @ x.value).max() > 0.01  # the coupling is active but has not flattened everything
+    assert (
+        np.abs(difference @ x.value).max() > 0.01
+    )  # the coupling is active but has not flattened everything
 
 
 def test_vjp_refinement_reaches_the_optimum_over_network_inputs() -> None:
@@ -153,9 +159,17 @@ def test_vjp_refinement_reaches_the_optimum_over_network_inputs() -> None:
     found = refine(problem, u, {}, level)
     zero = problem.denoise(torch.zeros_like(u), level)
     count = u.numel()
-    jacobian = torch.stack(
-        [(problem.denoise(torch.eye(count)[k].reshape(u.shape), level) - zero).flatten() for k in range(count)], 1
-    ).double().numpy()
+    jacobian = (
+        torch.stack(
+            [
+                (problem.denoise(torch.eye(count)[k].reshape(u.shape), level) - zero).flatten()
+                for k in range(count)
+            ],
+            1,
+        )
+        .double()
+        .numpy()
+    )
     system = dense(problem) @ jacobian
     weights = problem.data.weights.double().numpy().ravel()
     right = problem.data.y.double().numpy().ravel() - dense(problem) @ zero.double().numpy().ravel()
@@ -171,8 +185,12 @@ def test_solvers_agree_on_the_same_level() -> None:
     results = []
     for coupling in (AdmmCoupling(rho=20.0), PdhgCoupling(rho=20.0)):
         problem = make_problem(gaussian_denoiser(), coupling, threshold=0.05)
-        u = -0.5 + 0.5 * torch.randn(problem.data.projector.domain, generator=torch.Generator().manual_seed(5))
-        refine = VjpRefinement(iterations=400, step="condat", forward_weight=20.0, kappa=1e-6, dual_tolerance=1e-9)
+        u = -0.5 + 0.5 * torch.randn(
+            problem.data.projector.domain, generator=torch.Generator().manual_seed(5)
+        )
+        refine = VjpRefinement(
+            iterations=400, step="condat", forward_weight=20.0, kappa=1e-6, dual_tolerance=1e-9
+        )
         results.append(refine(problem, u, problem.start_duals(u), 0.5).x)
     spread = float((results[0] - results[1]).norm() / (results[0] + 0.5).norm())
     # 0.05 dB in amplitude is 0.6 %.
