@@ -109,9 +109,9 @@ class Nerd(Reconstructor, ABC):
 
     prior: str = "ct-chest-256"
     warm_start: Literal["tv", "fbp"] = "tv"
-    fast: CgStage = CgStage(levels=50, start=1.0, stop=0.01)
+    fast: CgStage = CgStage(levels=60, start=1.0, stop=0.02, zeta=0.5)
     coupling: Coupling
-    model_error: float = Field(0.0, ge=0)
+    model_error: float = Field(0.004, ge=0)
     chunk: int | None = Field(None, ge=1)
 
     def levels(self) -> list[NoiseLevel]:
@@ -249,7 +249,7 @@ class NerdAdmm(Nerd):
 
     name: Literal["nerd-admm"] = "nerd-admm"
     coupling: AdmmCoupling = AdmmCoupling()
-    refine: VjpStage = VjpStage(levels=6, start=0.2, stop=0.03)
+    refine: VjpStage = VjpStage(levels=6, start=0.08, stop=0.01, zeta=1.0)
 
     def _stage_list(self) -> list[CgStage | VjpStage]:
         return [self.fast, self.refine]
@@ -260,7 +260,7 @@ class NerdPdhg(Nerd):
 
     name: Literal["nerd-pdhg"] = "nerd-pdhg"
     coupling: PdhgCoupling = PdhgCoupling()
-    refine: VjpStage = VjpStage(levels=6, start=0.2, stop=0.03)
+    refine: VjpStage = VjpStage(levels=6, start=0.08, stop=0.01, zeta=1.0)
 
     def _stage_list(self) -> list[CgStage | VjpStage]:
         return [self.fast, self.refine]

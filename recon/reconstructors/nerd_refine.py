@@ -56,11 +56,11 @@ class CgRefinement(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    iterations: int = Field(6, ge=1)
+    iterations: int = Field(12, ge=1)
     sweeps: int = Field(1, ge=1)
-    pull: float = Field(1.0, gt=0)
+    pull: float = Field(0.3, gt=0)
     error: float = Field(0.2, gt=0)
-    overestimate: float = Field(1.5, ge=1)
+    overestimate: float = Field(2.0, ge=1)
 
     def __call__(self, problem: NerdProblem, u: Volumes, duals: Duals, level: float) -> Refined:
         """Refine the state ``u`` (u-coordinates) at noise level ``level``."""
@@ -107,11 +107,11 @@ class VjpRefinement(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    iterations: int = Field(20, ge=1)
+    iterations: int = Field(10, ge=1)
     step: Literal["adam", "condat"] = "adam"
     learning_rate: float = Field(0.02, gt=0)
     forward_weight: float = Field(0.0, ge=0)
-    overestimate: float = Field(1.0, ge=1)
+    overestimate: float = Field(1.5, ge=1)
     kappa: float = Field(1.02, gt=0)
     dual_tolerance: float = Field(1e-2, gt=0)
 

@@ -24,7 +24,7 @@ SCHEDULES = [
 ]
 TIMES = torch.linspace(0, 1, 1001, dtype=torch.float64)
 
-every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: f"{s.name}-{hash(s) % 1000}")
+every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
 
 
 def final_subclasses() -> set[type[Schedule]]:

@@ -155,7 +155,9 @@ def test_vjp_refinement_reaches_the_optimum_over_network_inputs() -> None:
     problem = make_problem(gaussian_denoiser(), AdmmCoupling(rho=0.0))
     level, weight = 0.5, 20.0
     u = -0.5 + 0.3 * torch.randn(problem.data.projector.domain, generator=torch.Generator().manual_seed(3))
-    refine = VjpRefinement(iterations=300, learning_rate=0.01, forward_weight=weight, kappa=1e-6)
+    refine = VjpRefinement(
+        iterations=300, learning_rate=0.01, forward_weight=weight, kappa=1e-6, overestimate=1.0
+    )
     found = refine(problem, u, {}, level)
     zero = problem.denoise(torch.zeros_like(u), level)
     count = u.numel()
@@ -189,7 +191,12 @@ def test_solvers_agree_on_the_same_level() -> None:
             problem.data.projector.domain, generator=torch.Generator().manual_seed(5)
         )
         refine = VjpRefinement(
-            iterations=400, step="condat", forward_weight=20.0, kappa=1e-6, dual_tolerance=1e-9
+            iterations=400,
+            step="condat",
+            forward_weight=20.0,
+            kappa=1e-6,
+            overestimate=1.0,
+            dual_tolerance=1e-9,
         )
         results.append(refine(problem, u, problem.start_duals(u), 0.5).x)
     spread = float((results[0] - results[1]).norm() / (results[0] + 0.5).norm())
