@@ -50,7 +50,7 @@ def read_htc2022(path: Path) -> ScanData:
         raise InputError(f"{path}: sinogram: holds NaN or infinite values, expected line integrals")
     try:
         scan = FanFlat(
-            angles_deg=tuple(float(a) for a in 180 - angles),
+            angles_deg=tuple(-float(a) for a in angles),
             sod_mm=figures["sod"],
             sdd_mm=figures["sdd"],
             columns=columns,
@@ -60,7 +60,7 @@ def read_htc2022(path: Path) -> ScanData:
         ).scan()
     except (InputError, ValueError) as error:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
-    measured = np.ascontiguousarray(sinogram[:, None, ::-1], dtype=np.float32)
+    measured = np.ascontiguousarray(sinogram[:, None, :], dtype=np.float32)
     i0 = estimate_i0(measured)
     return ScanData(
         scan,
