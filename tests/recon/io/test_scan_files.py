@@ -105,13 +105,13 @@ def htc_struct(sinogram: np.ndarray, angles: np.ndarray) -> dict:
 
 
 def test_htc_file_in_both_matlab_versions(tmp_path: Path) -> None:
-    """The mirrored frame: the challenge's own geometry (row 0 at +y) on the flipped image gives the file's
-    sinogram."""
+    """ASTRA's fanflat (our fan half a turn on, columns reversed) on the image with row 0 at +y gives the
+    file's sinogram."""
     image = blobs((1, 512, 512), seed=1)
     angles = np.arange(10.0, 60.0, 5.0)
     pixel = 0.14832
     theirs = FanFlat(
-        angles_deg=tuple(angles),
+        angles_deg=tuple(angles + 180),
         sod_mm=410.66,
         sdd_mm=553.74,
         columns=56,
@@ -120,7 +120,7 @@ def test_htc_file_in_both_matlab_versions(tmp_path: Path) -> None:
         row_mm=pixel,
     )
     volume = Volume((1, 512, 512), (pixel, pixel, pixel))
-    sinogram = Projector(volume, theirs.scan())(image.flip(1)).numpy()[:, 0]
+    sinogram = Projector(volume, theirs.scan())(image.flip(1)).numpy()[:, 0, ::-1]
     struct = htc_struct(sinogram.astype(np.float64), angles)
     struct["parameters"]["effectivePixelSizePost"] = pixel
     scipy.io.savemat(tmp_path / "five.mat", {"CtDataLimited": struct})
