@@ -16,8 +16,8 @@ start from a total-variation or filtered-backprojection volume at a moderate noi
 
 import math
 from abc import ABC
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -33,7 +33,7 @@ from recon.operators.differences import Differences
 from recon.operators.projector import Projector
 from recon.reconstructors.base import Job, Measurement, Reconstructor, StepRecord
 from recon.reconstructors.fbp import FBP
-from recon.reconstructors.nerd_coupling import AdmmCoupling, Coupling, PdhgCoupling
+from recon.reconstructors.nerd_coupling import AdmmCoupling, PdhgCoupling
 from recon.reconstructors.nerd_data import DataTerm, NetworkUnits
 from recon.reconstructors.nerd_problem import NerdProblem, slice_last
 from recon.reconstructors.nerd_refine import CgRefinement, Refined, VjpRefinement
@@ -110,7 +110,7 @@ class Nerd(Reconstructor, ABC):
     prior: str = "ct-chest-256"
     warm_start: Literal["tv", "fbp"] = "tv"
     fast: CgStage = CgStage(levels=60, start=1.0, stop=0.02, zeta=0.5)
-    coupling: Coupling
+    coupling: AdmmCoupling = AdmmCoupling()
     model_error: float = Field(0.004, ge=0)
     chunk: int | None = Field(None, ge=1)
 
@@ -164,6 +164,12 @@ class Nerd(Reconstructor, ABC):
             }
         )
 
+    def _through_network(
+        self, problem: NerdProblem, state: NerdState
+    ) -> tuple[NerdProblem, dict[str, Tensor]]:
+        """Return problem and duals of a level that is refined through the network."""
+        return problem, state.duals
+
     @staticmethod
     def _graph_bytes(volume: Volume) -> int:
         return GRAPH_BYTES_PER_PIXEL * volume.shape[1] * volume.shape[2]
@@ -214,7 +220,10 @@ class Nerd(Reconstructor, ABC):
         """Do one noise level: refine, then add the noise of the next one."""
         generator = torch.Generator()
         generator.set_state(state.generator)
-        refined: Refined = now.refine(problem, state.u, state.duals, now.level)
+        duals = state.duals
+        if problem.coupled and isinstance(now.refine, VjpRefinement):
+            problem, duals = self._through_network(problem, state)
+        refined: Refined = now.refine(problem, state.u, duals, now.level)
         if not torch.isfinite(refined.x).all():
             raise InputError(
                 f"NERD diverged at noise level {now.level:.3g} (chi2 {refined.figures['chi2']:.3g}); expected finite "
@@ -241,29 +250,36 @@ class NerdFast(Nerd):
     """Jacobian-free levels only."""
 
     name: Literal["nerd-fast"] = "nerd-fast"
-    coupling: AdmmCoupling = AdmmCoupling()
 
 
 class NerdAdmm(Nerd):
     """Jacobian-free levels, then levels through the network, ADMM for the coupling."""
 
     name: Literal["nerd-admm"] = "nerd-admm"
-    coupling: AdmmCoupling = AdmmCoupling()
-    refine: VjpStage = VjpStage(levels=6, start=0.08, stop=0.01, zeta=1.0)
+    refine: VjpStage = VjpStage(levels=5, start=0.1, stop=0.02, zeta=1.0)
 
     def _stage_list(self) -> list[CgStage | VjpStage]:
         return [self.fast, self.refine]
 
 
 class NerdPdhg(Nerd):
-    """Jacobian-free levels, then levels through the network, PDHG for the coupling."""
+    """Jacobian-free levels, then levels through the network with PDHG for the coupling.
+
+    PDHG continues the multiplier that ADMM built up in the implicit Jacobian-free levels, where its own explicit dual
+    step would have to be very short.
+    """
 
     name: Literal["nerd-pdhg"] = "nerd-pdhg"
-    coupling: PdhgCoupling = PdhgCoupling()
-    refine: VjpStage = VjpStage(levels=6, start=0.08, stop=0.01, zeta=1.0)
+    refine_coupling: PdhgCoupling = PdhgCoupling()
+    refine: VjpStage = VjpStage(levels=5, start=0.1, stop=0.02, zeta=1.0)
 
     def _stage_list(self) -> list[CgStage | VjpStage]:
         return [self.fast, self.refine]
 
-
-AnyNerd = Annotated[NerdFast | NerdAdmm | NerdPdhg, Field(discriminator="name")]
+    def _through_network(
+        self, problem: NerdProblem, state: NerdState
+    ) -> tuple[NerdProblem, dict[str, Tensor]]:
+        duals = state.duals
+        if "p" not in duals:
+            duals = self.refine_coupling.adopt(duals, state.x, problem.differences, rho=self.coupling.rho)
+        return replace(problem, coupling=self.refine_coupling), duals

@@ -4,7 +4,7 @@ D is the forward difference along z, S - 1 rows, not periodic, ||D||^2 <= 4. Bot
 ``D.T q`` and keep dual arrays that persist across noise levels:
 
     ADMM (scaled dual)     q = rho (D X - Z + U);   Z <- S_{tau/rho}(D X + U);   U <- U + D X - Z
-    PDHG (Condat-Vu)       P <- clip(P + rho (2 D X_k - D X_{k-1}), -tau, tau);  q = P
+    PDHG (Condat-Vu)       P <- clip(P + s_d (2 D X_k - D X_{k-1}), -tau, tau);  q = P,  s_d <= rho
 
 S_k(v) = sign(v) max(|v| - k, 0). The threshold tau / rho is given in HU: a difference below it counts as noise. It is
 scaled by in-plane spacing over slice spacing, since thin slices resemble each other more.
@@ -30,7 +30,7 @@ class Coupling(BaseModel, ABC):
     """Interface. ``rho`` is the strength in inverse variance (network units); 0 turns the coupling off.
 
     Attributes:
-        rho: augmented Lagrangian weight (ADMM) or dual step (PDHG).
+        rho: augmented Lagrangian weight (ADMM) or longest dual step (PDHG); tau = rho * threshold.
         z_threshold_hu: differences between slices below this are noise, at isotropic voxels.
     """
 
@@ -44,8 +44,14 @@ class Coupling(BaseModel, ABC):
         """Return the dual arrays for a first volume."""
 
     @abstractmethod
-    def update(self, duals: Duals, x: Volumes, operator: Differences, *, threshold: float) -> Duals:
-        """Return the duals after seeing the volume ``x``; ``threshold`` is tau / rho in network units."""
+    def update(
+        self, duals: Duals, x: Volumes, operator: Differences, *, threshold: float, convexity: float
+    ) -> Duals:
+        """Return the duals after seeing the volume ``x``.
+
+        ``threshold`` is tau / rho in network units, ``convexity`` the strong convexity of what ``x`` minimises; a
+        dual gradient step longer than convexity / ||D||^2 would oscillate.
+        """
 
     @abstractmethod
     def pull(self, duals: Mapping[str, Tensor], x: Volumes, operator: Differences) -> Volumes:
@@ -72,7 +78,9 @@ class AdmmCoupling(Coupling):
         d = operator(x)
         return {"z": d, "u": torch.zeros_like(d)}
 
-    def update(self, duals: Duals, x: Volumes, operator: Differences, *, threshold: float) -> Duals:
+    def update(
+        self, duals: Duals, x: Volumes, operator: Differences, *, threshold: float, convexity: float
+    ) -> Duals:
         """See `Coupling`."""
         lifted = operator(x) + duals["u"]
         z = torch.sign(lifted) * (lifted.abs() - threshold).clamp(min=0)
@@ -100,11 +108,19 @@ class PdhgCoupling(Coupling):
         d = operator(x)
         return {"p": torch.zeros_like(d), "d": d, "change": torch.zeros_like(d)}
 
-    def update(self, duals: Duals, x: Volumes, operator: Differences, *, threshold: float) -> Duals:
+    def adopt(self, duals: Mapping[str, Tensor], x: Volumes, operator: Differences, *, rho: float) -> Duals:
+        """Return the duals that continue ADMM's: its multiplier is P = rho U."""
+        p = rho * duals["u"]
+        return {"p": p, "d": operator(x), "change": torch.zeros_like(p)}
+
+    def update(
+        self, duals: Duals, x: Volumes, operator: Differences, *, threshold: float, convexity: float
+    ) -> Duals:
         """See `Coupling`."""
         d = operator(x)
         tau = self.rho * threshold
-        p = (duals["p"] + self.rho * (2 * d - duals["d"])).clamp(-tau, tau)
+        step = min(self.rho, convexity / 4)
+        p = (duals["p"] + step * (2 * d - duals["d"])).clamp(-tau, tau)
         return {"p": p, "d": d, "change": p - duals["p"]}
 
     def pull(self, duals: Mapping[str, Tensor], x: Volumes, operator: Differences) -> Volumes:

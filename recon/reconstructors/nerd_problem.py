@@ -78,11 +78,11 @@ class NerdProblem:
         """Return the first dual arrays."""
         return self.coupling.start(x, self.differences) if self.coupled else {}
 
-    def update_duals(self, duals: Duals, x: Volumes) -> Duals:
-        """Return the duals after seeing ``x``."""
+    def update_duals(self, duals: Duals, x: Volumes, *, convexity: float) -> Duals:
+        """Return the duals after seeing ``x``, a minimiser of something at least ``convexity`` strongly convex."""
         if not self.coupled:
             return duals
-        return self.coupling.update(duals, x, self.differences, threshold=self.threshold)
+        return self.coupling.update(duals, x, self.differences, threshold=self.threshold, convexity=convexity)
 
     def dual_residual(self, duals: Mapping[str, Tensor], x: Volumes) -> float:
         """Return the relative residual of the coupling, zero without one."""

@@ -69,15 +69,19 @@ class CgRefinement(BaseModel):
         for _ in range(self.sweeps):
             x = self.solve(problem, estimate, duals, start=x, level=level)
             figures["dual_residual"] = problem.dual_residual(duals, x)
-            duals = problem.update_duals(duals, x)
+            duals = problem.update_duals(duals, x, convexity=self._weight(level))
         figures["chi2"] = problem.data.chi2(problem.data.residual(x))
         return Refined(x, (u - estimate) / level, duals, figures)
+
+    def _weight(self, level: float) -> float:
+        """Return g, the inverse variance given to the network's estimate."""
+        return self.pull / min(level**2, self.error**2)
 
     def solve(
         self, problem: NerdProblem, estimate: Volumes, duals: Duals, *, start: Volumes, level: float
     ) -> Volumes:
         """Return the minimiser around ``estimate``, by CG on the correction to ``start``."""
-        weight = self.pull / min(level**2, self.error**2)
+        weight = self._weight(level)
         linear = problem.coupling.linear_part() if problem.coupled else 0.0
 
         def matvec(v: Volumes) -> Volumes:
@@ -98,9 +102,11 @@ class VjpRefinement(BaseModel):
         iterations: largest number of inner steps per level.
         step: ``adam``, or ``condat``, gradient steps of the parameter-free length 1 / (L_A + lambda + 4 rho) with
             L_A = ||W^(1/2) A||^2, which converges when ||J_f|| <= 1.
-        learning_rate: Adam's, in network units.
+        learning_rate: Adam's, in network units, but at most a fifth of the noise level: longer steps leave the
+            neighbourhood in which the network was told to denoise.
         forward_weight: lambda, the pull of V toward the diffusion state, in inverse variance (network units).
         overestimate: as in `CgRefinement`.
+        polish: a last solve around f(V), as a measurement of deviation ``polish.error``; None leaves f(V) as it is.
         kappa: data are fitted when chi2 <= kappa^2 per ray.
         dual_tolerance: the coupling is settled when its relative residual is below this.
     """
@@ -112,6 +118,7 @@ class VjpRefinement(BaseModel):
     learning_rate: float = Field(0.02, gt=0)
     forward_weight: float = Field(0.0, ge=0)
     overestimate: float = Field(1.5, ge=1)
+    polish: CgRefinement | None = CgRefinement(iterations=10, pull=1.0, error=0.05)
     kappa: float = Field(1.02, gt=0)
     dual_tolerance: float = Field(1e-2, gt=0)
 
@@ -124,18 +131,28 @@ class VjpRefinement(BaseModel):
             x = problem.denoise(point, told)
             residual = problem.data.residual(x)
             chi2, dual_residual = problem.data.chi2(residual), problem.dual_residual(duals, x)
-            duals = problem.update_duals(duals, x)
+            duals = problem.update_duals(duals, x, convexity=problem.coupling.rho)
             if chi2 <= self.kappa**2 and dual_residual <= self.dual_tolerance:
                 break
             cotangent = problem.data.gradient(residual) + problem.pull(duals, x)
             gradient = problem.vjp(point, cotangent, told) + self.forward_weight * (point - u)
-            point = point - self._move(problem, gradient, moments, count)
+            point = point - self._move(problem, gradient, moments, count=count, level=level)
         x = problem.denoise(point, told)
+        noise = (point - x) / level
+        if self.polish is not None:
+            x = self.polish.solve(problem, x, duals, start=x, level=self.polish.error)
+            chi2 = problem.data.chi2(problem.data.residual(x))
         figures = {"chi2": chi2, "dual_residual": dual_residual, "inner_steps": float(count)}
-        return Refined(x, (point - x) / level, duals, figures)
+        return Refined(x, noise, duals, figures)
 
     def _move(
-        self, problem: NerdProblem, gradient: Volumes, moments: tuple[Volumes, Volumes], count: int
+        self,
+        problem: NerdProblem,
+        gradient: Volumes,
+        moments: tuple[Volumes, Volumes],
+        *,
+        count: int,
+        level: float,
     ) -> Volumes:
         """Return the step along ``gradient``; Adam's moments (0.9, 0.999) are updated in place."""
         if self.step == "condat":
@@ -145,4 +162,5 @@ class VjpRefinement(BaseModel):
         first.lerp_(gradient, 0.1)
         second.lerp_(gradient**2, 0.001)
         scale = (second / (1 - 0.999**count)).sqrt_().add_(1e-8)
-        return self.learning_rate / (1 - 0.9**count) * first / scale
+        rate = min(self.learning_rate, 0.2 * level)
+        return rate / (1 - 0.9**count) * first / scale

@@ -156,7 +156,7 @@ def test_vjp_refinement_reaches_the_optimum_over_network_inputs() -> None:
     level, weight = 0.5, 20.0
     u = -0.5 + 0.3 * torch.randn(problem.data.projector.domain, generator=torch.Generator().manual_seed(3))
     refine = VjpRefinement(
-        iterations=300, learning_rate=0.01, forward_weight=weight, kappa=1e-6, overestimate=1.0
+        iterations=300, learning_rate=0.01, forward_weight=weight, kappa=1e-6, overestimate=1.0, polish=None
     )
     found = refine(problem, u, {}, level)
     zero = problem.denoise(torch.zeros_like(u), level)
@@ -196,6 +196,7 @@ def test_solvers_agree_on_the_same_level() -> None:
             forward_weight=20.0,
             kappa=1e-6,
             overestimate=1.0,
+            polish=None,
             dual_tolerance=1e-9,
         )
         results.append(refine(problem, u, problem.start_duals(u), 0.5).x)
