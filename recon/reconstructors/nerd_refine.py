@@ -131,7 +131,8 @@ class VjpRefinement(BaseModel):
             x = problem.denoise(point, told)
             residual = problem.data.residual(x)
             chi2, dual_residual = problem.data.chi2(residual), problem.dual_residual(duals, x)
-            duals = problem.update_duals(duals, x, convexity=problem.coupling.rho)
+            # Adam's steps are long, so PDHG's dual moves slowly: with its full step it oscillates.
+            duals = problem.update_duals(duals, x, convexity=0.1 * problem.coupling.rho)
             if chi2 <= self.kappa**2 and dual_residual <= self.dual_tolerance:
                 break
             cotangent = problem.data.gradient(residual) + problem.pull(duals, x)
