@@ -36,7 +36,7 @@ class Coupling(BaseModel, ABC):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rho: float = Field(250.0, ge=0)
+    rho: float = Field(60.0, ge=0)
     z_threshold_hu: float = Field(15.0, ge=0)
 
     @abstractmethod
