@@ -1,14 +1,15 @@
 """How long a reconstruction will take: the method itself, tried on a few slices for a few steps.
 
-    seconds = (start-up + steps * pace) of the trial * slices / slices tried
+    seconds = sum over the trial's steps (seconds of the step * steps it stands for) * slices / slices tried
 
-The pace of a slice depends little on their number from 8 on (the projector works on slices side by side).
-Steps that come later and cost more than the first ones are not seen: the estimate says what it extrapolates.
+The pace of a slice depends little on their number from 8 on (the projector works on slices side by side). A method
+whose steps do not all cost the same says in its rehearsal which short run tells them apart.
 """
 
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from recon.pipeline import Problem, rows
 from recon.reconstructors.base import Job, StepRecord
@@ -43,17 +44,26 @@ def estimate(problem: Problem) -> Estimate:
     start = min(max(0, middle - tried // 2), slices - tried)
     volume = problem.volume.slices(start, start + tried)
     trial = replace(problem, data=rows(problem.data, start, start + tried), volume=volume, held_out=None)
+    rehearsal = problem.settings.method.rehearsal()
+    method = problem.settings.method if rehearsal is None else rehearsal.method
     times, total = [time.perf_counter()], [1]
 
     def on_step(record: StepRecord) -> None:
         times.append(time.perf_counter())
         total[0] = record.total
-        if len(times) > TRIAL_STEPS:
+        if rehearsal is None and len(times) > TRIAL_STEPS:
             raise _Enough
 
-    job = Job(problem.settings.seed, on_step=on_step)
     with suppress(_Enough):
-        problem.settings.method(trial.measurement(), trial.projector(), job)
-    pace = (times[-1] - times[1]) / (len(times) - 2) if len(times) > 2 else 0.0
-    seconds = (times[1] - times[0] + pace * (total[0] - 1)) * slices / tried
-    return Estimate(seconds, total[0], tried)
+        method(trial.measurement(), trial.projector(), Job(problem.settings.seed, on_step=on_step))
+    laps = [after - before for before, after in pairwise(times)]
+    stands_for = _shares(len(laps), total[0]) if rehearsal is None else rehearsal.stands_for
+    seconds = sum(lap * steps for lap, steps in zip(laps, stands_for, strict=True))
+    return Estimate(seconds * slices / tried, round(sum(stands_for)), tried)
+
+
+def _shares(laps: int, total: int) -> tuple[float, ...]:
+    """Return what each lap of a run's beginning stands for: the first for itself, the others for the rest."""
+    if laps < 2:
+        return (1.0,) * laps
+    return (1.0, *[(total - 1) / (laps - 1)] * (laps - 1))

@@ -114,7 +114,7 @@ def print_plan(scan: Path, chosen: ReconstructSettings, *, as_json: bool) -> Non
     print(plan.table())
     print(f"free now: {human(free)}; this job {'fits' if fits else 'does not fit'}")
     if expected is not None:
-        basis = f"{expected.steps} steps, at the pace of the first ones on {expected.slices} slices"
+        basis = f"{expected.steps} steps, at the pace of a few on {expected.slices} slices"
         print(f"time: about {clock(expected.seconds)} ({basis})")
 
 

@@ -70,6 +70,19 @@ class Job:
         return torch.Generator().manual_seed(self.seed)
 
 
+@dataclass(frozen=True)
+class Rehearsal:
+    """A short run in place of a long one whose steps do not all cost the same.
+
+    Attributes:
+        method: the short run.
+        stands_for: how many steps of the whole run each of its steps stands for.
+    """
+
+    method: "Reconstructor"
+    stands_for: tuple[float, ...]
+
+
 class Reconstructor(BaseModel, ABC):
     """Interface of the family; leaves define ``name``, ``__call__`` and ``plan``."""
 
@@ -78,6 +91,10 @@ class Reconstructor(BaseModel, ABC):
     @abstractmethod
     def __call__(self, measurement: Measurement, projector: Projector, job: Job) -> Float[Tensor, "z y x"]:
         """Return the attenuation in 1/mm on ``projector.volume``."""
+
+    def rehearsal(self) -> "Rehearsal | None":
+        """Return a short run that tells the pace of the whole, None where the first steps tell it."""
+        return None
 
     @abstractmethod
     def plan(self, volume: Volume, scan: Scan) -> MemoryPlan:

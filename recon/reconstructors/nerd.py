@@ -31,7 +31,7 @@ from recon.geometry.scan import Scan
 from recon.geometry.volume import Volume
 from recon.operators.differences import Differences
 from recon.operators.projector import Projector
-from recon.reconstructors.base import Job, Measurement, Reconstructor, StepRecord
+from recon.reconstructors.base import Job, Measurement, Reconstructor, Rehearsal, StepRecord
 from recon.reconstructors.fbp import FBP
 from recon.reconstructors.nerd_coupling import AdmmCoupling, PdhgCoupling
 from recon.reconstructors.nerd_data import DataTerm, NetworkUnits
@@ -125,6 +125,18 @@ class Nerd(Reconstructor, ABC):
 
     def _stage_list(self) -> list[CgStage | VjpStage]:
         return [self.fast]
+
+    def rehearsal(self) -> Rehearsal:
+        """See `Reconstructor`: two levels of every stage; the first carries the start-up and stands for itself."""
+        stages = {"fast": self.fast, "refine": getattr(self, "refine", None)}
+        short, stands_for = {}, []
+        for name, stage in stages.items():
+            if stage is None:
+                continue
+            tried = min(2, stage.levels)
+            short[name] = stage.model_copy(update={"levels": tried})
+            stands_for += [1.0, float(stage.levels - 1)][:tried]
+        return Rehearsal(self.model_copy(update=short), tuple(stands_for))
 
     def __call__(self, measurement: Measurement, projector: Projector, job: Job) -> Volumes:
         """See `Reconstructor`.

@@ -137,6 +137,13 @@ class TestReconstructor:
         small, large = (reconstructor.plan(examples.VOLUME, examples.scan(views)) for views in (4, 400))
         assert 0 < small.total < large.total
 
+    def test_a_rehearsal_stands_for_every_step_of_the_whole(self, reconstructor):
+        rehearsal = reconstructor.rehearsal()
+        if rehearsal is None:
+            pytest.skip("its first steps tell the pace")
+        assert len(rehearsal.stands_for) == len(rehearsal.method.levels())
+        assert sum(rehearsal.stands_for) == len(reconstructor.levels())
+
     def test_makes_a_finite_volume_that_explains_the_data_better_than_nothing(self, reconstructor):
         if hasattr(reconstructor, "prior") and reconstructor.prior not in embedded_names():
             pytest.skip(f"the prior {reconstructor.prior} is not embedded yet")

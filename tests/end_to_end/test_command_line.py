@@ -130,6 +130,14 @@ def test_the_plan_prints_memory_and_time_and_writes_nothing(place, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("method", ["fbp", "nerd-admm"])
+def test_the_plan_times_every_stage(place, method):
+    short = ["method.fast.levels=3", "method.refine.levels=3", "method.refine.refine.iterations=1"]
+    settings = short if method == "nerd-admm" else []
+    done = inside("reconstruct", place / "scan.h5", "--method", method, "--plan", "--json", *settings)
+    assert json.loads(done.stdout)["seconds"] > 0
+
+
 def test_settings_are_shown_and_described(tmp_path):
     done = inside("config", "show", "method.name=tv", "method.weight=2e-1", "seed=4")
     (tmp_path / "a.yaml").write_text(done.stdout)
