@@ -1,1 +1,1 @@
-"""Data assimilation with a trajectory prior. Nothing is here yet but the package's place in the import rules."""
+"""Data assimilation with a trajectory prior: observations in, ensembles of analyses out."""

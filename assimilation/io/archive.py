@@ -1,0 +1,349 @@
+"""Fields and ensembles in CF NetCDF files and Zarr folders.
+
+The ending of a name decides the format: ``.nc`` is NetCDF-4 (written with h5netcdf), ``.zarr`` a Zarr folder.
+Both are written under a temporary name and renamed, so a reader never meets half of one. Times are integers
+since the first of them in the coarsest CF unit that is exact.
+
+``EnsembleWriter`` takes one analysis time after another. Every time is one file in a hidden folder beside the
+archive until ``finish`` streams them into it: memory holds one time, and a run that was killed at any moment
+continues after the last complete one.
+"""
+
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float32
+
+from assimilation import cf
+from assimilation.fields import Ensemble, Fields
+from assimilation.grid import Grid, Variable
+from priors.runtime.errors import InputError
+from priors.runtime.files import atomic
+from priors.runtime.record import versions
+
+ANALYSIS = ("analysis.nc", "analysis.zarr")
+_ENDINGS = (".nc", ".zarr")
+_TIME_UNITS = (("seconds", 1_000_000_000), ("milliseconds", 1_000_000), ("microseconds", 1000))
+
+
+def check_path(path: Path) -> Path:
+    """Return the path of an archive to write.
+
+    Raises:
+        InputError: the ending is neither .nc nor .zarr.
+    """
+    path = Path(path)
+    if path.suffix not in _ENDINGS:
+        raise InputError(f"{path}: expected a name that ends in .nc or .zarr")
+    return path
+
+
+def read_fields(path: Path) -> Fields:
+    """Return the fields in a NetCDF file or Zarr folder.
+
+    Raises:
+        InputError: it does not exist, is damaged, or holds no fields.
+    """
+    with _opened(path) as dataset:
+        return Fields.from_dataset(dataset, str(path))
+
+
+def write_fields(fields: Fields, path: Path) -> None:
+    """Write fields as NetCDF or Zarr.
+
+    Raises:
+        InputError: the ending is unknown or the file cannot be written.
+    """
+    path = check_path(path)
+    dataset = fields.to_dataset().assign_attrs(provenance(fields.attributes))
+    encoding: dict[str, dict[str, Any]] = {"time": _time_encoding(fields.times)}
+    shape = next(iter(dataset.data_vars.values())).shape
+    chunks = (*(1,) * (len(shape) - 2), *shape[-2:])
+    for name in dataset.data_vars:
+        encoding[str(name)] = {**_compression(path, chunks), "_FillValue": np.float32(np.nan)}
+    with _replacing(path) as temporary:
+        _save(dataset, temporary, encoding)
+
+
+def read_ensemble(path: Path) -> Ensemble:
+    """Return the ensemble in an archive or in the run folder that holds one.
+
+    Raises:
+        InputError: it does not exist, is damaged, or holds no fields.
+    """
+    path = analysis_path(path)
+    with _opened(path) as dataset:
+        return Ensemble.from_dataset(dataset, str(path))
+
+
+def analysis_path(path: Path) -> Path:
+    """Return the archive in a run folder, or the path itself.
+
+    Raises:
+        InputError: a run folder without a finished analysis.
+    """
+    path = Path(path)
+    for name in ANALYSIS:
+        if (path / name).exists():
+            return path / name
+    if (path / "config.yaml").exists():
+        raise InputError(f"{path}: holds a run without {ANALYSIS[0]}; it did not finish")
+    return path
+
+
+def write_ensemble(ensemble: Ensemble, path: Path) -> None:
+    """Write an ensemble as NetCDF or Zarr.
+
+    Raises:
+        InputError: the ending is unknown or the file cannot be written.
+    """
+    with EnsembleWriter(
+        path, variables=ensemble.variables, grid=ensemble.grid, attributes=ensemble.attributes
+    ) as writer:
+        for place, time in enumerate(ensemble.times):
+            writer.append(time, ensemble.members[:, :, place])
+
+
+def provenance(attributes: Mapping[str, str]) -> dict[str, str]:
+    """Return the attributes that say what wrote a file; ``attributes`` win."""
+    found = _versions()
+    told = {"source": f"tomocast {found['tomocast'] or ''}".strip()}
+    if found["git"]:
+        told["source_revision"] = found["git"]["revision"] + ("-changed" if found["git"]["changed"] else "")
+    return {**told, **attributes}
+
+
+# Asking git takes longer than writing a small file, and the answer does not change while a process runs.
+_versions = cache(versions)
+
+
+@dataclass(frozen=True, eq=False)
+class _Content:
+    """What ``cf.skeleton`` needs."""
+
+    times: np.ndarray
+    variables: tuple[Variable, ...]
+    grid: Grid
+    attributes: dict[str, str]
+
+
+class EnsembleWriter:
+    """Writes members one time after another: ``with EnsembleWriter(...) as writer: writer.append(...)``.
+
+    Leaving the block without an error finishes the archive; after an error the complete times stay for a writer
+    that is opened with ``resume``.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        variables: tuple[Variable, ...],
+        grid: Grid,
+        attributes: Mapping[str, str] | None = None,
+        resume: bool = False,
+    ) -> None:
+        """Open the writer.
+
+        Args:
+            path: archive to write, ``.nc`` or ``.zarr``.
+            variables: along k.
+            grid: along y and x.
+            attributes: text for the file.
+            resume: keep the times an earlier writer left; otherwise they are removed.
+
+        Raises:
+            InputError: the ending is unknown or the folder cannot be written.
+        """
+        self.path = check_path(path)
+        self.variables, self.grid, self.attributes = variables, grid, dict(attributes or {})
+        self._folder = self.path.with_name(f".{self.path.name}.parts")
+        if not resume:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+    @property
+    def done(self) -> np.ndarray:
+        """Return the times already written, datetime64[ns]."""
+        return np.array([int(part.stem) for part in self._parts()], "int64").astype("datetime64[ns]")
+
+    def last(self) -> Float32[np.ndarray, "n m k y x"] | None:
+        """Return the members of the last time written, None where there is none."""
+        written = self._parts()
+        return np.load(written[-1]) if written else None
+
+    def append(self, time: np.datetime64, members: Float32[np.ndarray, "n m k y x"]) -> None:
+        """Write the members of the next time.
+
+        Raises:
+            InputError: time does not ascend, sizes differ, or the disk is full.
+        """
+        if members.shape[2:] != (len(self.variables), *self.grid.shape):
+            raise InputError(
+                f"{self.path}: found members of (k, y, x) = {members.shape[2:]}, "
+                f"expected {(len(self.variables), *self.grid.shape)}"
+            )
+        nanoseconds = int(time.astype("datetime64[ns]").astype("int64"))
+        written = self._parts()
+        if written and int(written[-1].stem) >= nanoseconds:
+            raise InputError(f"{self.path}: time: found {time} after {self.done[-1]}, expected a later one")
+        with atomic(self._folder / f"{nanoseconds}.npy") as temporary:
+            np.save(temporary, members)
+
+    def finish(self) -> None:
+        """Write the archive and remove the parts.
+
+        Raises:
+            InputError: nothing was appended or the disk is full.
+        """
+        written = self._parts()
+        if not written:
+            raise InputError(f"{self.path}: found no analysis time to write, expected one at least")
+        first = np.load(written[0], mmap_mode="r")
+        content = _Content(self.done, self.variables, self.grid, provenance(self.attributes))
+        leading = {"trajectory": first.shape[0]} if first.shape[0] > 1 else {}
+        dataset = cf.skeleton(content, sizes={**leading, "member": first.shape[1]})
+        with _replacing(self.path) as temporary:
+            _save(dataset, temporary, {"time": _time_encoding(content.times)})
+            self._stream(temporary, written, (*leading, "member", "time", *self.grid.names))
+        shutil.rmtree(self._folder)
+
+    def __enter__(self) -> "EnsembleWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+
+    def _parts(self) -> list[Path]:
+        found = [part for part in self._folder.glob("*.npy") if not part.name.startswith(".")]
+        return sorted(found, key=lambda part: int(part.stem))
+
+    def _stream(self, target: Path, written: list[Path], dims: tuple[str, ...]) -> None:
+        """Copy the parts into the variables of a file that holds the coordinates."""
+        n, m, _, height, width = np.load(written[0], mmap_mode="r").shape
+        shape = (*((n,) if "trajectory" in dims else ()), m, len(written), height, width)
+        chunks = (*(1,) * (len(shape) - 2), height, width)
+        with _created(target, self.variables, shape, chunks, dims=dims) as arrays:
+            for place, part in enumerate(written):
+                members = np.load(part)
+                rows = members if "trajectory" in dims else members[0]
+                for k, array in enumerate(arrays):
+                    array[..., place, :, :] = rows[..., k, :, :]
+
+
+@contextmanager
+def _created(
+    path: Path, variables: tuple[Variable, ...], shape: tuple[int, ...], chunks: tuple[int, ...], *, dims: Any
+) -> Iterator[list[Any]]:
+    """Yield empty arrays, one per variable, in the NetCDF file or Zarr folder ``path``."""
+    nan = np.float32(np.nan)
+    if path.suffix == ".zarr":
+        import zarr
+
+        group = zarr.open_group(path, mode="a")
+        yield [
+            group.create_array(
+                item.name,
+                shape=shape,
+                chunks=chunks,
+                dtype="float32",
+                fill_value=nan,
+                dimension_names=dims,
+                attributes={
+                    key: float(value) if isinstance(value, np.floating) else value
+                    for key, value in cf.variable_attributes(item).items()
+                },
+            )
+            for item in variables
+        ]
+        return
+    import h5netcdf
+
+    with h5netcdf.File(path, "a") as file:
+        arrays = []
+        for item in variables:
+            options = {"chunks": chunks, "compression": "gzip", "compression_opts": 1, "shuffle": True}
+            array = file.create_variable(item.name, dims, "float32", fillvalue=nan, **options)
+            array.attrs.update(cf.variable_attributes(item))
+            arrays.append(array)
+        yield arrays
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[xr.Dataset]:
+    """Yield the dataset in a NetCDF file or Zarr folder."""
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: does not exist, expected NetCDF or a Zarr folder")
+    try:
+        if path.is_dir():
+            dataset = xr.open_dataset(path, engine="zarr", consolidated=False, decode_times=False)
+        else:
+            dataset = xr.open_dataset(path, engine="h5netcdf", decode_times=False)
+    except Exception as error:
+        # Damaged files make h5py, zarr and xarray's decoding fail in many ways (OSError, KeyError, Overflow, ...).
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise InputError(f"{path}: is not readable as NetCDF-4 or Zarr ({reason})") from error
+    with dataset:
+        yield dataset
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name for a file or folder that replaces ``path`` when the block ends well."""
+    if path.suffix != ".zarr":
+        with atomic(path) as temporary:
+            yield temporary
+        return
+    fresh, old = (path.with_name(f".partial-{uuid.uuid4().hex}{tag}.zarr") for tag in ("", "-old"))
+    try:
+        fresh.mkdir(parents=True)
+        yield fresh
+        if path.exists():
+            path.rename(old)
+        fresh.rename(path)
+    except OSError as error:
+        raise InputError(f"{path}: could not be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _save(dataset: xr.Dataset, path: Path, encoding: dict[str, dict[str, Any]]) -> None:
+    """Write a dataset in the format its name says."""
+    if path.suffix == ".zarr":
+        dataset.to_zarr(path, mode="w", encoding=encoding, consolidated=False)
+    else:
+        dataset.to_netcdf(path, engine="h5netcdf", encoding=encoding)
+
+
+def _compression(path: Path, chunks: tuple[int, ...]) -> dict[str, Any]:
+    """Return how a data variable is stored: one field per chunk, so that one time is one read."""
+    if path.suffix == ".zarr":
+        return {"chunks": chunks}
+    return {"chunksizes": chunks, "zlib": True, "complevel": 1, "shuffle": True}
+
+
+def _time_encoding(times: np.ndarray) -> dict[str, Any]:
+    """Return the CF encoding of times that loses nothing down to a microsecond."""
+    steps = (times - times[0]).astype("timedelta64[ns]").astype("int64")
+    unit = next((name for name, size in _TIME_UNITS if not (steps % size).any()), "nanoseconds")
+    first = np.datetime_as_string(
+        times[0], unit="s" if times[0] == times[0].astype("datetime64[s]") else "ns"
+    )
+    return {"units": f"{unit} since {first.replace('T', ' ')}", "dtype": "int64", "calendar": "standard"}
