@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from priors.adapters.native import read_weights
-from priors.codec import Codec
+from priors.codec import AnyCodec, Codec, FieldCodec
 from priors.denoiser import NetworkDenoiser
 from priors.networks import AnyNetwork
 from priors.parametrisation import AnyParametrisation
@@ -35,6 +35,31 @@ SELF_TEST_SHARE = 0.7
 SELF_TEST_CHANGE = 1.2
 
 
+class TrajectoryCard(BaseModel):
+    """What a prior of trajectories knows about time and space.
+
+    Attributes:
+        frames: frames of a training window.
+        step_s: seconds between frames.
+        spacing: grid spacing along y and x.
+        spacing_unit: its unit.
+        periodic: whether the domain is periodic along y and x.
+        extent: first and last coordinate (y, y, x, x) of the one domain the prior is for, if it is for one.
+        forecast: held-out root-mean-square error, in ``network`` units, one frame ahead of a clean context,
+            of the prior and of persistence.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    frames: int = Field(ge=1)
+    step_s: float = Field(gt=0)
+    spacing: tuple[float, float]
+    spacing_unit: str
+    periodic: tuple[bool, bool] = (False, False)
+    extent: tuple[float, float, float, float] | None = None
+    forecast: dict[str, float] = Field(default_factory=dict)
+
+
 class PriorCard(BaseModel):
     """Everything about a prior but its weights.
 
@@ -47,10 +72,11 @@ class PriorCard(BaseModel):
         schedule: the noise schedule of its times.
         parametrisation: what the network's output means.
         codec: physical units to network units and the range seen in training.
-        unit: the physical unit.
+        unit: the physical unit (of a state of several variables: theirs in turn).
         shape: field size of the last part of training, in the order of ``axes``.
         axes: names of the spatial axes.
-        pixel_mm: range of pixel spacings seen in training.
+        pixel_mm: range of pixel spacings seen in training, of slices.
+        trajectory: time and space of a prior of trajectories; absent for slices.
         trained_on: the data, in words.
         licence: of the weights.
         citation: whom to cite.
@@ -68,11 +94,12 @@ class PriorCard(BaseModel):
     network: AnyNetwork
     schedule: AnySchedule
     parametrisation: AnyParametrisation
-    codec: Codec
+    codec: AnyCodec
     unit: str
     shape: tuple[int, ...]
     axes: str
-    pixel_mm: tuple[float, float]
+    pixel_mm: tuple[float, float] | None = None
+    trajectory: TrajectoryCard | None = None
     trained_on: str
     licence: str
     citation: str
@@ -80,14 +107,48 @@ class PriorCard(BaseModel):
     self_test: dict[float, float] = Field(default_factory=dict)
     training: str = ""
 
+    @model_validator(mode="after")
+    def _slices_or_trajectories(self) -> "PriorCard":
+        if self.trajectory is None and (self.pixel_mm is None or not isinstance(self.codec, Codec)):
+            raise ValueError("a prior of slices needs pixel_mm and a codec with one offset and scale")
+        if self.trajectory is not None and not isinstance(self.codec, FieldCodec):
+            raise ValueError("a prior of trajectories needs a codec with variables")
+        return self
+
 
 @dataclass(frozen=True)
 class Prior:
     """A loaded prior: ask its denoiser, convert with its codec, read its card."""
 
     denoiser: NetworkDenoiser
-    codec: Codec
+    codec: Codec | FieldCodec
     card: PriorCard
+
+    @property
+    def slices(self) -> Codec:
+        """The codec of a prior of slices.
+
+        Raises:
+            InputError: this is a prior of trajectories.
+        """
+        if not isinstance(self.codec, Codec):
+            raise InputError(
+                f"prior {self.card.name!r}: found a prior of trajectories, expected one of slices"
+            )
+        return self.codec
+
+    @property
+    def fields(self) -> FieldCodec:
+        """The codec of a prior of trajectories.
+
+        Raises:
+            InputError: this is a prior of slices.
+        """
+        if not isinstance(self.codec, FieldCodec):
+            raise InputError(
+                f"prior {self.card.name!r}: found a prior of slices, expected one of trajectories"
+            )
+        return self.codec
 
 
 def embedded_names() -> list[str]:
@@ -157,13 +218,24 @@ def _disc(codec: Codec, size: int = 64) -> Float[Tensor, "1 1 y x"]:
     return codec.encode(torch.where(inside, codec.offset, codec.low))[None, None]
 
 
+def _hills(card: PriorCard, frames: int = 6) -> Float[Tensor, "1 f k y x"]:
+    """Return a still trajectory of two smooth hills, zero to one in network units, periodic over the field."""
+    height, width = card.shape[-2:]
+    y = torch.cos(torch.arange(height) * (2 * math.pi / height))
+    x = torch.cos(torch.arange(width) * (2 * math.pi / width))
+    hills = (0.5 + 0.25 * (y[:, None] + x)) ** 2
+    return hills.expand(1, frames, card.network.field_channels, height, width)
+
+
 @torch.no_grad()
 def self_test_errors(prior: Prior, levels: Iterable[float] = SELF_TEST_LEVELS) -> dict[float, float]:
     """Return the root-mean-square error of a denoised disc in network units, by noise level.
 
-    Levels beyond the schedule's range are left out.
+    A prior of trajectories denoises a still trajectory of smooth hills. Levels beyond the schedule's range are
+    left out.
     """
-    clean, schedule = _disc(prior.codec), prior.card.schedule
+    clean = _disc(prior.codec) if isinstance(prior.codec, Codec) else _hills(prior.card)
+    schedule = prior.card.schedule
     generator = torch.Generator().manual_seed(0)
     device = next(prior.denoiser.parameters()).device
     errors = {}
@@ -179,7 +251,7 @@ def self_test_errors(prior: Prior, levels: Iterable[float] = SELF_TEST_LEVELS) -
 
 
 def self_test(prior: Prior, folder: Path) -> None:
-    """Denoise a disc at four noise levels.
+    """Denoise a known field at four noise levels.
 
     Raises:
         InputError: at some level the estimate is not clearly closer to the disc than the noisy state, or its
@@ -189,12 +261,12 @@ def self_test(prior: Prior, folder: Path) -> None:
     for level, error in self_test_errors(prior).items():
         if not error < SELF_TEST_SHARE * level:
             raise InputError(
-                f"{folder}: fails its self-test: at noise level {level:g} the denoised disc is off by "
+                f"{folder}: fails its self-test: at noise level {level:g} the denoised field is off by "
                 f"{error:.2g} (network units), expected below {SELF_TEST_SHARE * level:.2g}; {wrong}"
             )
         recorded = prior.card.self_test.get(level, error)
         if not recorded / SELF_TEST_CHANGE < error < recorded * SELF_TEST_CHANGE:
             raise InputError(
-                f"{folder}: fails its self-test: at noise level {level:g} the denoised disc is off by "
+                f"{folder}: fails its self-test: at noise level {level:g} the denoised field is off by "
                 f"{error:.3g} (network units), its card recorded {recorded:.3g}; {wrong}"
             )

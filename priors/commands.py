@@ -113,7 +113,7 @@ def describe_prior(name: str) -> str:
         f"{'noise level':>12}  {'in ' + card.unit:>8}  {'held-out denoising PSNR on [-1, 1]':>34}",
     ]
     for level, value in card.held_out_psnr.items():
-        lines.append(f"{level:>12g}  {level * card.codec.scale:>8.4g}  {value:>31.2f} dB")
+        lines.append(f"{level:>12g}  {level * loaded.slices.scale:>8.4g}  {value:>31.2f} dB")
     lines += ["", f"{'noise level':>12}  {'error of the self-test disc':>28}  {'on the card':>12}"]
     for level, error in self_test_errors(loaded).items():
         recorded = card.self_test.get(level)

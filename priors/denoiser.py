@@ -13,7 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from priors.networks.space_time_dit import SpaceTimeTransformer
+from priors.networks.space_time_dit_attention import KeyValueCache
 from priors.parametrisation import Parametrisation
+from priors.runtime.errors import InputError
 from priors.schedule import Schedule
 
 States = Float[Tensor, "b ..."]
@@ -47,11 +50,17 @@ def bfloat16_pays(device: torch.device) -> bool:
 class NetworkDenoiser(Denoiser):
     """A trained network behind its parametrisation.
 
+    A network of slices is called as ``network(input, log_ratio)`` with states (b, k, y, x) and
+    log(sigma / alpha) (b). A network of trajectories takes states (b, f, k, y, x) and times (b, f), or (b) for
+    frames that share one. Its frames at t = 0 are finished: they are clean and look back only, so they may as
+    well be in a cache: `remember` them, then ask `cached` about the frames after them.
+
     Args:
-        network: called as ``network(input, log_ratio)``: states (b, k, y, x), log(sigma / alpha) (b).
+        network: the network.
         schedule: the schedule of the times passed to ``forward``.
         parametrisation: what the network's output means.
         reduced: run the network in bfloat16 where the device has it.
+        causal: frames of a trajectory see no later ones; otherwise those above t = 0 see both ways.
     """
 
     def __init__(
@@ -61,27 +70,69 @@ class NetworkDenoiser(Denoiser):
         schedule: Schedule,
         parametrisation: Parametrisation,
         reduced: bool = True,
+        causal: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
         self.schedule = schedule
         self.parametrisation = parametrisation
         self.reduced = reduced
+        self.causal = causal
+        self.cache: KeyValueCache | None = None
+
+    def with_settings(self, *, causal: bool | None = None, reduced: bool | None = None) -> "NetworkDenoiser":
+        """Return a denoiser of the same weights with another mask or precision."""
+        return NetworkDenoiser(
+            self.network,
+            schedule=self.schedule,
+            parametrisation=self.parametrisation,
+            reduced=self.reduced if reduced is None else reduced,
+            causal=self.causal if causal is None else causal,
+        ).train(self.training)
+
+    def cached(self, cache: KeyValueCache | None) -> "NetworkDenoiser":
+        """Return the denoiser of the frames that follow the finished ones in ``cache``.
+
+        The same as asking about all frames with the finished ones at t = 0, without computing those again.
+        """
+        following = self.with_settings()
+        following.cache = cache
+        return following
+
+    def remember(self, x: States, cache: KeyValueCache | None = None) -> KeyValueCache:
+        """Return ``cache``, none by default, continued by the finished frames ``x`` (b, f, k, y, x)."""
+        network = self.network
+        if not isinstance(network, SpaceTimeTransformer):
+            raise InputError("this prior has no memory of frames: expected a prior of trajectories")
+        seen, log_ratio = self._seen(x, torch.zeros(x.shape[:2], dtype=torch.float64, device=x.device))
+        with self._precision(x.device):
+            return network.remember(seen, log_ratio, cache)
 
     def raw(self, x_t: States, t: Times) -> States:
         """Return the network's own output, what training compares with `Parametrisation.target`."""
-        alpha, sigma = broadcast_scales(self.schedule, x_t, t)
-        log_ratio = torch.log(self.schedule.ratio(t)).float()
-        seen = self.parametrisation.network_input(x_t, alpha, sigma)
-        reduced = self.reduced and bfloat16_pays(x_t.device)
-        with torch.autocast(x_t.device.type, torch.bfloat16, enabled=reduced):
-            output: Tensor = self.network(seen, log_ratio)
+        frames = {}
+        if isinstance(self.network, SpaceTimeTransformer):
+            t = t[:, None].expand(x_t.shape[:2]) if t.ndim == 1 else t
+            frames = {"causal": self.causal, "finished": t == 0, "cache": self.cache}
+        seen, log_ratio = self._seen(x_t, t)
+        with self._precision(x_t.device):
+            output: Tensor = self.network(seen, log_ratio, **frames)
         return output.to(x_t.dtype)
 
     def forward(self, x_t: States, t: Times) -> States:
         """See `Denoiser`."""
         alpha, sigma = broadcast_scales(self.schedule, x_t, t)
         return self.parametrisation.clean(self.raw(x_t, t), x_t, alpha, sigma)
+
+    def _seen(self, x_t: States, t: Times) -> tuple[States, Times]:
+        """Return what the network sees of a state, and its log(sigma / alpha)."""
+        alpha, sigma = broadcast_scales(self.schedule, x_t, t)
+        log_ratio = torch.log(self.schedule.ratio(t)).float()
+        return self.parametrisation.network_input(x_t, alpha, sigma), log_ratio
+
+    def _precision(self, device: torch.device) -> torch.autocast:
+        reduced = self.reduced and bfloat16_pays(device)
+        return torch.autocast(device.type, torch.bfloat16, enabled=reduced)
 
 
 class GaussianDenoiser(Denoiser):

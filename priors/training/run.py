@@ -114,7 +114,7 @@ def _save_samples(config: TrainConfig, folder: RunFolder) -> None:
     samples = draw_samples(prior, Multistep(steps=PAGE_STEPS), count=PAGE_SAMPLES, seed=config.seed)
     spread = config.model_copy(update={"validation_fields": PAGE_SAMPLES})
     real = prior.codec.decode(validation_fields(spread))[:, 0].numpy()
-    save_page(samples, real, folder.file("samples.png"), window=(prior.codec.low, prior.codec.high))
+    save_page(samples, real, folder.file("samples.png"), window=(prior.slices.low, prior.slices.high))
 
 
 def draw(
@@ -139,7 +139,7 @@ def draw(
             on_step=lambda done, total: progress.step(done=done),
         )
     if out.suffix == ".png":
-        save_page(samples, real, out, window=(prior.codec.low, prior.codec.high))
+        save_page(samples, real, out, window=(prior.slices.low, prior.slices.high))
     else:
         with atomic(out) as temporary, temporary.open("wb") as stream:
             np.save(stream, samples.numpy())

@@ -147,7 +147,7 @@ class Nerd(Reconstructor, ABC):
         prior = load_prior(self.prior)
         if prior.card.unit != "HU":
             raise InputError(f"prior {self.prior!r}: its unit is {prior.card.unit!r}, CT needs one in HU")
-        units = NetworkUnits.of(prior.codec, mu_water=measurement.mu_water)
+        units = NetworkUnits.of(prior.slices, mu_water=measurement.mu_water)
         problem = self._problem(measurement, projector, prior, units)
         mark = fingerprint(
             f"{self!r} {prior.card.sha256} {job.seed} {projector.scan!r}",
@@ -203,7 +203,7 @@ class Nerd(Reconstructor, ABC):
             denoiser=prior.denoiser,
             coupling=self.coupling,
             differences=Differences(volume.shape, axes=(0,)),
-            threshold=self.coupling.z_threshold_hu / prior.codec.scale * min(1.0, spacing_ratio),
+            threshold=self.coupling.z_threshold_hu / prior.slices.scale * min(1.0, spacing_ratio),
             chunk=self._chunk_for(volume),
         )
 

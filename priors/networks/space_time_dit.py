@@ -1,0 +1,207 @@
+r"""Space-time diffusion transformer: E[x_0, ..., x_{f-1} | frames at their own noise levels].
+
+    patch stem -> convolutional stages, halving the resolution -> transformer -> stages back up -> patches
+
+Only attention along time mixes frames, in every block, at every resolution; the rest works frame by frame and
+is told the frame's noise level. Without stages it is the plain factorised transformer on patches. Nothing
+limits the number of frames or the field's size: time and place enter as differences (rotary positions,
+convolutions), fields that are no multiple of the stride are extended at their high ends and cut back. Exact
+periodicity (a cyclic shift by a whole stride commutes with the network) needs a multiple of the stride.
+
+An optional learned map (``place``) ties a network to one domain, where coast and mountains matter.
+"""
+
+import itertools
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from priors.networks.space_time_dit_attention import KeyValueCache, TimeAxis, visibility
+from priors.networks.space_time_dit_blocks import (
+    Down,
+    Modulation,
+    NoiseEmbedding,
+    Padding,
+    Places,
+    StageBlock,
+    TransformerBlock,
+    Up,
+    modulated,
+    pad_axis,
+)
+from priors.runtime.errors import InputError
+
+Trajectories = Float[Tensor, "b f k y x"]
+Levels = Float[Tensor, "b f"]
+
+
+class SpaceTimeDiT(BaseModel):
+    """Card entry that builds a `SpaceTimeTransformer`.
+
+    Attributes:
+        field_channels: variables of a frame.
+        patch: pixels per place of the finest stage, along each axis.
+        stages: channels of the convolutional stages, finest first; each halves the resolution after it.
+        width: channels of the transformer.
+        depth: its blocks.
+        head_width: channels per attention head, everywhere.
+        features: width of the noise-level features.
+        reach: how many frames back, and in bidirectional mode ahead, one attention layer sees.
+        padding: beyond the field's border, along y and x.
+        place: field size of the one domain the network is for, where it has a learned map of it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["space-time-dit"] = "space-time-dit"
+    field_channels: int = Field(1, ge=1)
+    patch: int = Field(2, ge=1)
+    stages: tuple[int, ...] = (48, 96)
+    width: int = Field(160, ge=1)
+    depth: int = Field(4, ge=1)
+    head_width: int = Field(32, ge=4, multiple_of=4)
+    features: int = Field(128, ge=1)
+    reach: int = Field(5, ge=1)
+    padding: tuple[Padding, Padding] = ("zeros", "zeros")
+    place: tuple[int, int] | None = None
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "SpaceTimeDiT":
+        if self.width % self.head_width:
+            raise ValueError(f"width ({self.width}) must be a multiple of head_width ({self.head_width})")
+        if any(channels % 16 or channels < 16 for channels in self.stages):
+            raise ValueError(f"stages {self.stages} must be multiples of 16")
+        return self
+
+    @property
+    def stride(self) -> int:
+        """Pixels per place of the transformer."""
+        return int(self.patch * 2 ** len(self.stages))
+
+    def build(self) -> "SpaceTimeTransformer":
+        """Return the network with random weights."""
+        return SpaceTimeTransformer(self)
+
+
+class SpaceTimeTransformer(nn.Module):
+    """The network a `SpaceTimeDiT` describes."""
+
+    def __init__(self, settings: SpaceTimeDiT) -> None:
+        super().__init__()
+        self.settings = s = settings
+        widths = (*s.stages, s.width)
+        pixels = s.field_channels * s.patch**2
+        self.noise = NoiseEmbedding(s.features)
+        self.stem = nn.Linear(pixels, widths[0])
+        self.place = None
+        if s.place is not None:
+            cells = [-(-n // s.stride) * s.stride // s.patch for n in s.place]
+            self.place = nn.Parameter(torch.zeros(*cells, widths[0]))
+        layers = iter(range(2 * len(s.stages) + s.depth))
+        self.down_blocks = nn.ModuleList(self._stage(c, next(layers)) for c in s.stages)
+        self.downs = nn.ModuleList(Down(*pair) for pair in itertools.pairwise(widths))
+        periodic = (s.padding[0] == "periodic", s.padding[1] == "periodic")
+        self.blocks = nn.ModuleList(
+            TransformerBlock(
+                s.width,
+                features=s.features,
+                periodic=periodic,
+                heads=s.width // s.head_width,
+                layer=next(layers),
+            )
+            for _ in range(s.depth)
+        )
+        upward = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.ups = nn.ModuleList(Up(*pair) for pair in upward)
+        self.up_blocks = nn.ModuleList(self._stage(c, next(layers)) for _, c in upward)
+        self.final = Modulation(s.features, widths[0], parts=2)
+        self.out = nn.Linear(widths[0], pixels)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def _stage(self, channels: int, layer: int) -> StageBlock:
+        s = self.settings
+        heads = max(1, channels // s.head_width) if channels % s.head_width == 0 else channels // 16
+        return StageBlock(channels, features=s.features, padding=s.padding, heads=heads, layer=layer)
+
+    def forward(
+        self,
+        x: Trajectories,
+        log_ratio: Levels,
+        *,
+        causal: bool = False,
+        finished: Bool[Tensor, "b f"] | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Trajectories:
+        """Return the network's output, same shape as ``x``.
+
+        Args:
+            x: frames in time order.
+            log_ratio: log(sigma / alpha) of every frame.
+            causal: no frame sees a later one.
+            finished: frames that are clean and look back only; none by default.
+            cache: finished frames directly before ``x``, from `remember`.
+        """
+        return self._run(x, log_ratio, self._axis(x, causal=causal, finished=finished, cache=cache))
+
+    def remember(
+        self, x: Trajectories, log_ratio: Levels, cache: KeyValueCache | None = None
+    ) -> KeyValueCache:
+        """Return ``cache`` continued by the finished frames ``x``, cut to what the reach can still use."""
+        axis = self._axis(x, causal=True, finished=None, cache=cache)
+        axis.keep = True
+        self._run(x, log_ratio, axis)
+        last = slice(-self.settings.reach, None)
+        return KeyValueCache(tuple((k[:, :, last], v[:, :, last]) for k, v in axis.kept))
+
+    def _axis(
+        self,
+        x: Trajectories,
+        *,
+        causal: bool,
+        finished: Bool[Tensor, "b f"] | None,
+        cache: KeyValueCache | None,
+    ) -> TimeAxis:
+        clean = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device) if finished is None else finished
+        held = 0 if cache is None else cache.frames
+        return TimeAxis(visibility(clean, reach=self.settings.reach, causal=causal, cached=held), cache)
+
+    def _run(self, x: Trajectories, log_ratio: Levels, axis: TimeAxis) -> Trajectories:
+        noise = self.noise(log_ratio)
+        places = self.stem(self._packed(x))
+        if self.place is not None:
+            places = places + self.place.to(places.dtype)
+        skipped: list[Places] = []
+        for block, down in zip(self.down_blocks, self.downs, strict=True):
+            places = block(places, noise, axis)
+            skipped.append(places)
+            places = down(places)
+        for block in self.blocks:
+            places = block(places, noise, axis)
+        for up, block in zip(self.ups, self.up_blocks, strict=True):
+            places = block(up(places, skipped.pop()), noise, axis)
+        return self._unpacked(self.out(modulated(places, *self.final.vectors(noise))), x.shape)
+
+    def _packed(self, x: Trajectories) -> Places:
+        """Extend to whole strides; turn patches of pixels into the channels of a place."""
+        s = self.settings
+        if s.place is not None and tuple(x.shape[-2:]) != s.place:
+            raise InputError(
+                f"field size: found {x.shape[-2]} x {x.shape[-1]}, this prior is for {s.place[0]} x "
+                f"{s.place[1]} only"
+            )
+        for axis, mode in zip((-2, -1), s.padding, strict=True):
+            missing = -x.shape[axis] % s.stride
+            if missing:
+                x = pad_axis(x, axis, mode, 0, missing)
+        b, f = x.shape[:2]
+        packed = functional.pixel_unshuffle(x.flatten(0, 1), s.patch).permute(0, 2, 3, 1)
+        return packed.reshape(b, f, *packed.shape[1:])
+
+    def _unpacked(self, places: Places, shape: torch.Size) -> Trajectories:
+        pixels = functional.pixel_shuffle(places.flatten(0, 1).permute(0, 3, 1, 2), self.settings.patch)
+        return pixels[..., : shape[-2], : shape[-1]].reshape(shape)
