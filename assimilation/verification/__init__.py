@@ -1,0 +1,1 @@
+"""Scores of ensembles against the truth: statistics, averages that add, metrics."""
