@@ -1,0 +1,1 @@
+"""What an assimilation has to beat: persistence, climatology, interpolation, ensemble Kalman filters, advection."""

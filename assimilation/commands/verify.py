@@ -1,0 +1,57 @@
+"""The verb verify: scores of an analysis or forecast against the truth."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+Numbers = Optional[list[float]]  # noqa: UP045 (typer reads the old spelling on every supported version)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give the command line its verb."""
+    app.command()(verify)
+
+
+def verify(
+    archive: Annotated[Path, typer.Argument(help="Run folder, or an archive (.nc, .zarr) with members.")],
+    truth: Annotated[
+        Path, typer.Argument(help="NetCDF, Zarr, GRIB or radar folder, on the same or a finer grid.")
+    ],
+    json: Annotated[str | None, typer.Option(help="Write JSON to this file; - prints it.")] = None,
+    variable: Annotated[str | None, typer.Option(help="Variable of the truth to read.")] = None,
+    threshold: Annotated[
+        Numbers, typer.Option(help="Event threshold in the variable's unit; may be repeated.")
+    ] = None,
+    scale: Annotated[
+        Optional[list[int]],  # noqa: UP045
+        typer.Option(help="Odd neighbourhood of the fractions skill score in cells; may be repeated."),
+    ] = None,
+    region: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="NAME=Y0:Y1,X0:X1, a box to score apart; may be repeated."),
+    ] = None,
+    climatology: Annotated[
+        Path | None, typer.Option(help="Training fields for the anomaly correlation.")
+    ] = None,
+    observations: Annotated[Path | None, typer.Option(help="Observations for departures (O-A).")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write the run's report again with truth and scores.")
+    ] = False,
+) -> None:
+    """Score an analysis or a forecast against the truth."""
+    from assimilation.verification import job
+    from assimilation.verification.verify import VerifyOptions
+
+    given: dict[str, tuple] = {}
+    if scale:
+        given["scales"] = job.parse_scales(scale)
+    options = VerifyOptions(
+        thresholds=tuple(threshold) if threshold else None,
+        regions=tuple(job.parse_region(text) for text in region or ()),
+        seed=seed,
+        **given,  # type: ignore[arg-type]
+    )
+    files = job.VerifyFiles(archive, truth, variable, climatology, observations)
+    job.run(files, options, as_json=json, report=report)

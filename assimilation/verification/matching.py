@@ -1,0 +1,126 @@
+"""Bringing an ensemble and the truth to the same variables, times, trajectories and grid points.
+
+Nothing is interpolated: the truth is used where it has the points of the analysis, else block averages of it are
+used where the analysis' cells are whole blocks of the truth's. A block with fewer than half of its values is missing.
+Only times both have are compared.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from assimilation.fields import Ensemble, Fields, Grid, Variable
+from assimilation.grid import EDGE
+from priors.runtime.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """An ensemble and a truth with the same times, variables and grid."""
+
+    ensemble: Ensemble
+    truth: Fields
+
+
+def match(ensemble: Ensemble, truth: Fields) -> Matched:
+    """Return the part of both that can be compared.
+
+    Args:
+        ensemble: the analysis; its grid and variables decide.
+        truth: on the same grid, or on a finer one whose points or blocks are those of the analysis; one
+            trajectory for all of the ensemble's, or as many.
+
+    Raises:
+        InputError: a variable, its unit, the grid, the trajectories or the times do not fit.
+    """
+    columns = [_column(variable, truth) for variable in ensemble.variables]
+    count, held = ensemble.members.shape[0], truth.values.shape[0]
+    if held not in (1, count):
+        raise InputError(f"truth: found {held} trajectories, expected {count} as in the analysis, or one")
+    times, mine, theirs = np.intersect1d(ensemble.times, truth.times, return_indices=True)
+    if times.size == 0:
+        raise InputError(
+            f"truth: found times {truth.times[0]} to {truth.times[-1]}, expected some of the analysis' "
+            f"{ensemble.times[0]} to {ensemble.times[-1]}"
+        )
+    values = to_grid(truth.values[:, theirs][:, :, columns], truth.grid, ensemble.grid)
+    values = np.broadcast_to(values, (count, *values.shape[1:]))
+    return Matched(
+        replace(ensemble, members=ensemble.members[:, :, mine], times=times),
+        Fields(np.asarray(values, np.float32), times, ensemble.variables, ensemble.grid, truth.attributes),
+    )
+
+
+def to_grid(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+    """Return values (.., y, x) on another grid by selection or block averages.
+
+    Raises:
+        InputError: the target's points are neither points nor block centres of the source.
+    """
+    if source.kind != target.kind:
+        raise InputError(
+            f"truth: found a grid on a {source.kind}, expected a {target.kind} as in the analysis"
+        )
+    for axis, (name, have, want) in enumerate(
+        zip(target.names, (source.y, source.x), (target.y, target.x), strict=True)
+    ):
+        values = _along(values, have, want, axis=axis - 2, name=name)
+    return values
+
+
+def _along(values: np.ndarray, have: np.ndarray, want: np.ndarray, *, axis: int, name: str) -> np.ndarray:
+    """Select or average along one axis."""
+    step = _step(have)
+    block = max(round(_step(want) / step), 1) if want.size > 1 else 1
+    for size in dict.fromkeys((1, block)):
+        first = (want[0] - (size - 1) / 2 * step - have[0]) / step
+        start = round(first)
+        starts = start + size * np.arange(want.size) if size > 1 else _nearest(have, want)
+        fits = starts[0] >= 0 and starts[-1] + size <= have.size
+        if fits and np.allclose(_centres(have, starts, size), want, rtol=0, atol=EDGE * step):
+            return _average(np.moveaxis(values, axis, -1), starts, size, axis)
+    raise InputError(
+        f"truth: {name}: found {have.size} points {have[0]:g} to {have[-1]:g}, expected the analysis' "
+        f"{want.size} points {want[0]:g} to {want[-1]:g}, or a finer grid whose blocks have these centres"
+    )
+
+
+def _nearest(have: np.ndarray, want: np.ndarray) -> np.ndarray:
+    """Return the place of the nearest point."""
+    return np.asarray(np.abs(have[None, :] - want[:, None]).argmin(axis=1))
+
+
+def _centres(have: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
+    """Return the mean coordinate of each block."""
+    return np.asarray(have[starts[:, None] + np.arange(size)].mean(axis=1))
+
+
+def _average(values: np.ndarray, starts: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """Return block averages along the last axis, moved back to ``axis``."""
+    blocks = values[..., starts[:, None] + np.arange(size)]
+    valid = np.isfinite(blocks)
+    count = valid.sum(axis=-1)
+    mean = np.where(valid, blocks, 0.0).sum(axis=-1) / np.maximum(count, 1)
+    return np.moveaxis(np.where(2 * count >= size, mean, np.nan), -1, axis)
+
+
+def _step(axis: np.ndarray) -> float:
+    """Return the mean distance of neighbours, 1 for a single point."""
+    return float(axis[-1] - axis[0]) / (axis.size - 1) if axis.size > 1 else 1.0
+
+
+def _column(variable: Variable, truth: Fields) -> int:
+    """Return where the truth holds a variable: by name, else by standard name."""
+    names = [item.name for item in truth.variables]
+    standard = [item.standard_name or None for item in truth.variables]
+    if variable.name in names:
+        place = names.index(variable.name)
+    elif variable.standard_name and variable.standard_name in standard:
+        place = standard.index(variable.standard_name)
+    else:
+        raise InputError(f"truth: found variables {', '.join(names)}, expected {variable.name}")
+    if truth.variables[place].unit != variable.unit:
+        raise InputError(
+            f"truth: {variable.name}: found unit '{truth.variables[place].unit}', expected '{variable.unit}'"
+        )
+    return place
