@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+import assimilation.commands
 import priors.commands
 import recon.commands
 from priors.runtime.errors import InputError, Interrupted
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 recon.commands.add_to(app)
 priors.commands.add_to(app)
+assimilation.commands.add_to(app)
 
 
 def main() -> None:

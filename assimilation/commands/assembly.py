@@ -1,0 +1,10 @@
+"""The verbs of ``assimilation``, gathered for the command line."""
+
+import typer
+
+from assimilation.commands import simulate
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give the command line its verbs."""
+    simulate.add_to(app)

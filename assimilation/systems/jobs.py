@@ -1,0 +1,68 @@
+"""What ``simulate-system`` does, once its options are read."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from assimilation.io.archive import check_path, write_fields
+from assimilation.systems import AnySystem
+from assimilation.systems.base import System, simulate, steps
+from priors.runtime.config import load, to_yaml
+from priors.runtime.errors import InputError
+from priors.runtime.memory import MemoryPlan
+from priors.runtime.progress import Progress
+
+
+class _Choice(BaseModel):
+    """A system under the key that error messages name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    system: AnySystem
+
+
+def system(name: str, *, size: int | None = None, overrides: Sequence[str] = ()) -> AnySystem:
+    """Return the system ``name``.
+
+    Args:
+        name: of the family.
+        size: points along each axis, None for the system's own number.
+        overrides: ``key=value`` texts for its other fields.
+
+    Raises:
+        InputError: there is no such system, or a field is wrong.
+    """
+    given: dict[str, Any] = {"name": name} if size is None else {"name": name, "size": size}
+    return load(_Choice, [{"system": given}], [f"system.{text}" for text in overrides]).system
+
+
+def print_system(chosen: System) -> None:
+    """Print the fields of a system as YAML."""
+    sys.stdout.write(to_yaml(chosen))
+
+
+def memory(chosen: System, *, trajectories: int, frames: int) -> MemoryPlan:
+    """Return the memory a simulation needs."""
+    height, width = chosen.grid.shape
+    size = 4 * trajectories * frames * len(chosen.variables) * height * width
+    return MemoryPlan({"trajectories": size, "compressed copy": size // 4, "libraries": 300 << 20})
+
+
+def simulate_to_file(chosen: System, out: Path, *, trajectories: int, frames: int, seed: int) -> None:
+    """Simulate and write an archive.
+
+    Raises:
+        InputError: the ending is unknown, the file cannot be written, or the system did not stay finite.
+    """
+    check_path(out)
+    total = steps(chosen, trajectories=trajectories, frames=frames)
+    with Progress(total, str(chosen.name)) as progress:
+        fields = simulate(chosen, trajectories=trajectories, frames=frames, seed=seed, on_step=progress.step)
+    if not (abs(fields.values) < float("inf")).all():
+        raise InputError(f"{chosen.name}: the states did not stay finite; use a smaller time_step")
+    write_fields(fields, out)
+    size = " x ".join(map(str, fields.values.shape))
+    print(f"{out}: {size} (trajectory, time, variable, y, x)", file=sys.stderr)
