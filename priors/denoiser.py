@@ -138,10 +138,15 @@ class NetworkDenoiser(Denoiser):
 class GaussianDenoiser(Denoiser):
     r"""The exact conditional mean of Gaussian data x ~ N(mean, covariance): the oracle of every test.
 
-        E[x | x_t] = mean + alpha C (alpha^2 C + sigma^2 I)^-1 (x_t - alpha mean)
+    With A = diag(alpha) and S = diag(sigma), one level per sample or per frame,
 
-    The covariance acts on flattened samples; its eigenvectors are computed once, so every noise level costs
-    two matrix products.
+        E[x | x_t] = mean + C A (A C A + S^2)^-1 (x_t - A mean)
+
+    The covariance acts on flattened samples, for trajectories across frames too. The eigenvectors of C solve
+    the system where a sample has one level; levels per frame take one Cholesky factorisation of
+    S^-1 A C A S^-1 + I for every different set of levels in the batch.
+
+    A trajectory shorter than the mean is the first part of it: for a stationary process that is any window.
 
     Args:
         mean: one sample's mean, any shape.
@@ -150,6 +155,7 @@ class GaussianDenoiser(Denoiser):
     """
 
     mean: Tensor
+    covariance: Tensor
     values: Tensor
     vectors: Tensor
 
@@ -159,14 +165,41 @@ class GaussianDenoiser(Denoiser):
         super().__init__()
         values, vectors = torch.linalg.eigh(covariance)
         self.register_buffer("mean", mean)
+        self.register_buffer("covariance", covariance)
         self.register_buffer("values", values.clamp(min=0))
         self.register_buffer("vectors", vectors)
         self.schedule = schedule
 
     def forward(self, x_t: States, t: Times) -> States:
-        """See `Denoiser`; one noise level per sample."""
+        """See `Denoiser`."""
+        if t.ndim == 1:
+            return self._one_level(x_t, t)
+        parts, index = torch.unique(t, dim=0, return_inverse=True)
+        if len(parts) == 1:
+            return self._per_frame(x_t, parts[0])
+        estimate = torch.empty_like(x_t)
+        for number, levels in enumerate(parts):
+            estimate = torch.where(
+                (index == number).reshape(-1, *(1,) * (x_t.ndim - 1)),
+                self._per_frame(x_t, levels),
+                estimate,
+            )
+        return estimate
+
+    def _one_level(self, x_t: States, t: Float[Tensor, "b"]) -> States:
         alpha, sigma = (scale.reshape(-1, 1).to(x_t) for scale in self.schedule(t))
         mean = self.mean.flatten().to(x_t)
         gain = alpha * self.values / (alpha**2 * self.values + sigma**2)
         innovation = (x_t.flatten(1) - alpha * mean) @ self.vectors
         return (mean + (gain * innovation) @ self.vectors.T).reshape(x_t.shape)
+
+    def _per_frame(self, x_t: States, t: Float[Tensor, "f"]) -> States:
+        frame = x_t[0, 0].numel()
+        n = frame * x_t.shape[1]
+        alpha, sigma = (scale.to(self.covariance).repeat_interleave(frame) for scale in self.schedule(t))
+        mean = self.mean[: x_t.shape[1]].flatten()
+        scaled = self.covariance[:n, :n] * (alpha / sigma)
+        system = scaled * (alpha / sigma)[:, None] + torch.eye(n, dtype=scaled.dtype, device=scaled.device)
+        whitened = (x_t.flatten(1).to(scaled) - alpha * mean) / sigma
+        solved = torch.cholesky_solve(whitened.T, torch.linalg.cholesky(system))
+        return (mean + (scaled @ solved).T).to(x_t).reshape(x_t.shape)

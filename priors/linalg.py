@@ -1,4 +1,4 @@
-"""Linear algebra on callables: conjugate gradients and the norm of a self-adjoint operator.
+"""Linear algebra on callables: conjugate gradients, GMRES and the norm of a self-adjoint operator.
 
     cg:          x_{k+1} = x_k + a d,   a = |r|^2 / <d, M d>,   d the M-conjugate residual directions
     power_norm:  v <- M v / |M v|,      |M v| -> largest eigenvalue
@@ -6,7 +6,12 @@
 M is symmetric and positive semidefinite in the inner product that sums over all elements, and is never
 stored. Arrays may have any shape and memory layout; inner products are summed in float64, since the float32
 sum of 10^7 products loses the digits that make directions conjugate.
-Source: Hestenes and Stiefel, Journal of Research of the NBS 49 (1952) 409.
+
+``cg_each`` and ``gmres_each`` solve (I + G) x = b for every sample of a batch on its own and return not x but L x,
+where one call of ``apply`` gives G d and L d: with G = H L the product L x then costs nothing more.
+
+Sources: Hestenes and Stiefel, Journal of Research of the NBS 49 (1952) 409; Saad and Schultz, SIAM Journal on
+Scientific and Statistical Computing 7 (1986) 856.
 """
 
 import math
@@ -19,6 +24,7 @@ from torch import Tensor
 from priors.runtime.errors import InputError
 
 Operator = Callable[[Tensor], Tensor]
+PairOperator = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def inner(x: Float[Tensor, "*shape"], y: Float[Tensor, "*shape"]) -> float:
@@ -68,6 +74,63 @@ def cg(
         previous, squared = squared, inner(residual, residual)
         direction.mul_(squared / previous).add_(residual)
     return x
+
+
+def cg_each(apply: PairOperator, b: Float[Tensor, "b n"], *, iterations: int) -> Float[Tensor, "b ..."]:
+    """Return L (I + G)^-1 b by conjugate gradients, sample by sample.
+
+    Args:
+        apply: d -> (G d, L d); G symmetric positive semidefinite for every sample.
+        b: right-hand sides.
+        iterations: calls of ``apply``, at least one.
+    """
+    residual, direction = b, b
+    squared = (b * b).sum(1)
+    total: Tensor | float = 0.0
+    for iteration in range(iterations):
+        image, extra = apply(direction)
+        image = direction + image
+        length = (direction * direction).sum(1)
+        # I + G >= I. The Jacobian of a trained network may break that: then G counts as zero along this direction.
+        curvature = torch.maximum((direction * image).sum(1), length)
+        step = torch.where(squared > 0, squared / curvature, 0.0)
+        total = total + step.reshape(-1, *(1,) * (extra.ndim - 1)) * extra
+        if iteration == iterations - 1:
+            break
+        residual = residual - step[:, None] * image
+        previous, squared = squared, (residual * residual).sum(1)
+        direction = residual + torch.where(previous > 0, squared / previous, 0.0)[:, None] * direction
+    return torch.as_tensor(total)
+
+
+def gmres_each(apply: PairOperator, b: Float[Tensor, "b n"], *, iterations: int) -> Float[Tensor, "b ..."]:
+    """Return L (I + G)^-1 b by GMRES, sample by sample; G need not be symmetric.
+
+    Args:
+        apply: d -> (G d, L d).
+        b: right-hand sides.
+        iterations: calls of ``apply``, the dimension of the Krylov space.
+    """
+    norm = b.norm(dim=1, keepdim=True)
+    basis = [torch.where(norm > 0, b / norm, 0.0)]
+    extras: list[Tensor] = []
+    hessenberg = b.new_zeros(len(b), iterations + 1, iterations)
+    for j in range(iterations):
+        image, extra = apply(basis[j])
+        extras.append(extra)
+        rest = basis[j] + image
+        for i, old in enumerate(basis):
+            hessenberg[:, i, j] = (old * rest).sum(1)
+            rest = rest - hessenberg[:, i, j, None] * old
+        length = rest.norm(dim=1, keepdim=True)
+        hessenberg[:, j + 1, j] = length[:, 0]
+        basis.append(torch.where(length > 1e-6 * norm, rest / length, 0.0))
+    # The pseudo-inverse also answers where a Krylov space ended early and its last columns are zero.
+    weights = torch.linalg.pinv(hessenberg)[:, :, 0] * norm
+    total = torch.zeros_like(extras[0])
+    for j, extra in enumerate(extras):
+        total = total + weights[:, j].reshape(-1, *(1,) * (extra.ndim - 1)) * extra
+    return total
 
 
 def power_norm(
