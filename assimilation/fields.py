@@ -145,6 +145,13 @@ class Ensemble:
 
 def _check_sizes(shape: tuple[int, ...], owner: Fields | Ensemble) -> None:
     """Refuse an array whose (time, k, y, x) differ from its description."""
+    names = [item.name for item in owner.variables]
+    taken = {"time", "trajectory", "member", *owner.grid.names} & {*names}
+    if taken or len({*names}) < len(names):
+        raise InputError(
+            f"fields: found the variables {', '.join(names)}, expected names unlike each other's "
+            "and unlike a dimension's"
+        )
     expected = (owner.times.size, len(owner.variables), *owner.grid.shape)
     if shape != expected:
         raise InputError(f"fields: found (time, k, y, x) = {shape}, expected {expected}")

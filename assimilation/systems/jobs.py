@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from assimilation.io.archive import check_path, write_fields
 from assimilation.systems import AnySystem
-from assimilation.systems.base import System, simulate, steps
+from assimilation.systems.base import simulate, steps
 from priors.runtime.config import load, to_yaml
 from priors.runtime.errors import InputError
 from priors.runtime.memory import MemoryPlan
@@ -39,19 +39,19 @@ def system(name: str, *, size: int | None = None, overrides: Sequence[str] = ())
     return load(_Choice, [{"system": given}], [f"system.{text}" for text in overrides]).system
 
 
-def print_system(chosen: System) -> None:
+def print_system(chosen: AnySystem) -> None:
     """Print the fields of a system as YAML."""
     sys.stdout.write(to_yaml(chosen))
 
 
-def memory(chosen: System, *, trajectories: int, frames: int) -> MemoryPlan:
+def memory(chosen: AnySystem, *, trajectories: int, frames: int) -> MemoryPlan:
     """Return the memory a simulation needs."""
     height, width = chosen.grid.shape
     size = 4 * trajectories * frames * len(chosen.variables) * height * width
     return MemoryPlan({"trajectories": size, "compressed copy": size // 4, "libraries": 300 << 20})
 
 
-def simulate_to_file(chosen: System, out: Path, *, trajectories: int, frames: int, seed: int) -> None:
+def simulate_to_file(chosen: AnySystem, out: Path, *, trajectories: int, frames: int, seed: int) -> None:
     """Simulate and write an archive.
 
     Raises:
