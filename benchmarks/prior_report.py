@@ -21,7 +21,7 @@ from skimage.restoration import denoise_tv_chambolle
 from priors.card import Prior, load_prior
 from priors.sampler import Multistep
 from priors.training.gallery import draw_samples, save_page
-from priors.training.loop import denoising_psnr
+from priors.training.slices import denoising_psnr
 
 VALIDATION = "ct/slices256/validation/covidctmd_cap002.npy.xz"
 # Weights of TV relative to the noise; the best one lies inside at every level.

@@ -37,12 +37,12 @@ def train(
     ] = False,
 ) -> None:
     """Train a prior on prepared arrays and export it with its card."""
-    from priors.runtime.config import load, to_yaml
-    from priors.training import TrainConfig
+    from priors.runtime.config import to_yaml
+    from priors.training.config import load_training
     from priors.training.run import print_plan, run
 
     files = [config, *(layers or [])]
-    chosen = load(TrainConfig, files, overrides or [])
+    chosen = load_training(files, overrides or [])
     if print_config:
         sys.stdout.write(to_yaml(chosen))
     elif plan:
@@ -100,6 +100,7 @@ def describe_prior(name: str) -> str:
         InputError: it is unknown or fails a check.
     """
     from priors.card import load_prior, self_test_errors
+    from priors.codec import Codec
     from priors.runtime.config import to_yaml
 
     loaded = load_prior(name)
@@ -113,8 +114,9 @@ def describe_prior(name: str) -> str:
         f"{'noise level':>12}  {'in ' + card.unit:>8}  {'held-out denoising PSNR on [-1, 1]':>34}",
     ]
     for level, value in card.held_out_psnr.items():
-        lines.append(f"{level:>12g}  {level * loaded.slices.scale:>8.4g}  {value:>31.2f} dB")
-    lines += ["", f"{'noise level':>12}  {'error of the self-test disc':>28}  {'on the card':>12}"]
+        told = f"{level * loaded.codec.scale:>8.4g}" if isinstance(loaded.codec, Codec) else f"{'':>8}"
+        lines.append(f"{level:>12g}  {told}  {value:>31.2f} dB")
+    lines += ["", f"{'noise level':>12}  {'error of the self-test field':>28}  {'on the card':>12}"]
     for level, error in self_test_errors(loaded).items():
         recorded = card.self_test.get(level)
         told = "none" if recorded is None else f"{recorded:.4g}"

@@ -16,6 +16,7 @@ from torch.nn import functional
 from priors.networks.space_time_dit_attention import SpatialAttention, TemporalAttention, TimeAxis
 
 Places = Float[Tensor, "b f h w c"]
+Other = Float[Tensor, "b f ..."]
 Padding = Literal["periodic", "reflect", "zeros"]
 
 
@@ -50,7 +51,7 @@ class FieldConvolution(nn.Module):
         self.conv = nn.Conv2d(channels, out, 3, padding=(own[0], own[1]))
         self.conv.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, x: Places) -> Places:
+    def forward(self, x: Places) -> Other:
         """Return the convolved frames."""
         flat = x.flatten(0, 1)
         for axis, mode in zip((1, 2), self.padding, strict=True):
@@ -144,7 +145,7 @@ class Down(nn.Linear):
     def __init__(self, channels: int, out: int) -> None:
         super().__init__(4 * channels, out)
 
-    def forward(self, x: Places) -> Places:
+    def forward(self, x: Places) -> Other:
         """Return places of half the resolution."""
         b, f, h, w, c = x.shape
         packed = x.reshape(b, f, h // 2, 2, w // 2, 2, c).permute(0, 1, 2, 4, 3, 5, 6)
@@ -158,7 +159,7 @@ class Up(nn.Module):
         super().__init__()
         self.spread, self.join = nn.Linear(channels, 4 * out), nn.Linear(2 * out, out)
 
-    def forward(self, x: Places, skipped: Places) -> Places:
+    def forward(self, x: Places, skipped: Other) -> Other:
         """Return places of the resolution of ``skipped``."""
         b, f, h, w, _ = x.shape
         spread = self.spread(x).reshape(b, f, h, w, 2, 2, -1).permute(0, 1, 2, 4, 3, 5, 6)

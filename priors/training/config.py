@@ -1,15 +1,21 @@
 """What one training run is: data, network, schedule, steps. Written in YAML, saved beside the result."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from priors.codec import Codec
-from priors.networks import AnyNetwork
-from priors.parametrisation import AnyParametrisation, Preconditioned
-from priors.schedule import EDM, AnySchedule
+from priors.codec import Codec, FieldCodec
+from priors.levels import TrajectoryLevels
+from priors.networks import MonaiUNet, SpaceTimeDiT
+from priors.parametrisation import AnyParametrisation, Preconditioned, Velocity
+from priors.runtime.config import load, read_yaml
+from priors.schedule import EDM, AnySchedule, Cosine
 from priors.training.data import Augmentation, Crop
 from priors.training.objective import LevelSampler
+from priors.training.trajectory_data import Moves
+from priors.training.trajectory_objective import Weighting
 
 
 class Description(BaseModel):
@@ -31,6 +37,20 @@ class Description(BaseModel):
         return self
 
 
+class TrajectoryDescription(BaseModel):
+    """The part of a trajectory prior's card that only its maker knows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trained_on: str
+    licence: str
+    citation: str
+    axes: str = "time k y x"
+    extent: tuple[float, float, float, float] | None = Field(
+        None, description="first and last coordinate (y, y, x, x) of the one domain the prior is for"
+    )
+
+
 class Optimisation(BaseModel):
     """AdamW with linear warm-up and cosine decay to zero."""
 
@@ -44,27 +64,74 @@ class Optimisation(BaseModel):
     ema: float = Field(0.998, gt=0, lt=1)
 
 
-class TrainConfig(BaseModel):
-    """A whole training run."""
+class Training(BaseModel):
+    """What every run has, whatever it trains on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     data: Path
     seed: int = Field(0, ge=0)
-    network: AnyNetwork
-    schedule: AnySchedule = EDM()
-    parametrisation: AnyParametrisation = Preconditioned()
-    codec: Codec
-    description: Description
+    network: MonaiUNet | SpaceTimeDiT
+    schedule: AnySchedule
+    parametrisation: AnyParametrisation
+    codec: Codec | FieldCodec
     initial: str | None = Field(None, description="prior whose weights training starts from")
-    crops: tuple[Crop, ...] = Field(min_length=1)
-    final_crops: tuple[Crop, ...] = Field((), description="crops of the last part of training, if others")
-    final_share: float = Field(0.15, ge=0, le=1)
-    augmentation: Augmentation = Augmentation()
-    levels: LevelSampler = LevelSampler()
     optimisation: Optimisation = Optimisation()
     validate_every: int = Field(500, ge=1)
     save_every: int = Field(250, ge=1)
     validation_fields: int = Field(8, ge=1)
     validation_levels: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+class TrainConfig(Training):
+    """A training run on slices."""
+
+    network: MonaiUNet
+    schedule: AnySchedule = EDM()
+    parametrisation: AnyParametrisation = Preconditioned()
+    codec: Codec
+    description: Description
+    crops: tuple[Crop, ...] = Field(min_length=1)
+    final_crops: tuple[Crop, ...] = Field((), description="crops of the last part of training, if others")
+    final_share: float = Field(0.15, ge=0, le=1)
+    augmentation: Augmentation = Augmentation()
+    levels: LevelSampler = LevelSampler()
+
+
+class TrajectoryConfig(Training):
+    """A training run on trajectories."""
+
+    kind: Literal["trajectories"]
+    network: SpaceTimeDiT
+    schedule: AnySchedule = Cosine()
+    parametrisation: AnyParametrisation = Velocity()
+    codec: FieldCodec
+    description: TrajectoryDescription
+    frames: int = Field(10, ge=2, description="frames of a window")
+    size: int | None = Field(None, ge=8, description="pixels of a square crop; whole fields by default")
+    batch: int = Field(8, ge=1)
+    moves: Moves = Moves()
+    levels: TrajectoryLevels = TrajectoryLevels()
+    weighting: Weighting = Weighting()
+    causal_share: float = Field(0.5, ge=0, le=1, description="share of batches with a causal mask")
+
+    @model_validator(mode="after")
+    def _network_has_the_variables(self) -> "TrajectoryConfig":
+        if self.network.field_channels != len(self.codec.variables):
+            raise ValueError(
+                f"network.field_channels ({self.network.field_channels}) must be the number of variables of "
+                f"the codec ({len(self.codec.variables)})"
+            )
+        return self
+
+
+def load_training(files: Sequence[Path], overrides: Sequence[str] = ()) -> TrainConfig | TrajectoryConfig:
+    """Read a run's configuration: of trajectories where a file says ``kind: trajectories``, else of slices.
+
+    Raises:
+        InputError: a file cannot be read, or a key or value is wrong.
+    """
+    if any("kind" in read_yaml(path) for path in files):
+        return load(TrajectoryConfig, files, overrides)
+    return load(TrainConfig, files, overrides)

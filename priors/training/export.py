@@ -9,14 +9,13 @@ from priors.card import Prior, PriorCard, file_sha256, load_prior, self_test_err
 from priors.denoiser import NetworkDenoiser
 from priors.runtime.config import to_yaml
 from priors.runtime.files import atomic
-from priors.training.config import TrainConfig
-from priors.training.data import PreparedArrays
-from priors.training.loop import denoising_psnr, validation_fields
-
-HELD_OUT_FIELDS = 32
+from priors.training.config import Training
+from priors.training.subject import Subject
 
 
-def export_prior(denoiser: NetworkDenoiser, config: TrainConfig, folder: Path, *, command: str) -> PriorCard:
+def export_prior(
+    denoiser: NetworkDenoiser, config: Training, folder: Path, *, command: str, subject: Subject
+) -> PriorCard:
     """Write the prior and return its card.
 
     Weights are stored as float16; the errors on the card are measured with the stored weights.
@@ -26,6 +25,7 @@ def export_prior(denoiser: NetworkDenoiser, config: TrainConfig, folder: Path, *
         config: what it was trained with.
         folder: where to write.
         command: the command that made it, for the card.
+        subject: the data it was trained on.
 
     Raises:
         InputError: the folder cannot be written, or the prior fails its self-test: training was too short.
@@ -34,8 +34,6 @@ def export_prior(denoiser: NetworkDenoiser, config: TrainConfig, folder: Path, *
     write_weights(denoiser.network, weights, dtype=torch.float16)
     read_weights(denoiser.network, weights)
     denoiser.eval()
-    fields = validation_fields(config.model_copy(update={"validation_fields": HELD_OUT_FIELDS}))
-    psnr = denoising_psnr(denoiser, fields, config.validation_levels)
     card = PriorCard(
         name=config.name,
         sha256=file_sha256(weights),
@@ -43,11 +41,8 @@ def export_prior(denoiser: NetworkDenoiser, config: TrainConfig, folder: Path, *
         schedule=config.schedule,
         parametrisation=config.parametrisation,
         codec=config.codec,
-        unit=PreparedArrays.load(config.data, "validation").manifest.unit,
-        shape=tuple(fields.shape[-2:]),
-        held_out_psnr={level: round(value, 2) for level, value in psnr.items()},
         training=command,
-        **config.description.model_dump(),
+        **subject.card(denoiser),
     )
     seen = self_test_errors(Prior(denoiser, card.codec, card))
     card = card.model_copy(

@@ -5,7 +5,7 @@ network, average, optimiser and step; a run that was killed continues as if it h
 
     checkpoint.pt    the state of the run, to resume from
     best.pt          the averaged weights with the best held-out error so far
-    training.jsonl   one row per validation: step, loss, held-out PSNR by noise level
+    training.jsonl   one row per validation: step, loss, held-out figures
 """
 
 import errno
@@ -20,16 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from priors.denoiser import NetworkDenoiser
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
-from priors.training.config import Optimisation, TrainConfig
-from priors.training.data import Crop, PreparedArrays, batch_at
+from priors.training.config import Optimisation, TrainConfig, Training, TrajectoryConfig
 from priors.training.ema import EMA
-from priors.training.objective import denoising_loss
+from priors.training.subject import Subject
 
 Report = Callable[[int, int, dict[str, float]], None]
 
@@ -42,64 +39,28 @@ def learning_rate(step: int, settings: Optimisation) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def crop_of_step(config: TrainConfig, step: int) -> Crop:
-    """Return the batch shape of a step, drawn by share, reproducibly."""
-    late = step >= (1 - config.final_share) * config.optimisation.steps
-    crops = config.final_crops if late and config.final_crops else config.crops
-    shares = np.array([crop.share for crop in crops])
-    generator = np.random.default_rng([config.seed, step, 1])
-    return crops[generator.choice(len(crops), p=shares / shares.sum())]
-
-
-@torch.no_grad()
-def denoising_psnr(
-    denoiser: NetworkDenoiser, fields: Float[Tensor, "b 1 y x"], levels: tuple[float, ...], *, seed: int = 0
-) -> dict[float, float]:
-    """Return the denoising PSNR in dB, on network values clipped to [-1, 1], at each noise level.
-
-    Args:
-        denoiser: what is measured.
-        fields: held-out samples in network units.
-        levels: values of sigma / alpha.
-        seed: of the noise, the same for every level.
-    """
-    result = {}
-    for level in levels:
-        generator = torch.Generator().manual_seed(seed)
-        squared, count = 0.0, 0
-        for x in torch.split(fields, 4):
-            t = denoiser.schedule.inverse(torch.full((len(x),), level, dtype=torch.float64))
-            alpha, sigma = (scale.reshape(-1, 1, 1, 1).float() for scale in denoiser.schedule(t))
-            estimate = denoiser(alpha * x + sigma * torch.randn(x.shape, generator=generator), t)
-            squared += float(((estimate.clamp(-1, 1) - x.clamp(-1, 1)) ** 2).sum())
-            count += x.numel()
-        result[level] = 10 * math.log10(4 * count / squared)
-    return result
-
-
-def validation_fields(config: TrainConfig) -> Float[Tensor, "b 1 y x"]:
-    """Return evenly spread held-out slices in network units.
+def open_subject(config: Training) -> Subject:
+    """Return the data of a run.
 
     Raises:
-        InputError: the held-out series cannot be read or differ in slice size.
+        InputError: it cannot be read or does not fit the configuration.
     """
-    data = PreparedArrays.load(config.data, "validation")
-    sizes = {array.shape[1:] for array in data.arrays}
-    if len(sizes) > 1:
-        raise InputError(
-            f"{config.data}: the validation slices differ in size ({sorted(sizes)}), expected one"
-        )
-    slices = [field for array in data.arrays for field in array]
-    chosen = np.linspace(0, len(slices) - 1, config.validation_fields).round().astype(int)
-    fields = torch.from_numpy(np.stack([slices[k] for k in chosen]).astype(np.float32))[:, None]
-    return config.codec.encode(fields.clamp(config.codec.low, config.codec.high))
+    if isinstance(config, TrajectoryConfig):
+        from priors.training.trajectories import Trajectories
+
+        return Trajectories(config)
+    if isinstance(config, TrainConfig):
+        from priors.training.slices import Slices
+
+        return Slices(config)
+    raise TypeError(f"no subject for {type(config).__name__}")
 
 
 @dataclass
 class Trainer:
     """One run in progress: everything that changes from step to step."""
 
-    config: TrainConfig
+    config: Training
     denoiser: NetworkDenoiser
     average: EMA
     optimiser: torch.optim.AdamW
@@ -107,7 +68,7 @@ class Trainer:
     best: float = -math.inf
 
     @classmethod
-    def start(cls, config: TrainConfig) -> "Trainer":
+    def start(cls, config: Training) -> "Trainer":
         """Build the network from the configuration's seed."""
         torch.manual_seed(config.seed)
         network = config.network.build()
@@ -131,22 +92,14 @@ class Trainer:
             self.average.module, schedule=config.schedule, parametrisation=config.parametrisation
         )
 
-    def advance(self, data: PreparedArrays) -> float:
+    def advance(self, subject: Subject) -> float:
         """Do one optimisation step and return its loss.
 
         Raises:
             InputError: the loss is NaN or infinite.
         """
-        config, settings = self.config, self.config.optimisation
-        batch = batch_at(
-            data,
-            crop_of_step(config, self.step),
-            augmentation=config.augmentation,
-            codec=config.codec,
-            generator=np.random.default_rng([config.seed, self.step, 0]),
-        )
-        noise = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
-        loss = denoising_loss(self.denoiser, batch, levels=config.levels, generator=noise)
+        settings = self.config.optimisation
+        loss = subject.loss(self.denoiser, self.step)
         if not math.isfinite(float(loss.detach())):
             raise InputError(
                 f"training: the loss is {float(loss.detach())} at step {self.step}; "
@@ -193,7 +146,9 @@ class Trainer:
         self.step, self.best = state["step"], state["best"]
 
 
-def train(config: TrainConfig, out: Path, *, resume: bool, report: Report) -> NetworkDenoiser:
+def train(
+    config: Training, out: Path, *, resume: bool, report: Report, subject: Subject | None = None
+) -> NetworkDenoiser:
     """Train to the end and return the denoiser with the best held-out error.
 
     Writes ``checkpoint.pt``, ``best.pt`` and ``training.jsonl`` in ``out``.
@@ -201,9 +156,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool, report: Report) -> Ne
     Raises:
         InputError: the data or the checkpoint cannot be used, a loss is not finite, or the disk is full.
     """
-    data = PreparedArrays.load(config.data, "train")
-    data.require((*config.crops, *config.final_crops), config.codec)
-    held_out = validation_fields(config)
+    subject = subject or open_subject(config)
     trainer = Trainer.start(config)
     checkpoint, best, log = out / "checkpoint.pt", out / "best.pt", out / "training.jsonl"
     if resume and checkpoint.is_file():
@@ -212,12 +165,11 @@ def train(config: TrainConfig, out: Path, *, resume: bool, report: Report) -> Ne
     total = config.optimisation.steps
     losses: deque[float] = deque(maxlen=50)
     while trainer.step < total:
-        losses.append(trainer.advance(data))
+        losses.append(trainer.advance(subject))
         figures = {"loss": float(np.mean(losses))}
         if trainer.step % config.validate_every == 0 or trainer.step == total:
-            psnr = denoising_psnr(trainer.averaged, held_out, config.validation_levels)
-            figures |= {f"psnr_{level:g}": value for level, value in psnr.items()}
-            _keep_best(trainer, float(np.mean(list(psnr.values()))), best)
+            figures |= subject.held_out(trainer.averaged)
+            _keep_best(trainer, subject.score(figures), best)
             _log(log, {"step": trainer.step, **figures})
         report(trainer.step, total, figures)
         if trainer.step % config.save_every == 0 or trainer.step == total:

@@ -8,6 +8,7 @@ metrics.json, samples.png                            its held-out figures, and a
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -20,43 +21,39 @@ from priors.runtime.progress import Progress, clock
 from priors.runtime.record import RunFolder, check_same_config, open_run
 from priors.sampler import Multistep
 from priors.training.board import Board
-from priors.training.config import TrainConfig
-from priors.training.data import PreparedArrays
+from priors.training.config import Training
 from priors.training.export import export_prior
-from priors.training.gallery import draw_samples, save_page
-from priors.training.loop import train, validation_fields
+from priors.training.gallery import draw_samples, draw_trajectories, save_page, save_trajectory_page
+from priors.training.loop import open_subject, train
 from priors.training.plan import expected_seconds, memory_plan
-
-PAGE_SAMPLES = 6
-PAGE_STEPS = 40
+from priors.training.subject import Subject
 
 
-def print_plan(config: TrainConfig) -> MemoryPlan:
+def print_plan(config: Training, subject: Subject | None = None) -> MemoryPlan:
     """Print the memory and, where it suffices, the time of a run; return the memory plan.
 
     Raises:
         InputError: the data cannot be used.
     """
-    data = PreparedArrays.load(config.data, "train")
-    data.require((*config.crops, *config.final_crops), config.codec)
-    plan = memory_plan(config, data)
+    subject = subject or open_subject(config)
+    plan = memory_plan(config, subject)
     print(plan.table(), file=sys.stderr)
     print(f"free now: {human(available_bytes())}", file=sys.stderr)
     if plan.total <= available_bytes():
-        seconds = expected_seconds(config, data)
+        seconds = expected_seconds(config, subject)
         told = f"time: about {clock(seconds)} for {config.optimisation.steps} steps, by a step of each shape"
         print(told, file=sys.stderr, flush=True)
     return plan
 
 
-def run(config: TrainConfig, out: Path, *, command: str, resume: bool, overwrite: bool) -> None:
+def run(config: Training, out: Path, *, command: str, resume: bool, overwrite: bool) -> None:
     """Plan, train, export, verify, draw.
 
     Raises:
         InputError: the data, the folder or a checkpoint cannot be used, or the memory does not suffice.
         Interrupted: with the way to continue.
     """
-    folder = _open(config, out, resume=resume, overwrite=overwrite)
+    folder, subject = _open(config, out, resume=resume, overwrite=overwrite)
     folder.write_inputs({"manifest": config.data / "manifest.yaml"}, command=command, seed=config.seed)
     folder.write_config(config)
     folder.log("resume" if resume else "start")
@@ -71,35 +68,37 @@ def run(config: TrainConfig, out: Path, *, command: str, resume: bool, overwrite
                 progress.step(done=step, **figures)
                 board.write(step, figures)
 
-            denoiser = train(config, folder.path, resume=resume, report=report)
-        card = export_prior(denoiser, config, folder.file("prior"), command=command)
-        _save_samples(config, folder)
+            denoiser = train(config, folder.path, resume=resume, report=report, subject=subject)
+        card = export_prior(denoiser, config, folder.file("prior"), command=command, subject=subject)
+        subject.save_page(load_prior(folder.file("prior")), folder.file("samples.png"))
     except KeyboardInterrupt:
         folder.log("interrupted")
         raise Interrupted(f"continue with the same command and --resume (run folder {out})") from None
-    folder.write_json("metrics.json", {"held_out_psnr": card.held_out_psnr, "self_test": card.self_test})
+    figures: dict[str, Any] = {"held_out_psnr": card.held_out_psnr, "self_test": card.self_test}
+    if card.trajectory is not None:
+        figures["forecast"] = card.trajectory.forecast
+    folder.write_json("metrics.json", figures)
     folder.log("done")
     print(f"{folder.file('prior')}: prior {card.name}, sha256 {card.sha256[:12]}")
 
 
-def _open(config: TrainConfig, out: Path, *, resume: bool, overwrite: bool) -> RunFolder:
+def _open(config: Training, out: Path, *, resume: bool, overwrite: bool) -> tuple[RunFolder, Subject]:
     """Check that the run can be done before its folder is touched, then open the folder."""
-    if resume:
-        # A resumed run has been planned before.
-        PreparedArrays.load(config.data, "train").require((*config.crops, *config.final_crops), config.codec)
-        if config.initial is not None:
+    if config.initial is not None:
+        if resume:
             find_prior(config.initial)
-    else:
-        if config.initial is not None:
+        else:
             _check_initial(config)
-        validation_fields(config)
-        print_plan(config).require()
+    subject = open_subject(config)
+    if not resume:
+        # A resumed run has been planned before.
+        print_plan(config, subject).require()
     folder = open_run(out, resume=resume, overwrite=overwrite)
     check_same_config(folder, config)
-    return folder
+    return folder, subject
 
 
-def _check_initial(config: TrainConfig) -> None:
+def _check_initial(config: Training) -> None:
     """Check that the prior training starts from has the network of the configuration."""
     card = read_card(find_prior(str(config.initial)))
     if card.network != config.network:
@@ -108,19 +107,12 @@ def _check_initial(config: TrainConfig) -> None:
         )
 
 
-def _save_samples(config: TrainConfig, folder: RunFolder) -> None:
-    """Write the page of samples beside held-out slices."""
-    prior = load_prior(folder.file("prior"))
-    samples = draw_samples(prior, Multistep(steps=PAGE_STEPS), count=PAGE_SAMPLES, seed=config.seed)
-    spread = config.model_copy(update={"validation_fields": PAGE_SAMPLES})
-    real = prior.codec.decode(validation_fields(spread))[:, 0].numpy()
-    save_page(samples, real, folder.file("samples.png"), window=(prior.slices.low, prior.slices.high))
-
-
 def draw(
     name: str, out: Path, *, count: int, steps: int, size: int | None, seed: int, beside: Path | None
 ) -> None:
-    """Write samples in physical units, (sample, y, x), as an array (.npy) or as a page to look at (.png).
+    """Write samples in physical units as an array (.npy) or as a page to look at (.png).
+
+    Slices are (sample, y, x), trajectories (sample, frame, variable, y, x).
 
     Raises:
         InputError: unknown prior, another suffix, or ``beside`` is no array of slices.
@@ -128,9 +120,12 @@ def draw(
     if out.suffix not in (".npy", ".png"):
         raise InputError(f"{out}: found the suffix {out.suffix!r}, expected .npy (values) or .png (a page)")
     prior = load_prior(name)
+    slices = prior.card.trajectory is None
+    if beside is not None and not slices:
+        raise InputError("--beside: shows slices, and this is a prior of trajectories")
     real = None if beside is None else _real(beside, count)
     with Progress(steps, "sample") as progress:
-        samples = draw_samples(
+        samples = (draw_samples if slices else draw_trajectories)(
             prior,
             Multistep(steps=steps),
             count=count,
@@ -138,12 +133,15 @@ def draw(
             size=None if size is None else (size, size),
             on_step=lambda done, total: progress.step(done=done),
         )
-    if out.suffix == ".png":
-        save_page(samples, real, out, window=(prior.slices.low, prior.slices.high))
-    else:
+    if out.suffix == ".npy":
         with atomic(out) as temporary, temporary.open("wb") as stream:
             np.save(stream, samples.numpy())
-    print(f"{out}: {count} samples of {samples.shape[1]} x {samples.shape[2]} in {prior.card.unit}")
+    elif slices:
+        save_page(samples, real, out, window=(prior.slices.low, prior.slices.high))
+    else:
+        save_trajectory_page(samples, None, out)
+    shape = " x ".join(str(n) for n in samples.shape[1:])
+    print(f"{out}: {count} samples of {shape} in {prior.card.unit}")
 
 
 def _real(path: Path, count: int) -> Float[np.ndarray, "n y x"]:

@@ -27,6 +27,7 @@ def small_run(tmp_path_factory, small_data):
     """Return (configuration, run folder, losses) of a finished run, exported to ``prior``."""
     from priors.training import TrainConfig, train
     from priors.training.export import export_prior
+    from priors.training.loop import open_subject
 
     config = TrainConfig.model_validate(settings(small_data, steps=STEPS))
     folder = tmp_path_factory.mktemp("run")
@@ -34,7 +35,7 @@ def small_run(tmp_path_factory, small_data):
     denoiser = train(
         config, folder, resume=False, report=lambda step, total, figures: losses.append(figures["loss"])
     )
-    export_prior(denoiser, config, folder / "prior", command="tests")
+    export_prior(denoiser, config, folder / "prior", command="tests", subject=open_subject(config))
     return config, folder, losses
 
 

@@ -13,11 +13,12 @@ from priors.runtime.config import load
 from priors.runtime.errors import InputError
 from priors.sampler import Multistep
 from priors.training import TrainConfig, train
-from priors.training.config import Optimisation
+from priors.training.config import Optimisation, load_training
 from priors.training.data import PreparedArrays
 from priors.training.gallery import draw_samples, save_page
-from priors.training.loop import crop_of_step, denoising_psnr, learning_rate, validation_fields
+from priors.training.loop import learning_rate, open_subject
 from priors.training.plan import expected_seconds, memory_plan
+from priors.training.slices import crop_of_step, denoising_psnr, validation_fields
 from tests.priors.small_training import settings
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
@@ -146,17 +147,19 @@ def test_batch_shapes_follow_their_shares_and_the_last_part_its_own(small_data):
 
 def test_the_plan_counts_weights_and_data(small_data):
     config = config_of(small_data, steps=30)
-    data = PreparedArrays.load(small_data, "train")
-    plan = memory_plan(config, data)
+    subject = open_subject(config)
+    plan = memory_plan(config, subject)
     weights = sum(weight.numel() for weight in config.network.build().parameters())
     assert plan.items["weights, gradients, moments, average"] == 20 * weights
-    assert plan.items["data"] == sum(array.nbytes for array in data.arrays)
+    assert plan.items["data"] == sum(
+        array.nbytes for array in PreparedArrays.load(small_data, "train").arrays
+    )
     bigger = config_of(small_data, steps=30, crops=[{"size": 32, "batch": 16}])
-    ratio = memory_plan(bigger, data).items["activations"] / plan.items["activations"]
+    ratio = memory_plan(bigger, open_subject(bigger)).items["activations"] / plan.items["activations"]
     assert ratio == pytest.approx(4, rel=1e-3)
     # At least the input and the first features of the largest batch are kept: (1 + 16) numbers per pixel.
     assert plan.items["activations"] > 4 * 32**2 * 17 * 4
-    assert expected_seconds(config, data) > 0
+    assert expected_seconds(config, subject) > 0
 
 
 def test_a_gallery_of_samples_beside_real_slices(small_run, tmp_path):
@@ -181,9 +184,10 @@ def test_a_gallery_of_samples_beside_real_slices(small_run, tmp_path):
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_configuration_is_valid(path):
-    config = load(TrainConfig, [path])
+    config = load_training([path])
     assert config.network.build() is not None
-    assert {crop.size % 16 for crop in (*config.crops, *config.final_crops)} == {0}
+    if isinstance(config, TrainConfig):
+        assert {crop.size % 16 for crop in (*config.crops, *config.final_crops)} == {0}
     low, high = (float(config.schedule.ratio(torch.tensor(t))) for t in (0.0, 1.0))
     assert low <= min(config.validation_levels)
     assert max(config.validation_levels) <= high
