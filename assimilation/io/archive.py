@@ -63,12 +63,20 @@ def write_fields(fields: Fields, path: Path) -> None:
     Raises:
         InputError: the ending is unknown or the file cannot be written.
     """
+    write_dataset(fields.to_dataset(), path)
+
+
+def write_dataset(dataset: xr.Dataset, path: Path) -> None:
+    """Write a dataset of fields as NetCDF or Zarr, one field per chunk, with its provenance.
+
+    Raises:
+        InputError: the ending is unknown or the file cannot be written.
+    """
     path = check_path(path)
-    dataset = fields.to_dataset().assign_attrs(provenance(fields.attributes))
-    encoding: dict[str, dict[str, Any]] = {"time": _time_encoding(fields.times)}
-    shape = next(iter(dataset.data_vars.values())).shape
-    chunks = (*(1,) * (len(shape) - 2), *shape[-2:])
-    for name in dataset.data_vars:
+    dataset = dataset.assign_attrs(provenance(dataset.attrs))
+    encoding: dict[str, dict[str, Any]] = {"time": _time_encoding(dataset["time"].values)}
+    for name, item in dataset.data_vars.items():
+        chunks = (*(1,) * (item.ndim - 2), *item.shape[-2:])
         encoding[str(name)] = {**_compression(path, chunks), "_FillValue": np.float32(np.nan)}
     with _replacing(path) as temporary:
         _save(dataset, temporary, encoding)
@@ -174,50 +182,63 @@ class EnsembleWriter:
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
-    @property
-    def done(self) -> np.ndarray:
-        """Return the times already written, datetime64[ns]."""
-        return np.array([int(part.stem) for part in self._parts()], "int64").astype("datetime64[ns]")
+    def done(self, trajectory: int = 0) -> np.ndarray:
+        """Return the times already written of a trajectory, datetime64[ns]."""
+        return np.array([_time(part) for part in self._parts(trajectory)], "int64").astype("datetime64[ns]")
 
-    def last(self) -> Float32[np.ndarray, "n m k y x"] | None:
-        """Return the members of the last time written, None where there is none."""
-        written = self._parts()
+    def last(self, trajectory: int = 0) -> Float32[np.ndarray, "m k y x"] | None:
+        """Return the members of the last time written of a trajectory, None where there is none."""
+        written = self._parts(trajectory)
         return np.load(written[-1]) if written else None
 
     def append(self, time: np.datetime64, members: Float32[np.ndarray, "n m k y x"]) -> None:
-        """Write the members of the next time.
+        """Write the members of all trajectories at the next time; see ``append_one``."""
+        for trajectory, rows in enumerate(members):
+            self.append_one(time, rows, trajectory=trajectory)
+
+    def append_one(
+        self, time: np.datetime64, members: Float32[np.ndarray, "m k y x"], *, trajectory: int
+    ) -> None:
+        """Write the members of one trajectory at its next time, or once more at one it already has.
 
         Raises:
             InputError: time does not ascend, sizes differ, or the disk is full.
         """
-        if members.shape[2:] != (len(self.variables), *self.grid.shape):
+        expected = (len(self.variables), *self.grid.shape)
+        if members.shape[1:] != expected:
             raise InputError(
-                f"{self.path}: found members of (k, y, x) = {members.shape[2:]}, "
-                f"expected {(len(self.variables), *self.grid.shape)}"
+                f"{self.path}: found members of (k, y, x) = {members.shape[1:]}, expected {expected}"
             )
+        written = self.done(trajectory)
+        if written.size and time < written[-1] and time not in written:
+            raise InputError(f"{self.path}: time: found {time} after {written[-1]}, expected a later one")
         nanoseconds = int(time.astype("datetime64[ns]").astype("int64"))
-        written = self._parts()
-        if written and int(written[-1].stem) >= nanoseconds:
-            raise InputError(f"{self.path}: time: found {time} after {self.done[-1]}, expected a later one")
-        with atomic(self._folder / f"{nanoseconds}.npy") as temporary:
+        with atomic(self._folder / f"{trajectory}_{nanoseconds}.npy") as temporary:
             np.save(temporary, members)
 
     def finish(self) -> None:
         """Write the archive and remove the parts.
 
         Raises:
-            InputError: nothing was appended or the disk is full.
+            InputError: nothing was appended, the trajectories have different times, or the disk is full.
         """
-        written = self._parts()
-        if not written:
-            raise InputError(f"{self.path}: found no analysis time to write, expected one at least")
-        first = np.load(written[0], mmap_mode="r")
-        content = _Content(self.done, self.variables, self.grid, provenance(self.attributes))
-        leading = {"trajectory": first.shape[0]} if first.shape[0] > 1 else {}
-        dataset = cf.skeleton(content, sizes={**leading, "member": first.shape[1]})
+        count = 1 + max(
+            (int(part.stem.split("_")[0]) for part in self._folder.glob("[0-9]*.npy")), default=-1
+        )
+        written = [self._parts(trajectory) for trajectory in range(count)]
+        if not count or len({tuple(map(_time, parts)) for parts in written}) > 1:
+            found = ", ".join(str(len(parts)) for parts in written) or "none"
+            raise InputError(
+                f"{self.path}: found {found} analysis times, expected as many of each trajectory"
+            )
+        content = _Content(self.done(), self.variables, self.grid, provenance(self.attributes))
+        leading = {"trajectory": count} if count > 1 else {}
+        dataset = cf.skeleton(
+            content, sizes={**leading, "member": len(np.load(written[0][0], mmap_mode="r"))}
+        )
         with _replacing(self.path) as temporary:
             _save(dataset, temporary, {"time": _time_encoding(content.times)})
-            self._stream(temporary, written, (*leading, "member", "time", *self.grid.names))
+            self._stream(temporary, written)
         shutil.rmtree(self._folder)
 
     def __enter__(self) -> "EnsembleWriter":
@@ -229,29 +250,35 @@ class EnsembleWriter:
         if kind is None:
             self.finish()
 
-    def _parts(self) -> list[Path]:
-        found = [part for part in self._folder.glob("*.npy") if not part.name.startswith(".")]
-        return sorted(found, key=lambda part: int(part.stem))
+    def _parts(self, trajectory: int) -> list[Path]:
+        return sorted(self._folder.glob(f"{trajectory}_*.npy"), key=_time)
 
-    def _stream(self, target: Path, written: list[Path], dims: tuple[str, ...]) -> None:
+    def _stream(self, target: Path, written: list[list[Path]]) -> None:
         """Copy the parts into the variables of a file that holds the coordinates."""
-        n, m, _, height, width = np.load(written[0], mmap_mode="r").shape
-        shape = (*((n,) if "trajectory" in dims else ()), m, len(written), height, width)
-        chunks = (*(1,) * (len(shape) - 2), height, width)
-        with _created(target, self.variables, shape, chunks, dims=dims) as arrays:
-            for place, part in enumerate(written):
-                members = np.load(part)
-                rows = members if "trajectory" in dims else members[0]
-                for k, array in enumerate(arrays):
-                    array[..., place, :, :] = rows[..., k, :, :]
+        members, _, height, width = np.load(written[0][0], mmap_mode="r").shape
+        several = len(written) > 1
+        dims = (*(("trajectory",) if several else ()), "member", "time", *self.grid.names)
+        shape = (*((len(written),) if several else ()), members, len(written[0]), height, width)
+        with _created(target, self.variables, shape, dims=dims) as arrays:
+            for trajectory, parts in enumerate(written):
+                row = (trajectory,) if several else ()
+                for place, part in enumerate(parts):
+                    values = np.load(part)
+                    for k, array in enumerate(arrays):
+                        array[(*row, slice(None), place)] = values[:, k]
+
+
+def _time(part: Path) -> int:
+    """Return the time a part is of, in nanoseconds."""
+    return int(part.stem.split("_")[1])
 
 
 @contextmanager
 def _created(
-    path: Path, variables: tuple[Variable, ...], shape: tuple[int, ...], chunks: tuple[int, ...], *, dims: Any
+    path: Path, variables: tuple[Variable, ...], shape: tuple[int, ...], *, dims: Any
 ) -> Iterator[list[Any]]:
     """Yield empty arrays, one per variable, in the NetCDF file or Zarr folder ``path``."""
-    nan = np.float32(np.nan)
+    nan, chunks = np.float32(np.nan), (*(1,) * (len(shape) - 2), *shape[-2:])
     if path.suffix == ".zarr":
         import zarr
 

@@ -31,7 +31,7 @@ class BlockAverage(ObservationOperator):
         """
         rows, columns = state.shape[-2:]
         check_tiles((rows, columns), self.factor)
-        blocks = state.unflatten(-1, (columns // self.factor, self.factor))
+        blocks: Tensor = state.unflatten(-1, (columns // self.factor, self.factor))
         blocks = blocks.unflatten(-3, (rows // self.factor, self.factor))
         return blocks.mean(dim=(-3, -1)).flatten(-3)
 

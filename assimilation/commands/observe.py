@@ -1,0 +1,71 @@
+"""The verb ``observe``: observations of known fields, with noise, from a seed."""
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give the command line its verb."""
+    app.command()(observe)
+
+
+def observe(
+    fields: Annotated[Path, typer.Argument(help="NetCDF, Zarr, GRIB, or a folder of radar composites.")],
+    overrides: Annotated[
+        Optional[list[str]],  # noqa: UP045 (typer reads the old spelling on every supported version)
+        typer.Argument(metavar="KEY=VALUE", help="Settings, such as operator.inclination_deg=30."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="To write: .nc, .zarr, .csv or .parquet.")] = None,
+    operator: Annotated[
+        str | None, typer.Option(help="points, identity, coarse, swath, channels or wind-speed.")
+    ] = None,
+    fraction: Annotated[float | None, typer.Option(help="Share of the cells seen in a frame.")] = None,
+    factor: Annotated[int | None, typer.Option(help="Cells per block and axis, for coarse.")] = None,
+    channels: Annotated[str | None, typer.Option(help="Observed variables, NAME,NAME, for channels.")] = None,
+    fixed: Annotated[bool, typer.Option("--fixed", help="The same cells in all frames.")] = False,
+    sigma: Annotated[
+        str | None, typer.Option(help="Error: 0.1 of the standard deviation, or with a unit, 0.5K.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of places and noise.")] = None,
+    variable: Annotated[str | None, typer.Option(help="Read this variable only.")] = None,
+    spacing: Annotated[
+        float | None, typer.Option(help="Average the fields to this grid spacing first, in their unit.")
+    ] = None,
+    step: Annotated[float | None, typer.Option(help="Keep a frame every so many seconds.")] = None,
+    frames: Annotated[str | None, typer.Option(help="Frames to observe, START:STOP, after --step.")] = None,
+    crop: Annotated[
+        str | None, typer.Option(help="Part of the grid, Y0:Y1,X0:X1 in cells, after --spacing.")
+    ] = None,
+    config: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option("--config", "-c", help="YAML file of settings; may be repeated, later ones win."),
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Also write the fields that were observed: .nc or .zarr.")
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the settings, and stop.")
+    ] = False,
+) -> None:
+    """Observe known fields as an instrument would: places, noise and error drawn from a seed."""
+    from assimilation.observation import job
+    from priors.runtime.config import load, to_yaml
+
+    chosen: dict[str, Any] = {
+        "name": operator,
+        "fraction": fraction,
+        "factor": factor,
+        "fixed": fixed or None,
+    }
+    chosen["variables"] = channels.split(",") if channels else None
+    given: dict[str, Any] = {"operator": chosen, "sigma": sigma, "seed": seed, "variable": variable}
+    given |= {"spacing": spacing, "step_s": step, "frames": frames, "crop": crop}
+    settings = load(job.ObserveSettings, [*(config or []), job.without_none(given)], overrides or [])
+    if print_config:
+        print(to_yaml(settings), end="")
+        return
+    if out is None:
+        raise typer.BadParameter("missing option '--out': the file to write")
+    job.observe_file(fields, settings, out, truth=truth)

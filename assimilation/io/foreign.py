@@ -1,0 +1,188 @@
+"""Fields as other software writes them, brought to the conventions of ``assimilation.cf``.
+
+    pressure levels      one variable per level: t (isobaricInhPa 850, 500) -> t850, t500
+    time + lead time     valid time, where each occurs once
+    units                canonical ones (``assimilation.io.units``), plane coordinates in km
+    projection           the CF grid mapping as a PROJ text in km
+    static variables     left out where others have a time
+
+Names, latitude order and the longitude convention are normalised afterwards, for every file alike.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from assimilation.io.units import affine, canonical
+from priors.runtime.errors import InputError
+
+_HORIZONTAL = {
+    "latitude": "sphere",
+    "longitude": "sphere",
+    "lat": "sphere",
+    "lon": "sphere",
+    "y": "",
+    "x": "",
+}
+_LEVELS = ("isobaricInhPa", "level", "pressure_level", "plev", "pressure", "isobaricInPa")
+_LENGTHS = ("m", "km", "metre", "meter", "metres", "meters", "kilometer", "kilometers", "kilometre", "dm")
+# What ECMWF's short names mean where a file gives no standard name.
+_STANDARD = {
+    "t2m": "air_temperature",
+    "2m_temperature": "air_temperature",
+    "u10": "eastward_wind",
+    "v10": "northward_wind",
+    "10m_u_component_of_wind": "eastward_wind",
+    "10m_v_component_of_wind": "northward_wind",
+    "msl": "air_pressure_at_mean_sea_level",
+    "sp": "surface_air_pressure",
+}
+_NEVER_NEGATIVE = (
+    "rainfall_rate",
+    "precipitation_flux",
+    "lwe_precipitation_rate",
+    "wind_speed",
+    "specific_humidity",
+)
+
+
+def normalise(dataset: xr.Dataset, source: str) -> xr.Dataset:
+    """Return a dataset that ``Fields.from_dataset`` understands.
+
+    Args:
+        dataset: as opened, decoded by xarray.
+        source: what messages call it.
+
+    Raises:
+        InputError: a unit does not fit its quantity, a projection cannot be read, or times occur twice.
+    """
+    projection = _projection(dataset, source)
+    dataset = _valid_time(dataset, source)
+    dataset = _timed(_fields_only(dataset))
+    dataset = _levels_apart(dataset)
+    dataset = _lengths_in_km(dataset, source)
+    if projection and "projection" not in dataset.attrs:
+        dataset.attrs["projection"] = projection
+    for name in list(dataset.data_vars):
+        dataset[name] = _in_canonical_unit(dataset[name], source)
+    return dataset
+
+
+def _fields_only(dataset: xr.Dataset) -> xr.Dataset:
+    """Leave out what is no field: bounds, grid mappings, two-dimensional coordinates, error columns aside."""
+    kept = [
+        name
+        for name, item in dataset.data_vars.items()
+        if len({*item.dims} & {*_HORIZONTAL}) == 2
+        and item.attrs.get("standard_name") not in ("latitude", "longitude")
+        and item.dtype.kind in "fiub"
+    ]
+    return dataset[kept] if kept else dataset
+
+
+def _timed(dataset: xr.Dataset) -> xr.Dataset:
+    """Leave out static variables where others have a time."""
+    with_time = [name for name, item in dataset.data_vars.items() if "time" in item.dims]
+    return dataset[with_time] if with_time else dataset
+
+
+def _valid_time(dataset: xr.Dataset, source: str) -> xr.Dataset:
+    """Make valid time the dimension ``time``."""
+    if "valid_time" in dataset.dims and "time" not in dataset.dims:
+        return dataset.drop_vars("time", errors="ignore").rename(valid_time="time")
+    if "valid_time" not in dataset.coords:
+        return dataset
+    both = [name for name in ("time", "step") if name in dataset.dims]
+    if not both:
+        return dataset.assign_coords(time=dataset["valid_time"].variable)
+    stacked = dataset.stack(moment=both) if len(both) == 2 else dataset.rename({both[0]: "moment"})
+    valid = stacked["valid_time"].values
+    if np.unique(valid).size < valid.size:
+        raise InputError(
+            f"{source}: time: lead times overlap, expected every valid time once (choose one step)"
+        )
+    stacked = stacked.drop_vars(["moment", "time", "step", "valid_time"], errors="ignore")
+    return stacked.rename(moment="time").assign_coords(time=("time", valid)).sortby("time")
+
+
+def _levels_apart(dataset: xr.Dataset) -> xr.Dataset:
+    """Turn each pressure level of a variable into a variable of its own."""
+    level = next((name for name in _LEVELS if name in dataset.dims), None)
+    if level is None:
+        return dataset
+    apart = {}
+    for name, item in dataset.data_vars.items():
+        if level not in item.dims:
+            apart[str(name)] = item
+            continue
+        for value in item[level].values:
+            apart[f"{name}{value:g}"] = item.sel({level: value}, drop=True)
+    return xr.Dataset(apart, attrs=dataset.attrs)
+
+
+def _lengths_in_km(dataset: xr.Dataset, source: str) -> xr.Dataset:
+    for name in ("y", "x"):
+        if name not in dataset.coords or name not in dataset.dims:
+            continue
+        unit = str(dataset[name].attrs.get("units", "1"))
+        if unit not in _LENGTHS:
+            continue
+        scale, _ = affine(unit, "km", label=f"{source}: {name}")
+        attributes = {**dataset[name].attrs, "units": "km"}
+        values = dataset[name].values.astype(np.float64) * scale
+        dataset = dataset.assign_coords({name: (name, values, attributes)})
+    return dataset
+
+
+def _in_canonical_unit(item: xr.DataArray, source: str) -> xr.DataArray:
+    """Return a variable in its canonical unit, with a standard name where its own name tells."""
+    attributes: dict[str, Any] = dict(item.attrs)
+    standard = str(attributes.get("standard_name", ""))
+    if standard in ("", "unknown"):
+        standard = _STANDARD.get(str(item.name), "")
+        attributes.pop("standard_name", None)
+        if standard:
+            attributes["standard_name"] = standard
+    unit = attributes.get("units")
+    if unit is None:
+        return item.assign_attrs(attributes)
+    wanted = canonical(standard, str(unit))
+    scale, offset = affine(str(unit), wanted, label=f"{source}: {item.name}")
+    if (scale, offset) != (1.0, 0.0):
+        item = item * scale + offset
+        attributes.pop("valid_min", None)
+    attributes["units"] = wanted
+    if standard in _NEVER_NEGATIVE:
+        attributes.setdefault("valid_min", np.float32(0.0))
+    item.attrs = attributes
+    return item
+
+
+def _projection(dataset: xr.Dataset, source: str) -> str:
+    """Return the PROJ text of the grid mapping, its lengths in km; "" without one."""
+    mapping = next((v for v in dataset.variables.values() if "grid_mapping_name" in v.attrs), None)
+    if mapping is None or mapping.attrs["grid_mapping_name"] == "latitude_longitude":
+        return ""
+    return proj_in_km(dict(mapping.attrs), source)
+
+
+def proj_in_km(attributes: dict[str, Any], source: str) -> str:
+    """Return the PROJ text of a CF grid mapping, its lengths in km.
+
+    Raises:
+        InputError: pyproj cannot read the mapping.
+    """
+    import pyproj
+
+    try:
+        with warnings.catch_warnings():
+            # PROJ texts hold less than WKT; what is lost (names, axis order) is not used.
+            warnings.simplefilter("ignore", UserWarning)
+            parts = pyproj.CRS.from_cf(attributes).to_dict()
+    except (pyproj.exceptions.CRSError, KeyError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{source}: the grid mapping cannot be used ({reason})") from error
+    parts["units"] = "km"
+    return " ".join(f"+{key}" if value is None else f"+{key}={value}" for key, value in parts.items())

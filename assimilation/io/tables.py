@@ -1,0 +1,237 @@
+"""Observations as tables, CSV or Parquet: time, latitude, longitude (or y, x), variable, value, sigma.
+
+Optional columns: ``trajectory`` (0 where absent) and ``unit`` (that of the variable where absent). A table written
+here also holds the state it observes, so that it can be used alone: grid, variables and analysis times as JSON,
+in a CSV behind ``# tomocast `` on the first line, in Parquet under the key ``tomocast`` of its metadata.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assimilation.grid import Grid, Variable
+from assimilation.io.layout import Layout
+from assimilation.io.units import affine
+from assimilation.observation.instruments import position
+from priors.runtime.errors import InputError
+from priors.runtime.files import atomic
+
+SUFFIXES = (".csv", ".parquet")
+_KEY = "tomocast"
+_MARK = f"# {_KEY} "
+_ALIASES = {"lat": "latitude", "lon": "longitude", "valid_time": "time"}
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Observations at places, one entry per observation in every array.
+
+    Attributes:
+        trajectory: which trajectory it belongs to.
+        time: datetime64[ns].
+        y, x: coordinates in the grid's unit (latitude and longitude on a sphere).
+        channel: position of its variable on the state's axis k.
+        value, sigma: physical units.
+    """
+
+    trajectory: np.ndarray
+    time: np.ndarray
+    y: np.ndarray
+    x: np.ndarray
+    channel: np.ndarray
+    value: np.ndarray
+    sigma: np.ndarray
+
+
+def write_table(path: Path, columns: dict[str, np.ndarray], layout: Layout) -> None:
+    """Write a table with the state it observes.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    import pandas
+
+    frame, told = pandas.DataFrame(columns), layout.to_json()
+    with atomic(path) as temporary:
+        if path.suffix == ".csv":
+            with temporary.open("w", encoding="utf-8") as stream:
+                stream.write(f"{_MARK}{told}\n")
+                frame.to_csv(stream, index=False, date_format="%Y-%m-%dT%H:%M:%S")
+            return
+        import pyarrow
+        import pyarrow.parquet
+
+        table = pyarrow.Table.from_pandas(frame, preserve_index=False)
+        metadata = {**(table.schema.metadata or {}), _KEY.encode(): told.encode()}
+        pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), temporary)
+
+
+def read_table(path: Path) -> tuple[Any, Layout | None]:
+    """Return the data frame in a CSV or Parquet file, and the state it was written for where it tells.
+
+    Raises:
+        InputError: the file cannot be read, or lacks a column or every row.
+    """
+    path = Path(path)
+    try:
+        frame, told = _read_csv(path) if path.suffix == ".csv" else _read_parquet(path)
+        layout = None if told is None else Layout.from_json(told)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except Exception as error:
+        # pandas and pyarrow fail on damaged files in many ways (Parser, Unicode, ArrowInvalid, EOF, ...).
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise InputError(f"{path}: is not readable as a table ({reason})") from error
+    frame = frame.rename(columns=lambda name: str(name).strip().lower()).rename(columns=_ALIASES)
+    places = {"latitude", "longitude"} if "latitude" in frame.columns else {"y", "x"}
+    needed = ["time", *sorted(places), "variable", "value", "sigma"]
+    lacking = [name for name in needed if name not in frame.columns]
+    if lacking:
+        raise InputError(
+            f"{path}: found columns {', '.join(map(str, frame.columns))}, expected also {', '.join(lacking)}"
+        )
+    if len(frame) == 0:
+        raise InputError(f"{path}: found no rows, expected one observation at least")
+    return frame, layout
+
+
+def to_rows(frame: Any, *, variables: tuple[Variable, ...], grid: Grid, source: str) -> Rows:
+    """Return the valid rows of a data frame; a row without a value is left out.
+
+    Raises:
+        InputError: a time, number, unit or variable that cannot be used, a sigma that is not positive, rows
+            that say twice what one instrument saw, or no row with a value.
+    """
+    frame = frame[~_missing(frame["value"])].reset_index(drop=True)
+    if len(frame) == 0:
+        raise InputError(f"{source}: value: every row is missing, expected one observation at least")
+    value, sigma = (_numbers(frame, name, source) for name in ("value", "sigma"))
+    if not (sigma > 0).all():
+        row = int(np.argmin(sigma > 0))
+        raise InputError(
+            f"{source}: sigma: found {sigma[row]:g} in row {row + 1}, expected a positive number"
+        )
+    channel = np.array([_channel(name, variables, source) for name in frame["variable"]], np.int64)
+    value, sigma = _converted(frame, value, sigma, [variables[k] for k in channel], source=source)
+    y, x = _places(frame, grid, source)
+    trajectory = (
+        _numbers(frame, "trajectory", source).astype(np.int64)
+        if "trajectory" in frame.columns
+        else np.zeros(len(frame), np.int64)
+    )
+    if (trajectory < 0).any():
+        raise InputError(f"{source}: trajectory: found {trajectory.min()}, expected 0 or more")
+    rows = Rows(trajectory, _times(frame, source), y, x, channel, value, sigma)
+    _refuse_duplicates(rows, source)
+    return rows
+
+
+def _read_csv(path: Path) -> tuple[Any, str | None]:
+    import pandas
+
+    with path.open(encoding="utf-8") as stream:
+        first = stream.readline()
+    told = first.removeprefix(_MARK) if first.startswith(_MARK) else None
+    if not first.strip():
+        raise InputError("is empty, expected a table")
+    return pandas.read_csv(path, comment="#", skipinitialspace=True), told
+
+
+def _read_parquet(path: Path) -> tuple[Any, str | None]:
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(path)
+    told = (table.schema.metadata or {}).get(_KEY.encode())
+    return table.to_pandas(), None if told is None else told.decode()
+
+
+def _missing(column: Any) -> np.ndarray:
+    return np.asarray(column.isna(), dtype=bool)
+
+
+def _numbers(frame: Any, name: str, source: str) -> np.ndarray:
+    """Return a column as finite float64."""
+    import pandas
+
+    numbers = np.asarray(pandas.to_numeric(frame[name], errors="coerce"), np.float64)
+    bad = ~np.isfinite(numbers)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(
+            f"{source}: {name}: found {frame[name].iloc[row]!r} in row {row + 1}, expected a number"
+        )
+    return numbers
+
+
+def _times(frame: Any, source: str) -> np.ndarray:
+    """Return the column of times, UTC where a zone is stated."""
+    import pandas
+
+    try:
+        times = pandas.to_datetime(frame["time"], utc=True, format="ISO8601")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"{source}: time: found a text that is no ISO 8601 time ({error})") from error
+    if times.isna().any():
+        raise InputError(f"{source}: time: found a row without one, expected ISO 8601 times")
+    return np.asarray(times.dt.tz_localize(None), dtype="datetime64[ns]")
+
+
+def _channel(name: Any, variables: tuple[Variable, ...], source: str) -> int:
+    try:
+        return position(variables, str(name))
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+
+
+def _converted(
+    frame: Any, value: np.ndarray, sigma: np.ndarray, meant: list[Variable], *, source: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return values and errors in the unit of their variable."""
+    if "unit" not in frame.columns:
+        return value, sigma
+    stated = [meant[row].unit if text != text else str(text) for row, text in enumerate(frame["unit"])]
+    pairs = {(unit, item.unit) for unit, item in zip(stated, meant, strict=True)}
+    maps = {pair: affine(*pair, label=f"{source}: unit") for pair in pairs}
+    chosen = np.array([maps[unit, item.unit] for unit, item in zip(stated, meant, strict=True)])
+    return value * chosen[:, 0] + chosen[:, 1], sigma * np.abs(chosen[:, 0])
+
+
+def _places(frame: Any, grid: Grid, source: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the coordinates on the grid; geographic ones are projected onto a plane that has a projection."""
+    if "latitude" not in frame.columns:
+        if grid.kind == "sphere":
+            raise InputError(f"{source}: found columns y and x, expected latitude and longitude")
+        return _numbers(frame, "y", source), _numbers(frame, "x", source)
+    latitude, longitude = (_numbers(frame, name, source) for name in ("latitude", "longitude"))
+    if (np.abs(latitude) > 90).any():
+        raise InputError(
+            f"{source}: latitude: found {latitude[np.abs(latitude) > 90][0]:g}, expected -90 to 90"
+        )
+    if grid.kind == "sphere":
+        return latitude, longitude
+    if not grid.projection:
+        raise InputError(
+            f"{source}: found latitude and longitude, expected y and x: the grid has no projection"
+        )
+    import pyproj
+
+    x, y = pyproj.Transformer.from_crs("EPSG:4326", grid.projection, always_xy=True).transform(
+        longitude, latitude
+    )
+    return np.asarray(y), np.asarray(x)
+
+
+def _refuse_duplicates(rows: Rows, source: str) -> None:
+    """Refuse rows at the same trajectory, time, place and variable: one would silently count twice."""
+    keys = np.stack(
+        [rows.trajectory.astype(float), rows.time.astype("int64").astype(float), rows.y, rows.x, rows.channel]
+    )
+    _, first, counts = np.unique(keys, axis=1, return_index=True, return_counts=True)
+    if (counts > 1).any():
+        row = int(first[counts > 1].min())
+        raise InputError(
+            f"{source}: found {int((counts - 1).sum())} duplicate rows (time, place and variable of row "
+            f"{row + 1} occur again), expected each observation once"
+        )
