@@ -2,9 +2,11 @@
 
 import typer
 
-from assimilation.commands import simulate
+from assimilation.commands import observe, prepare, simulate
 
 
 def add_to(app: typer.Typer) -> None:
     """Give the command line its verbs."""
     simulate.add_to(app)
+    prepare.add_to(app)
+    observe.add_to(app)
