@@ -106,7 +106,10 @@ class InferenceSchedule(BaseModel):
                 keep = max(0, k + 1 - self.overlap)
                 done = last == frames
                 yield from self._window(
-                    first, last, emit=range(k, frames) if done else range(k, k + 1), keep=frames if done else keep
+                    first,
+                    last,
+                    emit=range(k, frames) if done else range(k, k + 1),
+                    keep=frames if done else keep,
                 )
                 if done:
                     return
@@ -170,7 +173,9 @@ class InferenceSchedule(BaseModel):
 def noise_levels(levels: tuple[float, ...], schedule: Schedule) -> Float[Tensor, "f"]:
     """Return s = sigma / alpha of inference levels in [0, 1], float64."""
     ends = schedule.ratio(torch.tensor([0.0, 1.0], dtype=torch.float64))
-    low, high = max(LOWEST, float(ends[0])), min(HIGHEST, float(ends[1]))
+    # A hair above time 0, which stands for finished frames.
+    low, high = max(LOWEST, float(ends[0]) * (1 + 1e-6)), min(HIGHEST, float(ends[1]))
     root_low, root_high = low ** (1 / RHO), high ** (1 / RHO)
     place = torch.tensor(levels, dtype=torch.float64)
-    return (root_low + place * (root_high - root_low)) ** RHO
+    root: Tensor = root_low + place * (root_high - root_low)
+    return root**RHO

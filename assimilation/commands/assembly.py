@@ -2,7 +2,7 @@
 
 import typer
 
-from assimilation.commands import observe, prepare, simulate
+from assimilation.commands import assimilate, observe, prepare, simulate
 
 
 def add_to(app: typer.Typer) -> None:
@@ -10,3 +10,4 @@ def add_to(app: typer.Typer) -> None:
     simulate.add_to(app)
     prepare.add_to(app)
     observe.add_to(app)
+    assimilate.add_to(app)
