@@ -10,9 +10,7 @@ continues after the last complete one.
 """
 
 import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,25 +24,12 @@ from jaxtyping import Float32
 from assimilation import cf
 from assimilation.fields import Ensemble, Fields
 from assimilation.grid import Grid, Variable
+from assimilation.io.store import check_path, compression, created, opened, replacing, save, time_encoding
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
 from priors.runtime.record import versions
 
 ANALYSIS = ("analysis.nc", "analysis.zarr")
-_ENDINGS = (".nc", ".zarr")
-_TIME_UNITS = (("seconds", 1_000_000_000), ("milliseconds", 1_000_000), ("microseconds", 1000))
-
-
-def check_path(path: Path) -> Path:
-    """Return the path of an archive to write.
-
-    Raises:
-        InputError: the ending is neither .nc nor .zarr.
-    """
-    path = Path(path)
-    if path.suffix not in _ENDINGS:
-        raise InputError(f"{path}: expected a name that ends in .nc or .zarr")
-    return path
 
 
 def read_fields(path: Path) -> Fields:
@@ -53,7 +38,7 @@ def read_fields(path: Path) -> Fields:
     Raises:
         InputError: it does not exist, is damaged, or holds no fields.
     """
-    with _opened(path) as dataset:
+    with opened(path) as dataset:
         return Fields.from_dataset(dataset, str(path))
 
 
@@ -74,12 +59,12 @@ def write_dataset(dataset: xr.Dataset, path: Path) -> None:
     """
     path = check_path(path)
     dataset = dataset.assign_attrs(provenance(dataset.attrs))
-    encoding: dict[str, dict[str, Any]] = {"time": _time_encoding(dataset["time"].values)}
+    encoding: dict[str, dict[str, Any]] = {"time": time_encoding(dataset["time"].values)}
     for name, item in dataset.data_vars.items():
         chunks = (*(1,) * (item.ndim - 2), *item.shape[-2:])
-        encoding[str(name)] = {**_compression(path, chunks), "_FillValue": np.float32(np.nan)}
-    with _replacing(path) as temporary:
-        _save(dataset, temporary, encoding)
+        encoding[str(name)] = {**compression(path, chunks), "_FillValue": np.float32(np.nan)}
+    with replacing(path) as temporary:
+        save(dataset, temporary, encoding)
 
 
 def read_ensemble(path: Path) -> Ensemble:
@@ -89,7 +74,7 @@ def read_ensemble(path: Path) -> Ensemble:
         InputError: it does not exist, is damaged, or holds no fields.
     """
     path = analysis_path(path)
-    with _opened(path) as dataset:
+    with opened(path) as dataset:
         return Ensemble.from_dataset(dataset, str(path))
 
 
@@ -236,8 +221,8 @@ class EnsembleWriter:
         dataset = cf.skeleton(
             content, sizes={**leading, "member": len(np.load(written[0][0], mmap_mode="r"))}
         )
-        with _replacing(self.path) as temporary:
-            _save(dataset, temporary, {"time": _time_encoding(content.times)})
+        with replacing(self.path) as temporary:
+            save(dataset, temporary, {"time": time_encoding(content.times)})
             self._stream(temporary, written)
         shutil.rmtree(self._folder)
 
@@ -259,7 +244,7 @@ class EnsembleWriter:
         several = len(written) > 1
         dims = (*(("trajectory",) if several else ()), "member", "time", *self.grid.names)
         shape = (*((len(written),) if several else ()), members, len(written[0]), height, width)
-        with _created(target, self.variables, shape, dims=dims) as arrays:
+        with created(target, self.variables, shape, dims=dims) as arrays:
             for trajectory, parts in enumerate(written):
                 row = (trajectory,) if several else ()
                 for place, part in enumerate(parts):
@@ -271,106 +256,3 @@ class EnsembleWriter:
 def _time(part: Path) -> int:
     """Return the time a part is of, in nanoseconds."""
     return int(part.stem.split("_")[1])
-
-
-@contextmanager
-def _created(
-    path: Path, variables: tuple[Variable, ...], shape: tuple[int, ...], *, dims: Any
-) -> Iterator[list[Any]]:
-    """Yield empty arrays, one per variable, in the NetCDF file or Zarr folder ``path``."""
-    nan, chunks = np.float32(np.nan), (*(1,) * (len(shape) - 2), *shape[-2:])
-    if path.suffix == ".zarr":
-        import zarr
-
-        group = zarr.open_group(path, mode="a")
-        yield [
-            group.create_array(
-                item.name,
-                shape=shape,
-                chunks=chunks,
-                dtype="float32",
-                fill_value=nan,
-                dimension_names=dims,
-                attributes={
-                    key: float(value) if isinstance(value, np.floating) else value
-                    for key, value in cf.variable_attributes(item).items()
-                },
-            )
-            for item in variables
-        ]
-        return
-    import h5netcdf
-
-    with h5netcdf.File(path, "a") as file:
-        arrays = []
-        for item in variables:
-            options = {"chunks": chunks, "compression": "gzip", "compression_opts": 1, "shuffle": True}
-            array = file.create_variable(item.name, dims, "float32", fillvalue=nan, **options)
-            array.attrs.update(cf.variable_attributes(item))
-            arrays.append(array)
-        yield arrays
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[xr.Dataset]:
-    """Yield the dataset in a NetCDF file or Zarr folder."""
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: does not exist, expected NetCDF or a Zarr folder")
-    try:
-        if path.is_dir():
-            dataset = xr.open_dataset(path, engine="zarr", consolidated=False, decode_times=False)
-        else:
-            dataset = xr.open_dataset(path, engine="h5netcdf", decode_times=False)
-    except Exception as error:
-        # Damaged files make h5py, zarr and xarray's decoding fail in many ways (OSError, KeyError, Overflow, ...).
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise InputError(f"{path}: is not readable as NetCDF-4 or Zarr ({reason})") from error
-    with dataset:
-        yield dataset
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name for a file or folder that replaces ``path`` when the block ends well."""
-    if path.suffix != ".zarr":
-        with atomic(path) as temporary:
-            yield temporary
-        return
-    fresh, old = (path.with_name(f".partial-{uuid.uuid4().hex}{tag}.zarr") for tag in ("", "-old"))
-    try:
-        fresh.mkdir(parents=True)
-        yield fresh
-        if path.exists():
-            path.rename(old)
-        fresh.rename(path)
-    except OSError as error:
-        raise InputError(f"{path}: could not be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _save(dataset: xr.Dataset, path: Path, encoding: dict[str, dict[str, Any]]) -> None:
-    """Write a dataset in the format its name says."""
-    if path.suffix == ".zarr":
-        dataset.to_zarr(path, mode="w", encoding=encoding, consolidated=False)
-    else:
-        dataset.to_netcdf(path, engine="h5netcdf", encoding=encoding)
-
-
-def _compression(path: Path, chunks: tuple[int, ...]) -> dict[str, Any]:
-    """Return how a data variable is stored: one field per chunk, so that one time is one read."""
-    if path.suffix == ".zarr":
-        return {"chunks": chunks}
-    return {"chunksizes": chunks, "zlib": True, "complevel": 1, "shuffle": True}
-
-
-def _time_encoding(times: np.ndarray) -> dict[str, Any]:
-    """Return the CF encoding of times that loses nothing down to a microsecond."""
-    steps = (times - times[0]).astype("timedelta64[ns]").astype("int64")
-    unit = next((name for name, size in _TIME_UNITS if not (steps % size).any()), "nanoseconds")
-    first = np.datetime_as_string(
-        times[0], unit="s" if times[0] == times[0].astype("datetime64[s]") else "ns"
-    )
-    return {"units": f"{unit} since {first.replace('T', ' ')}", "dtype": "int64", "calendar": "standard"}

@@ -105,16 +105,35 @@ def test_a_killed_run_continues_where_it_stopped(tmp_path, ending):
         run_until_it_is_killed()
     assert not path.exists()
     with writer(True) as second:
-        assert np.array_equal(second.done, one.times[:3])
-        assert np.array_equal(second.last(), members[:, :, 2], equal_nan=True)
+        assert np.array_equal(second.done(), one.times[:3])
+        assert np.array_equal(second.last(), members[0, :, 2], equal_nan=True)
         with pytest.raises(InputError, match="expected a later one"):
-            second.append(one.times[1], members[:, :, 1])
+            second.append(one.times[1] + np.timedelta64(1, "ms"), members[:, :, 1])
+        second.append(one.times[2], members[:, :, 2])
         for place in (3, 4):
             second.append(one.times[place], members[:, :, place])
     assert_same(Ensemble(members, one.times, one.variables, one.grid), read_ensemble(path))
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
     fresh = writer(False)
-    assert fresh.done.size == 0
+    assert fresh.done().size == 0
+
+
+def test_trajectories_can_be_written_one_after_the_other(tmp_path):
+    one = some_fields(8, n=6, time=3, k=1, grid=plane())
+    members, path = one.values.reshape(2, 3, *one.values.shape[1:]), tmp_path / "a.nc"
+    writer = EnsembleWriter(path, variables=one.variables, grid=one.grid)
+    for trajectory in (0, 1):
+        with pytest.raises(InputError, match=r"none|3, "):
+            writer.finish()
+        for place, time in enumerate(one.times):
+            writer.append_one(time, members[trajectory, :, place], trajectory=trajectory)
+            if trajectory and place < 2:
+                with pytest.raises(InputError, match=f"found 3, {place + 1} analysis times"):
+                    writer.finish()
+        if not trajectory:
+            writer.append_one(one.times[0], members[1, :, 0], trajectory=1)
+    writer.finish()
+    assert_same(Ensemble(members, one.times, one.variables, one.grid), read_ensemble(path))
 
 
 def test_an_archive_is_replaced_whole(tmp_path):
