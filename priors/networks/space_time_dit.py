@@ -20,7 +20,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from priors.networks.space_time_dit_attention import KeyValueCache, TimeAxis, visibility
+from priors.networks.space_time_dit_attention import (
+    KeyValueCache,
+    SpatialAttention,
+    TemporalAttention,
+    TimeAxis,
+    visibility,
+)
 from priors.networks.space_time_dit_blocks import (
     Down,
     Modulation,
@@ -51,6 +57,8 @@ class SpaceTimeDiT(BaseModel):
         head_width: channels per attention head, everywhere.
         features: width of the noise-level features.
         reach: how many frames back, and in bidirectional mode ahead, one attention layer sees.
+        spatial_reach: how many places away the transformer sees within a frame, any distance by default; a
+            network trained on crops and used on larger fields needs a limit about half the crop.
         padding: beyond the field's border, along y and x.
         place: field size of the one domain the network is for, where it has a learned map of it.
     """
@@ -66,6 +74,7 @@ class SpaceTimeDiT(BaseModel):
     head_width: int = Field(32, ge=4, multiple_of=4)
     features: int = Field(128, ge=1)
     reach: int = Field(5, ge=1)
+    spatial_reach: int | None = Field(None, ge=1)
     padding: tuple[Padding, Padding] = ("zeros", "zeros")
     place: tuple[int, int] | None = None
 
@@ -104,17 +113,7 @@ class SpaceTimeTransformer(nn.Module):
         layers = iter(range(2 * len(s.stages) + s.depth))
         self.down_blocks = nn.ModuleList(self._stage(c, next(layers)) for c in s.stages)
         self.downs = nn.ModuleList(Down(*pair) for pair in itertools.pairwise(widths))
-        periodic = (s.padding[0] == "periodic", s.padding[1] == "periodic")
-        self.blocks = nn.ModuleList(
-            TransformerBlock(
-                s.width,
-                features=s.features,
-                periodic=periodic,
-                heads=s.width // s.head_width,
-                layer=next(layers),
-            )
-            for _ in range(s.depth)
-        )
+        self.blocks = nn.ModuleList(self._block(next(layers)) for _ in range(s.depth))
         upward = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.ups = nn.ModuleList(Up(*pair) for pair in upward)
         self.up_blocks = nn.ModuleList(self._stage(c, next(layers)) for _, c in upward)
@@ -127,6 +126,17 @@ class SpaceTimeTransformer(nn.Module):
         s = self.settings
         heads = max(1, channels // s.head_width) if channels % s.head_width == 0 else channels // 16
         return StageBlock(channels, features=s.features, padding=s.padding, heads=heads, layer=layer)
+
+    def _block(self, layer: int) -> TransformerBlock:
+        s = self.settings
+        heads = s.width // s.head_width
+        periodic = (s.padding[0] == "periodic", s.padding[1] == "periodic")
+        return TransformerBlock(
+            s.width,
+            features=s.features,
+            spatial=SpatialAttention(s.width, heads=heads, periodic=periodic, reach=s.spatial_reach),
+            temporal=TemporalAttention(s.width, heads=heads, layer=layer),
+        )
 
     def forward(
         self,

@@ -153,12 +153,26 @@ class TemporalAttention(nn.Module):
         return out
 
 
-class SpatialAttention(nn.Module):
-    """Attention within each frame."""
+def near_places(
+    size: tuple[int, int], reach: int, *, periodic: tuple[bool, bool], device: torch.device
+) -> Bool[Tensor, "n n"]:
+    """Return which places of a (y, x) grid lie within ``reach`` of each other along both axes."""
+    parts = []
+    for count, cyclic in zip(size, periodic, strict=True):
+        place = torch.arange(count, device=device)
+        apart = (place[:, None] - place).abs()
+        parts.append((torch.minimum(apart, count - apart) if cyclic else apart) <= reach)
+    return torch.kron(parts[0].int(), parts[1].int()).bool()
 
-    def __init__(self, channels: int, *, heads: int, periodic: tuple[bool, bool]) -> None:
+
+class SpatialAttention(nn.Module):
+    """Attention within each frame, up to ``reach`` places away where it is given."""
+
+    def __init__(
+        self, channels: int, *, heads: int, periodic: tuple[bool, bool], reach: int | None = None
+    ) -> None:
         super().__init__()
-        self.heads, self.periodic = heads, periodic
+        self.heads, self.periodic, self.reach = heads, periodic, reach
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
 
@@ -168,6 +182,9 @@ class SpatialAttention(nn.Module):
         split = self.qkv(x).reshape(b * f, h * w, 3, self.heads, c // self.heads)
         q, k, v = split.permute(2, 0, 3, 1, 4)
         angles = plane_angles((h, w), q.shape[-1] // 2, periodic=self.periodic, device=x.device)
-        seen = attend(turn(q, angles), turn(k, angles), v)
+        mask = None
+        if self.reach is not None:
+            mask = near_places((h, w), self.reach, periodic=self.periodic, device=x.device)
+        seen = attend(turn(q, angles), turn(k, angles), v, mask)
         out: Tensor = self.proj(seen.transpose(1, 2).reshape(b, f, h, w, c))
         return out

@@ -122,12 +122,11 @@ class TransformerBlock(nn.Module):
     """Attention within each frame, attention along time at each place, a two-layer network."""
 
     def __init__(
-        self, channels: int, *, features: int, periodic: tuple[bool, bool], heads: int, layer: int
+        self, channels: int, *, features: int, spatial: SpatialAttention, temporal: TemporalAttention
     ) -> None:
         super().__init__()
         self.modulation = Modulation(features, channels, parts=9)
-        self.spatial = SpatialAttention(channels, heads=heads, periodic=periodic)
-        self.temporal = TemporalAttention(channels, heads=heads, layer=layer)
+        self.spatial, self.temporal = spatial, temporal
         self.widen, self.narrow = nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, channels)
 
     def forward(self, x: Places, noise: Float[Tensor, "b f e"], axis: TimeAxis) -> Places:

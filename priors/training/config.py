@@ -111,6 +111,7 @@ class TrajectoryConfig(Training):
     frames: int = Field(10, ge=2, description="frames of a window")
     size: int | None = Field(None, ge=8, description="pixels of a square crop; whole fields by default")
     batch: int = Field(8, ge=1)
+    candidates: int = Field(1, ge=1, description="windows drawn per sample; the most variable one is taken")
     moves: Moves = Moves()
     levels: TrajectoryLevels = TrajectoryLevels()
     weighting: Weighting = Weighting()

@@ -23,7 +23,7 @@ from priors.sampler import Multistep
 from priors.training.config import TrajectoryConfig
 from priors.training.gallery import PAGE_STEPS, draw_trajectories, save_trajectory_page
 from priors.training.subject import Probe, Subject
-from priors.training.trajectory_data import PreparedTrajectories, encode, spread_windows
+from priors.training.trajectory_data import PreparedTrajectories, Window, encode, spread_windows
 from priors.training.trajectory_objective import trajectory_loss
 
 HELD_OUT_WINDOWS = 48
@@ -99,11 +99,7 @@ class Trajectories(Subject):
         """See `Subject`."""
         config = self.config
         generator = np.random.default_rng([config.seed, step, 0])
-        windows = [
-            self.data.draw(generator, frames=config.frames, size=config.size, moves=config.moves)
-            for _ in range(config.batch)
-        ]
-        x, valid = encode(windows, config.codec)
+        x, valid = encode([self._window(generator) for _ in range(config.batch)], config.codec)
         noise = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         causal = bool(generator.random() < config.causal_share)
         return trajectory_loss(
@@ -114,6 +110,18 @@ class Trajectories(Subject):
             weighting=config.weighting,
             generator=noise,
         )
+
+    def _window(self, generator: np.random.Generator) -> Window:
+        """Return the most variable of the candidates: dry windows teach little about rain."""
+        config = self.config
+        drawn = [
+            self.data.draw(generator, frames=config.frames, size=config.size, moves=config.moves)
+            for _ in range(config.candidates)
+        ]
+        if len(drawn) == 1:
+            return drawn[0]
+        spreads = [float(encode([window], config.codec)[0].var()) for window in drawn]
+        return drawn[int(np.argmax(spreads))]
 
     def held_out(self, denoiser: NetworkDenoiser) -> dict[str, float]:
         """See `Subject` and the module."""

@@ -48,8 +48,9 @@ class Weighting(BaseModel):
         n = (snr / self.snr).clamp(max=1)
         # h of a nearly clean frame is about SNR / S, which overflows nothing in float64.
         past = self._past(n) if self.kind == "fused-snr" else torch.zeros_like(n)
-        rest = 1 - self.decay * past
-        g, h = 1 - rest * (1 - n), 1 - rest * (1 - snr / self.snr)
+        kept = self.decay * past
+        # 1 - (1 - kept)(1 - n), written so that a small n is not lost beside 1.
+        g, h = kept + n * (1 - kept), kept + snr / self.snr * (1 - kept)
         return self.snr * g / (self.snr * h + 1)
 
     def _past(self, n: Float[Tensor, "b f"]) -> Float[Tensor, "b f"]:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from assimilation.prepare import PrepareSettings
 from priors.runtime.config import load
-from priors.training import TrainConfig
+from priors.training.config import load_training
 from recon.geometry.orbits import Orbit
 from recon.geometry.volume import Volume
 from recon.settings import DemoSettings, ReconstructSettings
@@ -20,7 +21,7 @@ class OrbitFile(BaseModel):
 
 
 # A folder's files are all of one kind; a file of a new kind must say here which.
-KINDS = {"recon": ReconstructSettings, "train": TrainConfig, "demo.yaml": DemoSettings}
+KINDS = {"recon": ReconstructSettings, "prepare": PrepareSettings, "demo.yaml": DemoSettings}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
@@ -32,6 +33,9 @@ def test_it_builds(path):
         orbit = load(OrbitFile, [{"orbit": read_yaml(path)}]).orbit
         scan = orbit.fit(Volume((2, 64, 64), (2.0, 1.5, 1.5))).scan()
         assert scan.views == orbit.views
+    elif kind == "train":
+        settings = load_training([path])
+        assert settings == type(settings).model_validate(settings.model_dump(mode="json"))
     else:
         settings = load(KINDS[kind], [path])
         assert settings == KINDS[kind].model_validate(settings.model_dump(mode="json"))

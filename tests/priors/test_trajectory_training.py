@@ -1,0 +1,409 @@
+"""Training on trajectories: weights in closed form, honest windows, one loop, a prior like any other."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from priors.card import load_prior, self_test_errors
+from priors.codec import FieldCodec, VariableCodec
+from priors.commands import describe_prior
+from priors.denoiser import NetworkDenoiser, broadcast_scales
+from priors.parametrisation import Velocity
+from priors.runtime.config import load
+from priors.runtime.errors import InputError
+from priors.sampler import Multistep
+from priors.schedule import Cosine
+from priors.training import train
+from priors.training.config import TrajectoryConfig
+from priors.training.export import export_prior
+from priors.training.gallery import draw_trajectories
+from priors.training.loop import open_subject
+from priors.training.plan import expected_seconds, memory_plan
+from priors.training.trajectories import denoising_errors, forecast_errors, masked_rms
+from priors.training.trajectory_data import Moves, PreparedTrajectories, encode
+from priors.training.trajectory_objective import Weighting, trajectory_loss
+from tests.priors.small_trajectories import SIZE, STEPS, settings, waves, write_data
+from tests.priors.test_training_loop import KilledError, kill_at, silent
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("waves"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, data):
+    config = TrajectoryConfig.model_validate(settings(data, steps=STEPS))
+    folder = tmp_path_factory.mktemp("run")
+    denoiser = train(config, folder, resume=False, report=silent)
+    export_prior(denoiser, config, folder / "prior", command="tests", subject=open_subject(config))
+    return config, folder
+
+
+# ---- weights
+
+
+def test_min_snr_weights_the_clean_error_by_the_capped_ratio():
+    ratio = torch.logspace(-3, 3, 25, dtype=torch.float64)[None]
+    snr = ratio**-2
+    found = Weighting(kind="min-snr", snr=5.0)(ratio)
+    torch.testing.assert_close(found, snr.clamp(max=5) / (snr + 1), rtol=1e-12, atol=0)
+
+
+def test_the_fused_weight_by_its_recursion_written_out():
+    ratio = torch.rand(3, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3 + 0.05
+    found = Weighting(kind="fused-snr", snr=5.0, decay=0.96)(ratio)
+    for sample in range(3):
+        past = 0.0
+        for k in range(7):
+            snr = float(ratio[sample, k]) ** -2
+            n = min(snr, 5) / 5
+            g = 1 - (1 - 0.96 * past) * (1 - n)
+            h = 1 - (1 - 0.96 * past) * (1 - snr / 5)
+            assert float(found[sample, k]) == pytest.approx(5 * g / (5 * h + 1), rel=1e-12)
+            past = 0.96 * past + 0.04 * n
+
+
+def test_the_fused_weight_of_equal_frames_in_closed_form():
+    # Equal levels make the running mean geometric: C_k = n (1 - d^k).
+    ratio = torch.full((1, 30), 0.7, dtype=torch.float64)
+    n = 0.7**-2 / 5
+    k = torch.arange(30, dtype=torch.float64)
+    past = n * (1 - 0.96**k)
+    g = 1 - (1 - 0.96 * past) * (1 - n)
+    torch.testing.assert_close(Weighting()(ratio)[0], 5 * g / (5 * g + 1), rtol=1e-12, atol=0)
+
+
+def test_the_first_frame_has_no_past_and_pure_noise_after_clean_frames_counts():
+    first = Weighting()(torch.tensor([[0.5, 1.0]], dtype=torch.float64))[0, 0]
+    assert float(first) == pytest.approx(4 / 5)
+    levels = torch.tensor([[1e-3] * 5 + [1e3], [1e3] * 6], dtype=torch.float64)
+    weight = Weighting()(levels)
+    # After five clean frames C = 1 - 0.96^5; SNR = 0 leaves g = h = 0.96 C.
+    g = 0.96 * (1 - 0.96**5)
+    assert float(weight[0, 5]) == pytest.approx(5 * g / (5 * g + 1), rel=1e-4)
+    assert float(weight[1, 5]) < 1e-5
+
+
+class Zero(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: torch.Tensor, log_ratio: torch.Tensor) -> torch.Tensor:
+        return self.bias.expand(x.shape)
+
+
+def loss_of(x, valid, t, context, *, network=None, weighting=None):
+    denoiser = NetworkDenoiser(
+        network or Zero(), schedule=Cosine(), parametrisation=Velocity(), reduced=False
+    )
+    return trajectory_loss(
+        denoiser,
+        x,
+        valid,
+        times=(t, context),
+        weighting=weighting or Weighting(kind="uniform"),
+        generator=torch.Generator().manual_seed(3),
+    )
+
+
+def test_the_loss_of_a_silent_network_is_the_mean_square_of_the_velocity():
+    x = torch.randn(2, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([[0.0, 0.3, 0.9], [0.2, 0.5, 1.0]], dtype=torch.float64)
+    valid = torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) > 0.3
+    alpha, sigma = broadcast_scales(Cosine(), x, t)
+    z = torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
+    counted = valid.clone()
+    counted[0, 0] = False
+    expected = ((alpha * z - sigma * x) ** 2)[counted].mean()
+    torch.testing.assert_close(loss_of(x, valid, t, t == 0), expected)
+
+
+def test_context_and_missing_values_carry_no_loss():
+    t = torch.tensor([[0.0, 0.3, 0.9]], dtype=torch.float64)
+    x = torch.randn(1, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    valid = torch.ones(x.shape, dtype=torch.bool)
+    valid[0, 1, 0, 2] = False
+    before = loss_of(x, valid, t, t == 0)
+    x[0, 0] += 10
+    x[0, 1, 0, 2] += 10
+    assert torch.equal(loss_of(x, valid, t, t == 0), before)
+    assert float(loss_of(x, torch.zeros_like(valid), t, t == 0)) == 0
+
+
+class Watcher(Zero):
+    def forward(self, x: torch.Tensor, log_ratio: torch.Tensor) -> torch.Tensor:
+        self.seen, self.log_ratio = x, log_ratio
+        return super().forward(x, log_ratio)
+
+
+def test_context_is_shown_without_noise_at_level_zero():
+    network = Watcher()
+    t = torch.tensor([[0.0, 0.5]], dtype=torch.float64)
+    x = torch.randn(1, 2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    loss_of(x, torch.ones(x.shape, dtype=torch.bool), t, t == 0, network=network)
+    assert torch.equal(network.seen[:, 0], x[:, 0])
+    assert float(network.log_ratio[0, 0]) == pytest.approx(math.log(float(Cosine().ratio(t[0, 0]))), rel=1e-6)
+    assert float((network.seen[:, 1] - x[:, 1]).abs().max()) > 0.1
+
+
+# ---- windows
+
+
+def test_a_batch_is_a_function_of_seed_and_step(data):
+    subject = open_subject(TrajectoryConfig.model_validate(settings(data, steps=3)))
+    denoiser = NetworkDenoiser(Zero(), schedule=Cosine(), parametrisation=Velocity(), reduced=False)
+    losses = [float(subject.loss(denoiser, step).detach()) for step in (0, 1, 0)]
+    assert losses[0] == losses[2] != losses[1]
+
+
+def test_windows_are_pieces_of_one_trajectory(data):
+    prepared = PreparedTrajectories.load(data, "validation")
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        window = prepared.draw(generator, frames=3, size=8, moves=Moves())
+        assert window.shape == (3, 1, 8, 8)
+        pieces = np.lib.stride_tricks.sliding_window_view(prepared.arrays[0], (3, 1, 8, 8), (1, 2, 3, 4))
+        assert (pieces == window).all((-4, -3, -2, -1)).any()
+
+
+def test_missing_values_are_zero_and_marked(data):
+    prepared = PreparedTrajectories.load(data, "train")
+    window = prepared.arrays[0][3, 3:6]
+    codec = TrajectoryConfig.model_validate(settings(data, steps=1)).codec
+    x, valid = encode([window], codec)
+    assert torch.isfinite(x).all()
+    assert not valid[0, 1].any()
+    assert torch.equal(valid[0], torch.from_numpy(np.isfinite(window)))
+    assert torch.all(x[~valid] == 0)
+    torch.testing.assert_close(x[0, 0][valid[0, 0]], torch.from_numpy(window[0])[valid[0, 0]] / 6)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_half_turns_and_half_shifts_keep_each_forcing_function_up_to_its_sign(seed):
+    # What configs/train/ns-vorticity-64.yaml declares of its system, checked on the forcing itself.
+    y, x = np.mgrid[:64, :64] * (2 * np.pi / 64)
+    forcing = np.stack([np.sin(6 * x), np.cos(7 * x), np.sin(5 * (x + y)), np.cos(8 * (x + y))])
+    moves = Moves(half_turn=True, roll="half")
+    moved = moves(forcing[:, None], periodic=(True, True), generator=np.random.default_rng(seed))[:, 0]
+    for before, after in zip(forcing, moved, strict=True):
+        assert min(np.abs(after - before).max(), np.abs(after + before).max()) < 1e-12
+
+
+def test_undeclared_moves_do_nothing_and_declared_ones_keep_values():
+    window = np.arange(2 * 16, dtype=np.float32).reshape(2, 1, 4, 4)
+    generator = np.random.default_rng(0)
+    assert np.array_equal(Moves()(window, periodic=(True, True), generator=generator), window)
+    every = Moves(flip_y=True, flip_x=True, half_turn=True, roll="any")
+    seen = {every(window, periodic=(True, False), generator=generator).tobytes() for _ in range(200)}
+    assert 16 >= len(seen) > 8
+    for frame in (np.frombuffer(raw, np.float32).reshape(window.shape) for raw in seen):
+        assert np.array_equal(np.sort(frame.reshape(2, -1), 1), window.reshape(2, -1))
+        # The open axis is only mirrored: neighbours stay neighbours.
+        assert set(np.abs(np.diff(frame, axis=3)).flatten().tolist()) == {1.0}
+
+
+# ---- codec
+
+
+def test_the_field_codec_treats_each_variable_by_its_own_map():
+    codec = FieldCodec(
+        variables=(
+            VariableCodec(name="t", unit="K", offset=280.0, scale=4.0, low=200.0, high=340.0),
+            VariableCodec(
+                name="r",
+                unit="mm/h",
+                offset=0.5,
+                scale=2.0,
+                low=0.0,
+                high=150.0,
+                transform="log1p",
+                reference=0.1,
+            ),
+        )
+    )
+    physical = torch.tensor([[[[284.0]], [[0.1 * (math.e - 1)]]]])
+    torch.testing.assert_close(codec.encode(physical), torch.tensor([[[[1.0]], [[0.25]]]]))
+    generator = torch.Generator().manual_seed(0)
+    network = (
+        torch.randn(2, 3, 2, 4, 5, generator=generator, dtype=torch.float64)
+        + torch.tensor([0.0, 3.0])[:, None, None]
+    )
+    network[:, :, 1].clamp_(min=-0.24)
+    torch.testing.assert_close(codec.encode(codec.decode(network)), network, rtol=1e-9, atol=1e-9)
+    assert torch.isnan(codec.encode(torch.full((2, 1, 1), torch.nan))).all()
+    assert codec.clip(torch.tensor([[[500.0]], [[-1.0]]])).flatten().tolist() == [340.0, 0.0]
+    assert torch.autograd.gradcheck(codec.decode, (network[:1, :1].requires_grad_(True),))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"scale": 0.0}, "greater than 0"),
+        ({"low": 5.0, "high": 1.0}, "must be below high"),
+        ({"transform": "log1p"}, "must not be negative"),
+    ],
+)
+def test_a_wrong_variable_map_is_refused(change, told):
+    good = {"name": "h", "unit": "m", "offset": 0.0, "scale": 1.0, "low": -1.0, "high": 1.0}
+    with pytest.raises(ValueError, match=told):
+        VariableCodec.model_validate({**good, **change})
+
+
+# ---- the run
+
+
+def test_it_learns_to_move_waves_better_than_persistence(run):
+    config, folder = run
+    rows = [json.loads(row) for row in (folder / "training.jsonl").read_text().splitlines()]
+    assert rows[-1]["error_1"] < 0.8 * rows[0]["error_1"]
+    prior = load_prior(folder / "prior")
+    x, valid = encode(list(waves(9, 10, 5)), config.codec)
+    forecast, persistence = forecast_errors(prior.denoiser, x, valid)
+    assert persistence == pytest.approx(float((x[:, -1] - x[:, -2]).square().mean().sqrt()))
+    assert forecast < 0.7 * persistence
+    # Against the best affine estimate that knows the variance only.
+    variance = float(x.var())
+    found = denoising_errors(prior.denoiser, x, valid, levels=(0.5,))[0.5]
+    assert found < 0.8 * (variance * 0.25 / (variance + 0.25)) ** 0.5
+
+
+def test_the_prior_is_one_like_any_other(run, capsys, tmp_path):
+    config, folder = run
+    prior = load_prior(folder / "prior")
+    card = prior.card
+    assert prior.fields == config.codec
+    with pytest.raises(InputError, match="expected one of slices"):
+        _ = prior.slices
+    assert card.trajectory.frames == 5
+    assert card.trajectory.step_s == 60
+    assert card.trajectory.spacing == (0.5, 0.5)
+    assert card.trajectory.periodic == (True, True)
+    assert card.unit == "m"
+    assert set(card.held_out_psnr) == {0.1, 0.3, 1.0}
+    assert self_test_errors(prior) == pytest.approx(card.self_test, rel=1e-3)
+    assert "space-time-dit" in describe_prior(str(folder / "prior"))
+
+
+def test_trajectories_are_drawn_and_shown(run, tmp_path):
+    from priors.training.run import draw
+
+    _, folder = run
+    prior = load_prior(folder / "prior")
+    first = draw_trajectories(prior, Multistep(steps=8), count=2, seed=1)
+    assert torch.equal(first, draw_trajectories(prior, Multistep(steps=8), count=2, seed=1))
+    assert first.shape == (2, 5, 1, SIZE, SIZE)
+    assert 1 < float(first.std()) < 20
+    for name in ("page.png", "samples.npy"):
+        draw(str(folder / "prior"), tmp_path / name, count=2, steps=4, size=None, seed=0, beside=None)
+    assert np.load(tmp_path / "samples.npy").shape == (2, 5, 1, SIZE, SIZE)
+    with pytest.raises(InputError, match="shows slices"):
+        draw(str(folder / "prior"), tmp_path / "p.png", count=1, steps=2, size=None, seed=0, beside=tmp_path)
+    open_subject(run[0]).save_page(prior, tmp_path / "own.png")
+    from matplotlib.image import imread
+
+    assert imread(tmp_path / "own.png")[..., :3].std() > 0.05
+
+
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(data, tmp_path):
+    config = TrajectoryConfig.model_validate(settings(data, steps=12))
+    whole = train(config, tmp_path / "whole", resume=False, report=silent) if make(tmp_path) else None
+    with pytest.raises(KilledError):
+        train(config, tmp_path / "cut", resume=False, report=kill_at(8))
+    resumed = train(config, tmp_path / "cut", resume=True, report=silent)
+    for key, value in whole.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[key], value)
+
+
+def make(folder) -> bool:
+    for name in ("whole", "cut"):
+        (folder / name).mkdir()
+    return True
+
+
+def test_the_plan_knows_the_batch(data):
+    config = TrajectoryConfig.model_validate(settings(data, steps=10))
+    subject = open_subject(config)
+    plan = memory_plan(config, subject)
+    double = TrajectoryConfig.model_validate({**settings(data, steps=10), "batch": 12})
+    ratio = memory_plan(double, open_subject(double)).items["activations"] / plan.items["activations"]
+    assert ratio == pytest.approx(2, rel=1e-6)
+    assert plan.items["data"] == np.load(data / "train.npy").nbytes
+    assert expected_seconds(config, subject) > 0
+
+
+def test_masked_errors_by_hand():
+    error = torch.tensor([3.0, torch.nan, 4.0])
+    assert masked_rms(error, torch.tensor([True, False, True])) == pytest.approx(12.5**0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"kind": "slices"}, "kind"),
+        ({"variables": []}, "variables"),
+        ({"step_s": 0}, "step_s"),
+        ({"events": [{"file": "train.npy", "split": "test", "source": "s", "licence": "l"}]}, "split"),
+        (
+            {"events": [{"file": "train.npy", "split": "train", "source": "s", "licence": "l"}]},
+            "'validation'",
+        ),
+        ({"variables": [{"name": "depth", "unit": "m"}]}, r"found \['height'\], the prepared data holds"),
+        ({"variables": [{"name": "a", "unit": "m"}, {"name": "b", "unit": "m"}]}, "found 1 variables"),
+    ],
+)
+def test_a_manifest_that_does_not_fit(data, tmp_path, change, told):
+    for name in ("train", "held_out"):
+        (tmp_path / f"{name}.npy").symlink_to(data / f"{name}.npy")
+    tree = OmegaConf.to_container(OmegaConf.load(data / "manifest.yaml"))
+    OmegaConf.save(OmegaConf.create({**tree, **change}), tmp_path / "manifest.yaml")
+    with pytest.raises(InputError, match=told) as caught:
+        open_subject(TrajectoryConfig.model_validate(settings(tmp_path, steps=1)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("array", "told"),
+    [
+        (np.zeros((2, 8, 1, 16, 16)), "found float64"),
+        (np.zeros((8, 1, 16, 16), np.float32), "expected float32 \\(trajectory, time"),
+        (np.full((2, 8, 1, 16, 16), np.nan, np.float32), "no finite one"),
+        (np.full((2, 8, 1, 16, 16), np.inf, np.float32), "infinite"),
+        (np.zeros((2, 4, 1, 16, 16), np.float32), "frames: found 5, train.npy holds 4"),
+        (np.full((2, 8, 1, 16, 16), 300.0, np.float32), "outside the codec's range"),
+        (np.zeros((2, 8, 1, 12, 16), np.float32), "larger than the fields"),
+    ],
+)
+def test_arrays_that_cannot_be_used(data, tmp_path, array, told):
+    np.save(tmp_path / "train.npy", array)
+    (tmp_path / "held_out.npy").symlink_to(data / "held_out.npy")
+    (tmp_path / "manifest.yaml").symlink_to(data / "manifest.yaml")
+    config = {**settings(tmp_path, steps=1), "size": 16}
+    with pytest.raises(InputError, match=told):
+        open_subject(TrajectoryConfig.model_validate(config))
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("network.field_channels=2", "must be the number of variables"),
+        ("frames=1", "frames: found 1"),
+        ("weighting.kind=fused", "weighting.kind"),
+        ("moves.roll=all", "moves.roll"),
+        ("levels.lags=[]", "levels.lags"),
+        ("network.padding=[wrap,zeros]", "network.padding"),
+        ("codec.variables=[]", "codec.variables"),
+        ("crops=[]", "crops: unknown key"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_the_key(data, override, told):
+    with pytest.raises(InputError) as caught:
+        load(TrajectoryConfig, [settings(data, steps=1)], [override])
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
