@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from priors.networks.space_time_dit_attention import (
+    Carry,
     KeyValueCache,
     SpatialAttention,
     TemporalAttention,
@@ -60,6 +61,7 @@ class SpaceTimeDiT(BaseModel):
         spatial_reach: how many places away the transformer sees within a frame, any distance by default; a
             network trained on crops and used on larger fields needs a limit about half the crop.
         padding: beyond the field's border, along y and x.
+        carry: filter the pixels along time beside the network (see `Carry`).
         place: field size of the one domain the network is for, where it has a learned map of it.
     """
 
@@ -76,6 +78,7 @@ class SpaceTimeDiT(BaseModel):
     reach: int = Field(5, ge=1)
     spatial_reach: int | None = Field(None, ge=1)
     padding: tuple[Padding, Padding] = ("zeros", "zeros")
+    carry: bool = False
     place: tuple[int, int] | None = None
 
     @model_validator(mode="after")
@@ -117,6 +120,7 @@ class SpaceTimeTransformer(nn.Module):
         upward = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.ups = nn.ModuleList(Up(*pair) for pair in upward)
         self.up_blocks = nn.ModuleList(self._stage(c, next(layers)) for _, c in upward)
+        self.carry = Carry(s.features, layer=2 * len(s.stages) + s.depth) if s.carry else None
         self.final = Modulation(s.features, widths[0], parts=2)
         self.out = nn.Linear(widths[0], pixels)
         nn.init.zeros_(self.out.weight)
@@ -182,7 +186,8 @@ class SpaceTimeTransformer(nn.Module):
 
     def _run(self, x: Trajectories, log_ratio: Levels, axis: TimeAxis) -> Trajectories:
         noise = self.noise(log_ratio)
-        places = self.stem(self._packed(x))
+        pixels = self._packed(x)
+        places = self.stem(pixels)
         if self.place is not None:
             places = places + self.place.to(places.dtype)
         skipped: list[Places] = []
@@ -194,7 +199,10 @@ class SpaceTimeTransformer(nn.Module):
             places = block(places, noise, axis)
         for up, block in zip(self.ups, self.up_blocks, strict=True):
             places = block(up(places, skipped.pop()), noise, axis)
-        return self._unpacked(self.out(modulated(places, *self.final.vectors(noise))), x.shape)
+        out: Places = self.out(modulated(places, *self.final.vectors(noise)))
+        if self.carry is not None:
+            out = out + self.carry(pixels, noise, axis)
+        return self._unpacked(out, x.shape)
 
     def _packed(self, x: Trajectories) -> Places:
         """Extend to whole strides; turn patches of pixels into the channels of a place."""

@@ -103,6 +103,16 @@ class TimeAxis:
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: int) -> Tensor:
         """Return the attention of (b locations, heads, frames, width) arrays along frames."""
+        return attend(*self._joined(q, k, v, layer), self._mask(len(q)))
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, layer: int) -> Tensor:
+        """Return sum_j (q_i . k_j) v_j / sqrt(d) over the visible frames: attention without its softmax."""
+        q, k, v = self._joined(q, k, v, layer)
+        weights = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
+        return (weights * self._mask(len(q))) @ v
+
+    def _joined(self, q: Tensor, k: Tensor, v: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rotated queries and keys, and values, after the cached ones."""
         if self.cache is not None:
             old_k, old_v = self.cache.layers[layer]
             k, v = torch.cat([old_k.to(k), k], dim=2), torch.cat([old_v.to(v), v], dim=2)
@@ -110,11 +120,13 @@ class TimeAxis:
             self.kept.append((k, v))
         total = k.shape[2]
         angles = open_angles(torch.arange(total, device=q.device), q.shape[-1] // 2)
-        q, k = turn(q, angles[total - q.shape[2] :]), turn(k, angles)
-        mask = self.mask
-        if mask.ndim == 3:
-            mask = mask.repeat_interleave(len(q) // len(mask), 0)[:, None]
-        return attend(q, k, v, mask)
+        return turn(q, angles[total - q.shape[2] :]), turn(k, angles), v
+
+    def _mask(self, count: int) -> Tensor:
+        """Return the mask for ``count`` = b locations."""
+        if self.mask.ndim == 2:
+            return self.mask
+        return self.mask.repeat_interleave(count // len(self.mask), 0)[:, None]
 
 
 def visibility(
@@ -151,6 +163,30 @@ class TemporalAttention(nn.Module):
         seen = axis.attend(q, k, v, self.layer).reshape(b, h * w, self.heads, f, c // self.heads)
         out: Tensor = self.proj(seen.permute(0, 3, 1, 2, 4).reshape(b, f, h, w, c))
         return out
+
+
+class Carry(nn.Module):
+    """A linear filter along time on the pixels themselves, its weights given by the frames' noise levels.
+
+    A frame of pure noise that follows clean ones is, first of all, like them: this path hands their values on
+    exactly, which a stack of normalised layers learns slowly. It starts at zero.
+    """
+
+    def __init__(self, features: int, *, layer: int, width: int = 32) -> None:
+        super().__init__()
+        self.layer = layer
+        self.query, self.key = nn.Linear(features, width), nn.Linear(features, width)
+        nn.init.zeros_(self.query.weight)
+        nn.init.zeros_(self.query.bias)
+
+    def forward(
+        self, pixels: Float[Tensor, "b f h w p"], noise: Float[Tensor, "b f e"], axis: TimeAxis
+    ) -> Float[Tensor, "b f h w p"]:
+        """Return the filtered pixels, in float32."""
+        with torch.autocast(pixels.device.type, enabled=False):
+            q, k = self.query(noise.float())[:, None], self.key(noise.float())[:, None]
+            mixed = axis.mix(q, k, pixels.float().flatten(2)[:, None], self.layer)
+        return mixed.reshape(pixels.shape)
 
 
 def near_places(

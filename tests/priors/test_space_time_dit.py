@@ -12,7 +12,7 @@ from priors.runtime.errors import InputError
 from priors.schedule import Cosine
 
 STAGED = SpaceTimeDiT(stages=(16, 32), width=32, depth=2, head_width=16, features=16, reach=2)
-PLAIN = SpaceTimeDiT(stages=(), patch=4, width=32, depth=2, head_width=16, features=16, reach=2)
+PLAIN = SpaceTimeDiT(carry=True, stages=(), patch=4, width=32, depth=2, head_width=16, features=16, reach=2)
 PERIODIC = STAGED.model_copy(update={"padding": ("periodic", "periodic")})
 REFLECTING = STAGED.model_copy(update={"padding": ("reflect", "periodic"), "field_channels": 2})
 # Float32 sums of some hundred terms in eight layers, in another order: a few 1e-7 of values of order one.
