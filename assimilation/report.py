@@ -1,0 +1,157 @@
+"""The report of an assimilation or forecast: one HTML file that works offline and can be mailed.
+
+Animated fields, scores, configuration and provenance sit inside the file; its content policy forbids every
+request. The page is filled from ``report_assets`` by replacing every ``{{name}}`` in one pass, so that no
+inserted text is read as a placeholder.
+"""
+
+import html
+import json
+import re
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from assimilation.fields import Ensemble, Fields
+from assimilation.io.archive import read_ensemble, read_fields, write_fields
+from assimilation.observation.base import ObservationStream
+from assimilation.report_fields import display
+from assimilation.report_observed import observed_fields
+from assimilation.report_scores import scores_section
+from assimilation.verification.matching import match
+from priors.runtime.config import read_yaml
+from priors.runtime.files import atomic
+from priors.runtime.record import RunFolder, to_json, versions
+
+OBSERVED = "observed.nc"
+"""In a run folder: what the run was given, on the points of the state."""
+
+
+def write_run_report(
+    folder: RunFolder, path: Path, *, stream: ObservationStream | None, figures: Mapping[str, Any]
+) -> None:
+    """Write the report of a run folder.
+
+    Args:
+        folder: of the run.
+        path: its archive.
+        stream: the observations used, None for a forecast.
+        figures: what the run measured of itself.
+
+    Raises:
+        InputError: the archive cannot be read or the report not be written.
+    """
+    ensemble = read_ensemble(path)
+    observations = None
+    if stream is not None:
+        observations = observed_fields(stream, ensemble)
+        write_fields(observations, folder.file(OBSERVED))
+    provenance = {"figures": dict(figures), "versions": versions()}
+    write_report(folder.file("report.html"), ensemble, provenance=provenance, observations=observations)
+
+
+def write_report(
+    path: Path,
+    ensemble: Ensemble,
+    *,
+    config: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    truth: Fields | None = None,
+    scores: Mapping[str, Any] | None = None,
+    observations: Fields | None = None,
+) -> None:
+    """Write the HTML file; what is left out is taken from the run folder the file lies in, if it is one.
+
+    Args:
+        path: file to write.
+        ensemble: analyses or forecasts.
+        config: settings of the run.
+        provenance: versions, inputs and measured figures of the run.
+        truth: fields that hold the ensemble's times; shown beside it.
+        scores: what ``assimilation.verification`` returned.
+        observations: on the grid and at the times of the ensemble, NaN where nothing was observed.
+
+    Raises:
+        InputError: the truth does not fit the ensemble, or the file cannot be written.
+    """
+    folder = Path(path).parent
+    if config is None and (folder / "config.yaml").exists():
+        config = read_yaml(folder / "config.yaml")
+    if provenance is None:
+        names = [name for name in ("metrics", "inputs", "versions") if (folder / f"{name}.json").exists()]
+        provenance = {name: json.loads((folder / f"{name}.json").read_text("utf-8")) for name in names}
+    if observations is None and (folder / OBSERVED).exists():
+        observations = read_fields(folder / OBSERVED)
+    page = render(
+        ensemble, config=config, provenance=provenance, truth=truth, scores=scores, observations=observations
+    )
+    with atomic(Path(path)) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def render(
+    ensemble: Ensemble,
+    *,
+    config: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    truth: Fields | None = None,
+    scores: Mapping[str, Any] | None = None,
+    observations: Fields | None = None,
+) -> str:
+    """Return the HTML text; see ``write_report``."""
+    if truth is not None:
+        matched = match(ensemble, truth)
+        ensemble, truth = matched.ensemble, matched.truth
+    if observations is not None:
+        observations = observations.select(times=ensemble.times)
+    data, note = display(ensemble, truth, observations)
+    # Inside a script element "</script" and "<!--" would be read as HTML.
+    block = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+    parts = {
+        "title": html.escape(ensemble.attributes.get("title", "Assimilation")),
+        "facts": "".join(
+            f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd></div>"
+            for name, text in _facts(ensemble).items()
+        ),
+        "sections": scores_section(scores or {}) + _details(config, provenance),
+        "display_note": html.escape(note),
+        "version": html.escape(ensemble.attributes.get("source", "tomocast")),
+        "data": block,
+        "css": _asset("report.css"),
+        "js": _asset("report.js"),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("report.html"))
+
+
+def _facts(ensemble: Ensemble) -> dict[str, str]:
+    """Return what stands under the heading."""
+    n, m, frames, _, height, width = ensemble.members.shape
+    labels = {"prior": "Prior", "lag": "Lag", "seed": "Seed", "forecast_reference_time": "Forecast from"}
+    told = {label: ensemble.attributes[key] for key, label in labels.items() if key in ensemble.attributes}
+    names = ", ".join(f"{item.name} ({item.unit})" for item in ensemble.variables)
+    period = f"{str(ensemble.times[0])[:19]} to {str(ensemble.times[-1])[:19]}"
+    return {
+        **told,
+        "Variables": names,
+        "Members": str(m),
+        **({"Trajectories": str(n)} if n > 1 else {}),
+        "Times": f"{frames}, {period}",
+        f"Grid ({', '.join(ensemble.grid.names)})": f"{height} x {width}",
+    }
+
+
+def _details(config: Mapping[str, Any] | None, provenance: Mapping[str, Any] | None) -> str:
+    """Return configuration and provenance."""
+    blocks = {"Configuration": config, "Provenance": provenance}
+    return "".join(
+        f"<section><details{' open' if name == 'Configuration' else ''}><summary>{name}</summary>"
+        f"<pre>{html.escape(to_json(dict(content)))}</pre></details></section>"
+        for name, content in blocks.items()
+        if content
+    )
+
+
+def _asset(name: str) -> str:
+    """Return the text of a file of the page."""
+    return resources.files("assimilation").joinpath("report_assets", name).read_text(encoding="utf-8")

@@ -1,0 +1,227 @@
+// The field viewer. Data: one JSON block; every series is 8-bit codes of (frame, row, column), delta-coded along x
+// modulo 256, deflated, base64. value = low + (high - low) * (code / 254)^gamma; 255 = missing. Row 0 is the lowest y.
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const byId = (id) => document.getElementById(id);
+  const [frames, rows, columns] = data.shape;
+  const MISSING = 255;
+  const MEMBER = "member-";
+  const state = { frame: 0, variable: 0, trajectory: 0, member: 0, at: null };
+  const decoded = new Map();
+  const panels = [];
+  let pending = false;
+  let timer = 0;
+
+  // Anchors of the colour maps: viridis, red-blue (ColorBrewer), magma reversed in part, and rain.
+  const COLOURS = {
+    plain: ["440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725"],
+    signed: ["053061", "2166ac", "4393c3", "92c5de", "d1e5f0", "f7f7f7", "fddbc7", "f4a582", "d6604d", "b2182b", "67001f"],
+    heat: ["000004", "1c1044", "4f127b", "812581", "b5367a", "e55064", "fb8761", "fec287", "fcfdbf"],
+    rain: ["ffffff", "dcebf7", "a6cee3", "5ba3cf", "2171b5", "0b4a94", "3f2a8c", "7a1fa2", "c2185b", "ff5252"],
+  };
+  const tables = Object.fromEntries(Object.entries(COLOURS).map(([name, anchors]) => [name, ramp(anchors)]));
+
+  function ramp(anchors) {
+    const table = new Uint8ClampedArray(256 * 4);
+    const parts = anchors.map((hex) => [0, 2, 4].map((start) => parseInt(hex.slice(start, start + 2), 16)));
+    for (let code = 0; code < MISSING; code++) {
+      const place = (code / 254) * (parts.length - 1);
+      const below = Math.min(Math.floor(place), parts.length - 2);
+      for (let c = 0; c < 3; c++) table[4 * code + c] = parts[below][c] + (place - below) * (parts[below + 1][c] - parts[below][c]);
+      table[4 * code + 3] = 255;
+    }
+    table.set([139, 144, 152, 255], 4 * MISSING);
+    return table;
+  }
+
+  function element(tag, attributes, ...children) {
+    const node = document.createElement(tag);
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    node.append(...children);
+    return node;
+  }
+
+  async function decode(text) {
+    const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+    const codes = new Uint8Array(await new Response(stream).arrayBuffer());
+    for (let start = 0; start < codes.length; start += columns) {
+      for (let i = start + 1; i < start + columns; i++) codes[i] = (codes[i] + codes[i - 1]) & 255;
+    }
+    return codes;
+  }
+
+  // The codes of a panel now chosen; a member panel stands for the member chosen.
+  const source = (panel) => (panel.key === "member" ? data.panels.find((one) => one.key === MEMBER + state.member) : panel.source);
+
+  async function codesOf(one) {
+    const place = state.trajectory * data.variables.length + state.variable;
+    const name = `${one.key}/${place}`;
+    if (!decoded.has(name)) decoded.set(name, await decode(one.codes[place]));
+    return decoded.get(name);
+  }
+
+  function valueOf(code, range) {
+    return code === MISSING ? NaN : range.low + (range.high - range.low) * (code / 254) ** range.gamma;
+  }
+
+  const short = (value) => (Number.isNaN(value) ? "missing" : Math.abs(value) >= 1e5 ? value.toExponential(2) : String(+value.toPrecision(3)));
+  // Row 0 of a field is the lowest y; a strip has time downward.
+  const line = (row) => (data.strip ? row : rows - 1 - row);
+
+  function paint(panel, codes, observed) {
+    const range = source(panel).ranges[state.variable];
+    const table = tables[range.colours];
+    const image = panel.image.data;
+    const start = state.frame * rows * columns;
+    for (let row = 0; row < rows; row++) {
+      let out = 4 * line(row) * columns;
+      for (let i = start + row * columns; i < start + (row + 1) * columns; i++, out += 4) {
+        const from = 4 * codes[i];
+        image[out] = table[from]; image[out + 1] = table[from + 1]; image[out + 2] = table[from + 2]; image[out + 3] = 255;
+      }
+    }
+    panel.native.getContext("2d").putImageData(panel.image, 0, 0);
+    const { canvas } = panel;
+    const pen = canvas.getContext("2d");
+    pen.imageSmoothingEnabled = byId("smooth").checked;
+    pen.imageSmoothingQuality = "high";
+    pen.drawImage(panel.native, 0, 0, canvas.width, canvas.height);
+    if (observed && panel.key === "mean" && byId("places").checked) mark(pen, canvas, observed, start);
+    if (state.at) cross(pen, canvas);
+    const code = state.at ? codes[start + state.at.row * columns + state.at.column] : MISSING;
+    panel.value.textContent = state.at ? short(valueOf(code, range)) : "";
+  }
+
+  function mark(pen, canvas, observed, start) {
+    let count = 0;
+    for (let i = start; i < start + rows * columns; i++) count += observed[i] !== MISSING;
+    // Where nearly every point is observed, dots would hide the field.
+    if (count > 0.5 * rows * columns) return;
+    const [wide, high] = [canvas.width / columns, canvas.height / rows];
+    const size = Math.max(1, Math.min(wide, high, 5) * 0.4);
+    pen.fillStyle = "rgba(0, 0, 0, 0.8)";
+    for (let row = 0; row < rows; row++) {
+      for (let column = 0; column < columns; column++) {
+        if (observed[start + row * columns + column] === MISSING) continue;
+        pen.fillRect((column + 0.5) * wide - size / 2, (line(row) + 0.5) * high - size / 2, size, size);
+      }
+    }
+  }
+
+  function cross(pen, canvas) {
+    const x = ((state.at.column + 0.5) / columns) * canvas.width;
+    const y = ((line(state.at.row) + 0.5) / rows) * canvas.height;
+    pen.strokeStyle = "#ffb400";
+    pen.lineWidth = 2;
+    pen.strokeRect(x - 6, y - 6, 12, 12);
+  }
+
+  function bar(panel) {
+    const range = source(panel).ranges[state.variable];
+    const pen = panel.bar.getContext("2d");
+    const image = pen.createImageData(255, 1);
+    image.data.set(tables[range.colours].subarray(0, 255 * 4));
+    pen.putImageData(image, 0, 0);
+    const middle = valueOf(127, range);
+    const unit = data.variables[state.variable].unit;
+    panel.ends.replaceChildren(...[range.low, middle, range.high].map((value, place) => element("span", {}, short(value) + (place === 2 && unit !== "1" ? ` ${unit}` : ""))));
+  }
+
+  function describe() {
+    byId("frame").value = state.frame;
+    byId("time").textContent = data.strip ? "" : `${data.times[state.frame].replace("T", " ").replace(/\.000$/, "")} (${state.frame + 1} of ${frames})`;
+    if (!state.at) { byId("readout").textContent = ""; return; }
+    const where = (span, place, count) => span[0] + (count > 1 ? (place / (count - 1)) * (span[1] - span[0]) : 0);
+    const [yName, xName, unit] = data.axes;
+    const x = `${xName} ${short(where(data.x, state.at.column, columns))} ${unit === "1" ? "" : unit}`;
+    const y = data.strip ? data.times[state.at.row] : `${yName} ${short(where(data.y, state.at.row, rows))} ${unit === "1" ? "" : unit}`;
+    byId("readout").textContent = `At ${y}, ${x}: values beside the names of the panels, in ${data.variables[state.variable].unit}.`;
+  }
+
+  function draw() {
+    if (pending) return;
+    pending = true;
+    requestAnimationFrame(async () => {
+      pending = false;
+      const seen = data.panels.find((one) => one.key === "observations");
+      const observed = seen ? await codesOf(seen) : null;
+      for (const panel of panels) paint(panel, await codesOf(source(panel)), observed);
+      describe();
+      document.body.dataset.ready = "true";
+    });
+  }
+
+  function show(frame) {
+    state.frame = (frame + frames) % frames;
+    draw();
+  }
+
+  function play(on) {
+    clearInterval(timer);
+    if (on) timer = setInterval(() => show(state.frame + 1), Math.max(120, Math.min(600, 12000 / frames)));
+    byId("play").setAttribute("aria-pressed", on);
+    byId("play").textContent = on ? "Pause" : "Play";
+  }
+
+  function buildPanel(key, label, one) {
+    const wide = 480;
+    const canvas = element("canvas", {
+      id: `panel-${key}`, class: "field", role: "img", "aria-label": label,
+      width: wide, height: Math.max(40, Math.min(960, Math.round((wide * rows * data.aspect) / columns))),
+    });
+    const panel = {
+      key, source: one, canvas,
+      native: element("canvas", { width: columns, height: rows }),
+      value: element("output", {}),
+      bar: element("canvas", { class: "bar", width: 255, height: 1, role: "img", "aria-label": `${label}: colours` }),
+      ends: element("div", { class: "ends" }),
+    };
+    panel.image = panel.native.getContext("2d").createImageData(columns, rows);
+    canvas.addEventListener("pointermove", (event) => {
+      const box = canvas.getBoundingClientRect();
+      const clamp = (value, count) => Math.max(0, Math.min(count - 1, Math.floor(value * count)));
+      state.at = { column: clamp((event.clientX - box.left) / box.width, columns), row: line(clamp((event.clientY - box.top) / box.height, rows)) };
+      draw();
+    });
+    canvas.addEventListener("pointerleave", () => { state.at = null; draw(); });
+    byId("panels").append(element("figure", {}, element("figcaption", {}, label, panel.value), canvas, panel.bar, panel.ends));
+    panels.push(panel);
+  }
+
+  function choices(id, labels, key) {
+    byId(id).hidden = labels.length < 2;
+    labels.forEach((label, place) => {
+      const button = element("button", { type: "button", "aria-pressed": place === 0 }, label);
+      button.addEventListener("click", () => {
+        state[key] = place;
+        for (const other of byId(id).querySelectorAll("button")) other.setAttribute("aria-pressed", other === button);
+        panels.forEach(bar);
+        draw();
+      });
+      byId(id).append(button);
+    });
+  }
+
+  function start() {
+    for (const one of data.panels) {
+      if (!one.key.startsWith(MEMBER)) buildPanel(one.key, one.label, one);
+      else if (one.key === `${MEMBER}0`) buildPanel("member", "Member", one);
+    }
+    const numbers = (count) => Array.from({ length: count }, (_, place) => String(place + 1));
+    choices("variables", data.variables.map(({ name }) => name), "variable");
+    choices("trajectories", numbers(data.trajectories), "trajectory");
+    choices("members", numbers(data.panels.filter(({ key }) => key.startsWith(MEMBER)).length), "member");
+    byId("clock").hidden = frames < 2;
+    byId("frame").max = frames - 1;
+    byId("frame").addEventListener("input", () => { play(false); show(+byId("frame").value); });
+    byId("play").addEventListener("click", () => play(byId("play").getAttribute("aria-pressed") !== "true"));
+    byId("places-label").hidden = !data.panels.some(({ key }) => key === "observations");
+    for (const id of ["smooth", "places"]) byId(id).addEventListener("change", draw);
+    panels.forEach(bar);
+    draw();
+  }
+
+  try { start(); } catch (error) { byId("readout").textContent = `The fields could not be shown: ${error.message}`; }
+})();
