@@ -117,7 +117,7 @@ def fill(matched: Matched, options: VerifyOptions, climatology: Climatology | No
                 ensemble.members[trajectory, :, time, variable],
                 truth.values[trajectory, time, variable],
                 ensemble.grid,
-                mean(ensemble.times[time].astype("datetime64[ns]"))[variable] if mean else None,
+                mean(ensemble.times[time])[variable] if mean else None,
             ),
         )
     return table
@@ -143,7 +143,7 @@ def lead_seconds(ensemble: Ensemble) -> np.ndarray | None:
 
 def _climate(
     ensemble: Ensemble, climatology: Climatology | None
-) -> Callable[[np.datetime64], np.ndarray] | None:
+) -> Callable[[Any], np.ndarray] | None:
     """Return the climatological state at a time, on the analysis' grid and with its variables."""
     if climatology is None:
         return None
