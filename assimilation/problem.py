@@ -60,7 +60,7 @@ def read_assimilation(observations: Path, background: Path | None, prior: Prior)
     if grid is None and observations.suffix in (".csv", ".parquet"):
         grid = own_grid(prior.card)
     stream = read_observations(
-        observations, grid=grid, variables=None, step_s=_table_step(observations, card)
+        observations, grid=grid, variables=variables, step_s=card.step_s, spacing=card.spacing
     )
     check_variables(stream.variables, prior, source=str(observations))
     check_grid(stream.grid, prior, source=str(observations))
@@ -259,10 +259,6 @@ def _read(path: Path, prior: Prior) -> Ensemble:
 
 def _is_archive(path: Path) -> bool:
     return path.suffix in (".nc", ".zarr")
-
-
-def _table_step(path: Path, card: TrajectoryCard) -> float | None:
-    return card.step_s if path.suffix in (".csv", ".parquet") else None
 
 
 def _words(periodic: tuple[bool, bool]) -> str:

@@ -2,7 +2,7 @@
 
     pressure levels      one variable per level: t (isobaricInhPa 850, 500) -> t850, t500
     time + lead time     valid time, where each occurs once
-    units                canonical ones (``assimilation.io.units``), plane coordinates in km
+    units                canonical ones (``assimilation.io.units``), coordinates of a map projection in km
     projection           the CF grid mapping as a PROJ text in km
     static variables     left out where others have a time
 
@@ -127,7 +127,11 @@ def _lengths_in_km(dataset: xr.Dataset, source: str) -> xr.Dataset:
         if name not in dataset.coords or name not in dataset.dims:
             continue
         unit = str(dataset[name].attrs.get("units", "1"))
-        if unit not in _LENGTHS:
+        # A box without a place on Earth keeps its own unit: a turbulence of 2 pi metres is no map.
+        if (
+            unit not in _LENGTHS
+            or dataset[name].attrs.get("standard_name") != f"projection_{name}_coordinate"
+        ):
             continue
         scale, _ = affine(unit, "km", label=f"{source}: {name}")
         attributes = {**dataset[name].attrs, "units": "km"}

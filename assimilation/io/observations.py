@@ -22,6 +22,7 @@ from assimilation.io.archive import write_dataset
 from assimilation.io.layout import Layout
 from assimilation.io.readers import open_dataset
 from assimilation.io.tables import SUFFIXES, write_table
+from assimilation.io.units import affine
 from assimilation.observation.instruments import (
     ChannelSubset,
     Everything,
@@ -117,7 +118,9 @@ def read_gridded(
             f"{own.grid.spacing[0]:g} {own.grid.unit}, expected {grid.shape[0]} x {grid.shape[1]} with "
             f"{grid.spacing[0]:g} {grid.unit}"
         )
-    return _matched(Observed(fields, sigma, instrument, variables or own.variables, own.grid), path)
+    return _in_state_units(
+        _matched(Observed(fields, sigma, instrument, variables or own.variables, own.grid), path), path
+    )
 
 
 def _matched(observed: Observed, path: Path) -> Observed:
@@ -143,6 +146,18 @@ def _matched(observed: Observed, path: Path) -> Observed:
     if not isinstance(observed.instrument, Everything | Points):
         raise InputError(f"{path}: found variables {', '.join(names)}, expected {', '.join(state)}")
     return replace(observed, instrument=ChannelSubset(variables=names))
+
+
+def _in_state_units(observed: Observed, path: Path) -> Observed:
+    """Return values and errors in the units of the state's variables."""
+    lattice, _ = observed.instrument.lattice(observed.variables, observed.grid)
+    values, sigma = observed.fields.values.copy(), observed.sigma.copy()
+    for k, (found, wanted) in enumerate(zip(observed.fields.variables, lattice, strict=True)):
+        scale, offset = affine(found.unit, wanted.unit, label=f"{path}: {found.name}")
+        if (scale, offset) != (1.0, 0.0):
+            values[:, :, k] = values[:, :, k] * scale + offset
+            sigma[:, :, k] *= abs(scale)
+    return replace(observed, fields=replace(observed.fields, values=values, variables=lattice), sigma=sigma)
 
 
 def _instrument(attributes: dict[str, str], path: Path) -> Instrument:

@@ -36,6 +36,25 @@ def to_spacing(fields: Fields, spacing: float, *, source: str) -> Fields:
     return block_means(fields, (factors[0], factors[1]))
 
 
+def block_grid(grid: Grid, factors: tuple[int, int]) -> Grid:
+    """Return the grid of the centres of blocks of ``factors`` (y, x) cells.
+
+    Raises:
+        InputError: a block is larger than the grid.
+    """
+    if factors[0] > grid.shape[0] or factors[1] > grid.shape[1]:
+        raise InputError(
+            f"spacing: found a grid of {grid.shape[0]} x {grid.shape[1]}, expected one block of {factors[0]} x "
+            f"{factors[1]} cells at least"
+        )
+    axes, closed = [], []
+    for axis, factor, periodic in zip((grid.y, grid.x), factors, grid.periodic, strict=True):
+        axes.append(axis[: axis.size // factor * factor].reshape(-1, factor).mean(axis=1))
+        # An axis that is cut no longer closes on itself.
+        closed.append(periodic and axis.size % factor == 0)
+    return Grid(axes[0], axes[1], grid.kind, grid.unit, (closed[0], closed[1]), grid.projection)
+
+
 def block_means(fields: Fields, factors: tuple[int, int]) -> Fields:
     """Return means over blocks of ``factors`` (y, x) cells.
 
@@ -44,21 +63,8 @@ def block_means(fields: Fields, factors: tuple[int, int]) -> Fields:
     """
     if factors == (1, 1):
         return fields
-    (fy, fx), grid = factors, fields.grid
-    rows, columns = (size // factor for size, factor in zip(grid.shape, factors, strict=True))
-    if not rows or not columns:
-        raise InputError(
-            f"spacing: found a grid of {grid.shape[0]} x {grid.shape[1]}, expected one block at least"
-        )
-    # An axis that is cut no longer closes on itself.
-    periodic = tuple(
-        closed and size % factor == 0
-        for closed, size, factor in zip(grid.periodic, grid.shape, factors, strict=True)
-    )
-    y, x = (
-        axis[: count * factor].reshape(count, factor).mean(axis=1)
-        for axis, count, factor in ((grid.y, rows, fy), (grid.x, columns, fx))
-    )
+    (fy, fx), coarse = factors, block_grid(fields.grid, factors)
+    rows, columns = coarse.shape
     values = np.empty((*fields.values.shape[:3], rows, columns), np.float32)
     for place in np.ndindex(fields.values.shape[:3]):
         cells = fields.values[place][: rows * fy, : columns * fx].reshape(rows, fy, columns, fx)
@@ -66,7 +72,6 @@ def block_means(fields: Fields, factors: tuple[int, int]) -> Fields:
         count = finite.sum(axis=(1, 3))
         total = np.where(finite, cells, 0).sum(axis=(1, 3), dtype=np.float64)
         values[place] = np.where(2 * count >= fy * fx, total / np.maximum(count, 1), np.nan)
-    coarse = Grid(y, x, grid.kind, grid.unit, (periodic[0], periodic[1]), grid.projection)
     return replace(fields, values=values, grid=coarse)
 
 

@@ -10,10 +10,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from assimilation.fields import Fields
 from assimilation.grid import Grid
-from assimilation.io.archive import check_path, write_fields
+from assimilation.io.archive import write_fields
 from assimilation.io.observations import check_observation_path, write_observations
 from assimilation.io.readers import read_any_fields
 from assimilation.io.resample import to_spacing, to_step
+from assimilation.io.store import check_path
 from assimilation.observation.instruments import Instrument, Points
 from assimilation.observation.observing import observe
 from priors.runtime.errors import InputError

@@ -15,6 +15,7 @@ from assimilation.io.tables import SUFFIXES, Rows, read_table, to_rows
 from assimilation.observation.base import Observation, ObservationStream
 from assimilation.observation.observing import Observed
 from assimilation.observation.point import PointSampling, Selection
+from assimilation.observation.superobbing import coarser, coarser_by, on_coarser_grid, on_steps
 from priors.runtime.errors import InputError
 
 HALF_STEP = 0.5
@@ -78,7 +79,7 @@ class TableStream(ObservationStream):
         self.times, self.variables, self.grid = times, variables, grid
         self.trajectories = int(rows.trajectory.max()) + 1
         try:
-            self._y, self._x = grid.fractional_index(rows.y, rows.x)
+            self._y, self._x = grid.fractional_index(*within_cells(grid, rows.y, rows.x))
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
         self._rows, self._frame = rows, nearest_time(rows.time, times, source=source)
@@ -95,6 +96,16 @@ class TableStream(ObservationStream):
         channel = torch.from_numpy(self._rows.channel[mine].astype(np.int64))
         operator = PointSampling(tensor(self._y), tensor(self._x), channel, self.grid.periodic)
         return Observation(tensor(self._rows.value), tensor(self._rows.sigma) ** 2, operator)
+
+
+def within_cells(grid: Grid, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return places with those in the outer half of an edge cell moved to its centre, where the grid ends."""
+    moved = []
+    for axis, step, values, closed in zip((grid.y, grid.x), grid.spacing, (y, x), grid.periodic, strict=True):
+        edge = 0.5 * step * (1 + 1e-6)
+        near = (values >= axis[0] - edge) & (values <= axis[-1] + edge)
+        moved.append(values if closed else np.where(near, np.clip(values, axis[0], axis[-1]), values))
+    return moved[0], moved[1]
 
 
 def nearest_time(time: np.ndarray, times: np.ndarray, *, source: str) -> np.ndarray:
@@ -126,8 +137,8 @@ def read_observations(
     *,
     grid: Grid | None = None,
     variables: tuple[Variable, ...] | None = None,
-    times: np.ndarray | None = None,
     step_s: float | None = None,
+    spacing: tuple[float, float] | None = None,
 ) -> ObservationStream:
     """Return the stream of a gridded file or a table.
 
@@ -135,43 +146,55 @@ def read_observations(
         path: NetCDF, Zarr, CSV or Parquet.
         grid: of the state; the one the file tells where not given.
         variables: of the state; those the file tells where not given.
-        times: analysis times of a table; those it tells, or steps of ``step_s``, where not given.
-        step_s: seconds between the analysis times of a table.
+        step_s: seconds between analysis times; where not given, those the file tells.
+        spacing: of the state along y and x: observations of a finer grid that fits evenly are averaged to it.
 
     Raises:
         InputError: the file is damaged, does not fit the state, or does not tell it and nothing was given.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
-        try:
-            return GriddedStream(read_gridded(path, grid=grid, variables=variables))
-        except InputError as error:
-            raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    try:
+        if path.suffix in SUFFIXES:
+            return _table_stream(path, grid, variables, step_s=step_s, spacing=spacing)
+        observed = read_gridded(path, grid=grid, variables=variables)
+        if step_s is not None:
+            observed = on_steps(observed, step_s)
+        if spacing is not None:
+            observed = on_coarser_grid(observed, coarser_by(observed.grid, spacing))
+        return GriddedStream(observed)
+    except InputError as error:
+        raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+
+
+def _table_stream(
+    path: Path,
+    grid: Grid | None,
+    variables: tuple[Variable, ...] | None,
+    *,
+    step_s: float | None,
+    spacing: tuple[float, float] | None,
+) -> TableStream:
     frame, layout = read_table(path)
-    grid = grid or (layout.grid if layout else None)
-    variables = variables or (layout.variables if layout else None)
+    if layout is not None:
+        # What the table tells of its own place goes before a grid that only has the prior's shape.
+        variables = variables or layout.variables
+        grid = layout.grid
+        factor = 1 if spacing is None else coarser_by(grid, spacing)
+        grid = grid if factor == 1 else coarser(grid, factor)
     if grid is None or variables is None:
-        raise InputError(f"{path}: tells no grid, expected one to be given beside the table")
+        raise InputError("tells no grid, expected one to be given beside the table")
     rows = to_rows(frame, variables=variables, grid=grid, source=str(path))
-    if times is None and layout is not None and step_s is None:
-        times = layout.times
-    return TableStream(
-        rows,
-        times=_analysis_times(rows.time, times, step_s, path),
-        variables=variables,
-        grid=grid,
-        source=str(path),
-    )
+    times = None if layout is None else layout.times
+    if step_s is not None:
+        times = _steps(rows.time if times is None else times, step_s)
+    if times is None:
+        raise InputError("tells no analysis times, expected a step to be given beside the table")
+    return TableStream(rows, times=times, variables=variables, grid=grid, source=str(path))
 
 
-def _analysis_times(
-    observed: np.ndarray, times: np.ndarray | None, step_s: float | None, path: Path
-) -> np.ndarray:
-    """Return given times, or every step from the one nearest to the first observation to the last."""
-    if times is not None:
-        return times.astype("datetime64[ns]")
-    if step_s is None:
-        raise InputError(f"{path}: tells no analysis times, expected a step to be given beside the table")
+def _steps(observed: np.ndarray, step_s: float) -> np.ndarray:
+    """Return every step from the first time to the last, the first one on a whole step of the day or its own."""
     step = round(step_s * 1e9)
-    first, last = (round(int(edge.astype("int64")) / step) for edge in (observed.min(), observed.max()))
-    return (np.arange(first, last + 1) * step).astype("datetime64[ns]")
+    first, last = (int(edge.astype("int64")) for edge in (observed.min(), observed.max()))
+    count = max(1, -(-(last - first - step // 2) // step) + 1)
+    return (first + step * np.arange(count)).astype("datetime64[ns]")
