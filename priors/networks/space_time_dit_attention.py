@@ -108,8 +108,9 @@ class TimeAxis:
     def mix(self, q: Tensor, k: Tensor, v: Tensor, layer: int) -> Tensor:
         """Return sum_j (q_i . k_j) v_j / sqrt(d) over the visible frames: attention without its softmax."""
         q, k, v = self._joined(q, k, v, layer)
-        weights = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-        return (weights * self._mask(len(q))) @ v
+        weights: Tensor = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
+        mixed: Tensor = (weights * self._mask(len(q))) @ v
+        return mixed
 
     def _joined(self, q: Tensor, k: Tensor, v: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return rotated queries and keys, and values, after the cached ones."""

@@ -57,11 +57,17 @@ class Optimisation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(6000, ge=1)
+    stop: int | None = Field(None, ge=1, description="end here, before the rate is down, for another run to go on")
     learning_rate: float = Field(8e-4, gt=0)
     warmup: int = Field(200, ge=1)
     weight_decay: float = Field(1e-2, ge=0)
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
     ema: float = Field(0.998, gt=0, lt=1)
+
+    @property
+    def last(self) -> int:
+        """Number of steps that are done."""
+        return self.steps if self.stop is None else min(self.steps, self.stop)
 
 
 class Training(BaseModel):

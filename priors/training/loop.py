@@ -162,7 +162,7 @@ def train(
     if resume and checkpoint.is_file():
         trainer.restore(checkpoint)
     _forget_after(log, trainer.step)
-    total = config.optimisation.steps
+    total = config.optimisation.last
     losses: deque[float] = deque(maxlen=50)
     while trainer.step < total:
         losses.append(trainer.advance(subject))

@@ -53,7 +53,7 @@ def expected_seconds(config: Training, subject: Subject) -> float:
 
     Validation comes on top; it is a few per cent with the default intervals.
     """
-    steps = config.optimisation.steps
+    steps = config.optimisation.last
     return steps * sum(share * _seconds(config, variant) for share, variant in subject.variants())
 
 

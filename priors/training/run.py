@@ -41,7 +41,7 @@ def print_plan(config: Training, subject: Subject | None = None) -> MemoryPlan:
     print(f"free now: {human(available_bytes())}", file=sys.stderr)
     if plan.total <= available_bytes():
         seconds = expected_seconds(config, subject)
-        told = f"time: about {clock(seconds)} for {config.optimisation.steps} steps, by a step of each shape"
+        told = f"time: about {clock(seconds)} for {config.optimisation.last} steps, by a step of each shape"
         print(told, file=sys.stderr, flush=True)
     return plan
 
@@ -57,7 +57,7 @@ def run(config: Training, out: Path, *, command: str, resume: bool, overwrite: b
     folder.write_inputs({"manifest": config.data / "manifest.yaml"}, command=command, seed=config.seed)
     folder.write_config(config)
     folder.log("resume" if resume else "start")
-    total = config.optimisation.steps
+    total = config.optimisation.last
     try:
         with (
             Progress(total, "train", every_s=30.0) as progress,
