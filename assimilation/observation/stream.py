@@ -186,15 +186,22 @@ def _table_stream(
     rows = to_rows(frame, variables=variables, grid=grid, source=str(path))
     times = None if layout is None else layout.times
     if step_s is not None:
-        times = _steps(rows.time if times is None else times, step_s)
+        times = _whole_steps(rows.time, step_s) if times is None else _every(times, step_s)
     if times is None:
         raise InputError("tells no analysis times, expected a step to be given beside the table")
     return TableStream(rows, times=times, variables=variables, grid=grid, source=str(path))
 
 
-def _steps(observed: np.ndarray, step_s: float) -> np.ndarray:
-    """Return every step from the first time to the last, the first one on a whole step of the day or its own."""
+def _whole_steps(observed: np.ndarray, step_s: float) -> np.ndarray:
+    """Return whole steps (full hours, say) from the one nearest to the first observation to that of the last."""
     step = round(step_s * 1e9)
-    first, last = (int(edge.astype("int64")) for edge in (observed.min(), observed.max()))
-    count = max(1, -(-(last - first - step // 2) // step) + 1)
-    return (first + step * np.arange(count)).astype("datetime64[ns]")
+    first, last = (round(int(edge.astype("int64")) / step) for edge in (observed.min(), observed.max()))
+    return (np.arange(first, last + 1) * step).astype("datetime64[ns]")
+
+
+def _every(times: np.ndarray, step_s: float) -> np.ndarray:
+    """Return steps from the first time to the last, or all times where their own step is no shorter."""
+    step = np.timedelta64(round(step_s * 1e9), "ns")
+    if times.size < 2 or np.diff(times).min() >= step:
+        return times
+    return np.arange(times[0], times[-1] + np.timedelta64(1, "ns"), step)

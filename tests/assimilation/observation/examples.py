@@ -1,0 +1,34 @@
+"""Small fields to observe."""
+
+import numpy as np
+
+from assimilation.fields import Fields, Grid, Variable
+
+START = np.datetime64("2020-01-01T00:00", "ns")
+HOUR = np.timedelta64(3_600_000_000_000, "ns")
+VORTICITY = Variable("vorticity", "s-1")
+RAIN = Variable("rain_rate", "mm/h", "rainfall_rate", 0.0)
+WIND = (Variable("u10", "m s-1", "eastward_wind"), Variable("v10", "m s-1", "northward_wind"))
+
+
+def plane(rows: int = 8, columns: int = 12, *, step: float = 1.0, unit: str = "km") -> Grid:
+    return Grid(step * np.arange(rows), step * np.arange(columns), "plane", unit)
+
+
+def sphere() -> Grid:
+    return Grid(np.linspace(50.0, 58.0, 9), np.linspace(-10.0, 2.0, 13), "sphere", "degree")
+
+
+def fields(
+    variables: tuple[Variable, ...] = (VORTICITY,),
+    *,
+    grid: Grid | None = None,
+    count: int = 2,
+    frames: int = 5,
+    step: np.timedelta64 = HOUR,
+    seed: int = 0,
+) -> Fields:
+    grid = grid or plane()
+    shape = (count, frames, len(variables), *grid.shape)
+    values = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    return Fields(3 + 2 * values, START + step * np.arange(frames), variables, grid)
