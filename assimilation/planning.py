@@ -14,7 +14,7 @@ from priors.networks import SpaceTimeTransformer
 from priors.runtime.memory import MemoryPlan, available_bytes
 
 # Bytes of activations per pixel and channel of one frame in flight, measured: see `graph_bytes`.
-BYTES_PER_PIXEL_CHANNEL = 130
+BYTES_PER_PIXEL_CHANNEL = 60
 SMALLEST_GRAPH = 1 << 20
 LARGEST_CHUNK = 16
 SHARE = 0.4
