@@ -2,7 +2,7 @@
 
 import typer
 
-from assimilation.commands import assimilate, observe, prepare, simulate
+from assimilation.commands import assimilate, observe, prepare, simulate, verify
 
 
 def add_to(app: typer.Typer) -> None:
@@ -11,3 +11,4 @@ def add_to(app: typer.Typer) -> None:
     prepare.add_to(app)
     observe.add_to(app)
     assimilate.add_to(app)
+    verify.add_to(app)

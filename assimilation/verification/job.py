@@ -70,6 +70,9 @@ def table(scores: dict[str, Any]) -> str:
         told = [f"{key} {entry[key]:.3f}" for key in ("csi", "pod", "far", "hss")]
         told += [f"fss({scale}) {value:.3f}" for scale, value in entry["fss"].items()]
         lines.append(f"at {threshold}: " + "  ".join(told))
+    if "departures" in scores:
+        told = [f"{key} {scores['departures'][key]:.4g}" for key in ("count", "mean", "rms", "expected")]
+        lines.append("observation minus analysis: " + "  ".join(told))
     return "\n".join(lines)
 
 

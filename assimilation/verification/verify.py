@@ -205,7 +205,7 @@ def _by_time(table: Table, matched: Matched, options: VerifyOptions, one_unit: b
     ensemble = matched.ensemble
     variables = {variable.name: place for place, variable in enumerate(ensemble.variables)}
     rows = table.rows
-    series: dict[str, Any] = {"time": [str(time)[:19] for time in ensemble.times]}
+    series: dict[str, Any] = {"time": [_stamp(time) for time in ensemble.times]}
     per_time = [[row for row in rows if row.time == index] for index in range(ensemble.times.size)]
     if one_unit:
         series.update(_series(table, per_time))
@@ -238,6 +238,11 @@ def _stacked(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for key in first
         if key != "reliability"
     }
+
+
+def _stamp(time: Any) -> str:
+    """Return a time with the fraction of its second, where it has one."""
+    return str(time).rstrip("0").removesuffix(".") if "." in str(time) else str(time)
 
 
 def _list(values: np.ndarray) -> list[float]:
