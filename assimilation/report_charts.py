@@ -2,19 +2,19 @@
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-WIDTH, HEIGHT = 380, 220
-LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 34
+WIDTH, HEIGHT = 380.0, 220.0
+LEFT, RIGHT, TOP, BOTTOM = 58.0, 12.0, 12.0, 34.0
 
 
 def lines(
     title: str,
     x: Sequence[float],
-    series: Mapping[str, Sequence[float]],
+    series: Mapping[str, Sequence[float | None]],
     *,
     x_label: str,
     logarithmic: bool = False,
@@ -79,24 +79,27 @@ def bars(title: str, values: Sequence[float], *, level: float, x_label: str) -> 
     return _figure(title, drawn, [])
 
 
-def _points(x: Sequence[float], values: Sequence[float], logarithmic: bool) -> list[tuple[float, float]]:
+def _points(
+    x: Sequence[float], values: Sequence[float | None], logarithmic: bool
+) -> list[tuple[float, float]]:
     """Return the points that can be drawn."""
-    pairs = [(float(a), float(b)) for a, b in zip(x, values, strict=True) if a is not None and b is not None]
+    pairs = [(float(a), float(b)) for a, b in zip(x, values, strict=True) if b is not None]
     pairs = [(a, b) for a, b in pairs if math.isfinite(a) and math.isfinite(b)]
-    if logarithmic:
-        return [(math.log10(a), math.log10(b)) for a, b in pairs if a > 0 and b > 0]
-    return pairs
+    if not logarithmic:
+        return pairs
+    # Beyond eight decades below the largest lies rounding: it would flatten everything above it.
+    least = 1e-8 * max((b for _, b in pairs), default=0.0)
+    return [(math.log10(a), math.log10(b)) for a, b in pairs if a > 0 and b > least]
 
 
-class _scale:  # noqa: N801 (reads as the function it stands for)
-    """A linear map from a range of values to a range of the picture; a point goes to the middle."""
+def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    """Return a linear map from a range of values to a range of the picture; a point goes to the middle."""
 
-    def __init__(self, low: float, high: float, start: float, end: float) -> None:
-        self.low, self.high, self.start, self.end = low, high, start, end
+    def place(value: float) -> float:
+        part = (value - low) / (high - low) if high > low else 0.5
+        return start + (end - start) * part
 
-    def __call__(self, value: float) -> float:
-        part = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
-        return self.start + (self.end - self.start) * part
+    return place
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -107,8 +110,12 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """Return the powers of ten around a range of logarithms."""
+    """Return the logarithms of powers of ten around a range, of 1, 2 and 5 times them where it is short."""
     first, last = math.floor(low), math.ceil(high)
+    if high - low < 2:
+        return [math.log10(step) + power for power in range(first, last) for step in (1, 2, 5)] + [
+            float(last)
+        ]
     return [float(power) for power in range(first, last + 1, max(1, math.ceil((last - first) / 5)))]
 
 
@@ -120,7 +127,7 @@ def _figure(title: str, drawn: Sequence[str], legend: Sequence[str]) -> str:
     )
     return (
         f'<figure class="chart"><h3>{html.escape(title)}</h3>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title, quote=True)}">'
+        f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{html.escape(title, quote=True)}">'
         + "".join(drawn)
         + f'</svg><p class="legend">{names}</p></figure>'
     )
