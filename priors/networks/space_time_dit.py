@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from priors.networks.space_time_dit_attention import (
-    Carry,
     KeyValueCache,
     SpatialAttention,
     TemporalAttention,
@@ -40,6 +39,7 @@ from priors.networks.space_time_dit_blocks import (
     modulated,
     pad_axis,
 )
+from priors.networks.time_filter import TimeFilter, is_covariance
 from priors.runtime.errors import InputError
 
 Trajectories = Float[Tensor, "b f k y x"]
@@ -61,7 +61,8 @@ class SpaceTimeDiT(BaseModel):
         spatial_reach: how many places away the transformer sees within a frame, any distance by default; a
             network trained on crops and used on larger fields needs a limit about half the crop.
         padding: beyond the field's border, along y and x.
-        carry: filter the pixels along time beside the network (see `Carry`).
+        covariance: of a pixel in time by lag, in network units; where given, the network adds to the best linear
+            estimate along time (see `TimeFilter`) and needs the velocity parametrisation.
         place: field size of the one domain the network is for, where it has a learned map of it.
     """
 
@@ -78,7 +79,7 @@ class SpaceTimeDiT(BaseModel):
     reach: int = Field(5, ge=1)
     spatial_reach: int | None = Field(None, ge=1)
     padding: tuple[Padding, Padding] = ("zeros", "zeros")
-    carry: bool = False
+    covariance: tuple[float, ...] = ()
     place: tuple[int, int] | None = None
 
     @model_validator(mode="after")
@@ -87,6 +88,11 @@ class SpaceTimeDiT(BaseModel):
             raise ValueError(f"width ({self.width}) must be a multiple of head_width ({self.head_width})")
         if any(channels % 16 or channels < 16 for channels in self.stages):
             raise ValueError(f"stages {self.stages} must be multiples of 16")
+        if self.covariance and not is_covariance(self.covariance, frames=2 * self.reach + 1):
+            raise ValueError(
+                f"covariance: no covariance of {2 * self.reach + 1} frames (what one frame sees); values beyond the "
+                "last are zero, so give as many"
+            )
         return self
 
     @property
@@ -120,7 +126,7 @@ class SpaceTimeTransformer(nn.Module):
         upward = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.ups = nn.ModuleList(Up(*pair) for pair in upward)
         self.up_blocks = nn.ModuleList(self._stage(c, next(layers)) for _, c in upward)
-        self.carry = Carry(s.features, layer=2 * len(s.stages) + s.depth) if s.carry else None
+        self.filter = TimeFilter(s.covariance) if s.covariance else None
         self.final = Modulation(s.features, widths[0], parts=2)
         self.out = nn.Linear(widths[0], pixels)
         nn.init.zeros_(self.out.weight)
@@ -200,9 +206,19 @@ class SpaceTimeTransformer(nn.Module):
         for up, block in zip(self.ups, self.up_blocks, strict=True):
             places = block(up(places, skipped.pop()), noise, axis)
         out: Places = self.out(modulated(places, *self.final.vectors(noise)))
-        if self.carry is not None:
-            out = out + self.carry(pixels, noise, axis)
+        if self.filter is not None:
+            out = out + self._filtered(pixels, log_ratio, axis)
         return self._unpacked(out, x.shape)
+
+    def _filtered(self, pixels: Places, log_ratio: Levels, axis: TimeAxis) -> Places:
+        """Return the velocity of the best linear estimate along time."""
+        assert self.filter is not None
+        layer = 2 * len(self.settings.stages) + self.settings.depth
+        ratio = log_ratio.double().exp()[..., None, None, None]
+        alpha = torch.rsqrt(1 + ratio**2)
+        with torch.autocast(pixels.device.type, enabled=False):
+            estimate = axis.estimate(pixels, log_ratio, by=self.filter, layer=layer)
+            return ((alpha * pixels - estimate) / (alpha * ratio)).to(pixels.dtype)
 
     def _packed(self, x: Trajectories) -> Places:
         """Extend to whole strides; turn patches of pixels into the channels of a place."""

@@ -21,6 +21,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from priors.networks.time_filter import TimeFilter
+
 Pairs = Float[Tensor, "... pairs"]
 
 
@@ -105,12 +107,15 @@ class TimeAxis:
         """Return the attention of (b locations, heads, frames, width) arrays along frames."""
         return attend(*self._joined(q, k, v, layer), self._mask(len(q)))
 
-    def mix(self, q: Tensor, k: Tensor, v: Tensor, layer: int) -> Tensor:
-        """Return sum_j (q_i . k_j) v_j / sqrt(d) over the visible frames: attention without its softmax."""
-        q, k, v = self._joined(q, k, v, layer)
-        weights: Tensor = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-        mixed: Tensor = (weights * self._mask(len(q))) @ v
-        return mixed
+    def estimate(self, pixels: Tensor, log_ratio: Tensor, *, by: TimeFilter, layer: int) -> Tensor:
+        """Return a filter's estimate of (b, f, ...) pixels from the frames each frame sees."""
+        k, v = log_ratio[:, None, :, None], pixels.flatten(2)[:, None]
+        if self.cache is not None:
+            old_k, old_v = self.cache.layers[layer]
+            k, v = torch.cat([old_k.to(k), k], dim=2), torch.cat([old_v.to(v), v], dim=2)
+        if self.keep:
+            self.kept.append((k, v))
+        return by.estimate(v[:, 0], k[:, 0, :, 0], self.mask).reshape(pixels.shape)
 
     def _joined(self, q: Tensor, k: Tensor, v: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return rotated queries and keys, and values, after the cached ones."""
@@ -164,30 +169,6 @@ class TemporalAttention(nn.Module):
         seen = axis.attend(q, k, v, self.layer).reshape(b, h * w, self.heads, f, c // self.heads)
         out: Tensor = self.proj(seen.permute(0, 3, 1, 2, 4).reshape(b, f, h, w, c))
         return out
-
-
-class Carry(nn.Module):
-    """A linear filter along time on the pixels themselves, its weights given by the frames' noise levels.
-
-    A frame of pure noise that follows clean ones is, first of all, like them: this path hands their values on
-    exactly, which a stack of normalised layers learns slowly. It starts at zero.
-    """
-
-    def __init__(self, features: int, *, layer: int, width: int = 32) -> None:
-        super().__init__()
-        self.layer = layer
-        self.query, self.key = nn.Linear(features, width), nn.Linear(features, width)
-        nn.init.zeros_(self.query.weight)
-        nn.init.zeros_(self.query.bias)
-
-    def forward(
-        self, pixels: Float[Tensor, "b f h w p"], noise: Float[Tensor, "b f e"], axis: TimeAxis
-    ) -> Float[Tensor, "b f h w p"]:
-        """Return the filtered pixels, in float32."""
-        with torch.autocast(pixels.device.type, enabled=False):
-            q, k = self.query(noise.float())[:, None], self.key(noise.float())[:, None]
-            mixed = axis.mix(q, k, pixels.float().flatten(2)[:, None], self.layer)
-        return mixed.reshape(pixels.shape)
 
 
 def near_places(

@@ -57,7 +57,9 @@ class Optimisation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(6000, ge=1)
-    stop: int | None = Field(None, ge=1, description="end here, before the rate is down, for another run to go on")
+    stop: int | None = Field(
+        None, ge=1, description="end here, before the rate is down, for another run to go on"
+    )
     learning_rate: float = Field(8e-4, gt=0)
     warmup: int = Field(200, ge=1)
     weight_decay: float = Field(1e-2, ge=0)

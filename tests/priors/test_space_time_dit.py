@@ -12,7 +12,16 @@ from priors.runtime.errors import InputError
 from priors.schedule import Cosine
 
 STAGED = SpaceTimeDiT(stages=(16, 32), width=32, depth=2, head_width=16, features=16, reach=2)
-PLAIN = SpaceTimeDiT(carry=True, stages=(), patch=4, width=32, depth=2, head_width=16, features=16, reach=2)
+PLAIN = SpaceTimeDiT(
+    covariance=(1.0, 0.8, 0.6, 0.4, 0.2),
+    stages=(),
+    patch=4,
+    width=32,
+    depth=2,
+    head_width=16,
+    features=16,
+    reach=2,
+)
 PERIODIC = STAGED.model_copy(update={"padding": ("periodic", "periodic")})
 REFLECTING = STAGED.model_copy(update={"padding": ("reflect", "periodic"), "field_channels": 2})
 # Float32 sums of some hundred terms in eight layers, in another order: a few 1e-7 of values of order one.
@@ -216,6 +225,7 @@ def test_the_network_starts_as_zero_and_learns_from_every_weight():
         ({"width": 30}, "multiple of head_width"),
         ({"stages": (20,)}, "multiples of 16"),
         ({"reach": 0}, "reach"),
+        ({"covariance": (1.0, 0.9, 0.9)}, "no covariance of 5 frames"),
     ],
 )
 def test_settings_that_cannot_be_built(change, told):
