@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from assimilation.systems import Kolmogorov, LinearGaussian, Lorenz96, NavierStokes
+from assimilation.systems.base import System
 from priors.codec import Codec
 from priors.denoiser import Denoiser, GaussianDenoiser, NetworkDenoiser
 from priors.networks.monai_unet import MonaiUNet
@@ -112,6 +114,15 @@ def codecs() -> list[Codec]:
     return [Codec(offset=-200.0, scale=800.0, low=-1024.0, high=1500.0)]
 
 
+def systems() -> list[System]:
+    return [
+        NavierStokes(size=32, frame=5.0, time_step=0.1),
+        Kolmogorov(size=32, frame=10.0, time_step=0.05),
+        Lorenz96(frame=1.0),
+        LinearGaussian(size=6),
+    ]
+
+
 EXAMPLES = {
     LinearOperator: operators,
     Functional: functionals,
@@ -122,4 +133,5 @@ EXAMPLES = {
     Denoiser: denoisers,
     Sampler: samplers,
     Codec: codecs,
+    System: systems,
 }

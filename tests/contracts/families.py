@@ -7,6 +7,7 @@ import pkgutil
 import assimilation
 import priors
 import recon
+from assimilation.systems.base import System
 from priors.codec import Codec
 from priors.denoiser import Denoiser
 from priors.parametrisation import Parametrisation
@@ -28,6 +29,7 @@ FAMILIES = (
     Denoiser,
     Sampler,
     Codec,
+    System,
 )
 
 
