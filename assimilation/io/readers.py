@@ -16,6 +16,7 @@ from assimilation.io.grib import SIGNATURE, opened_grib
 from assimilation.io.radar import is_radar_folder, read_radar_folder
 from priors.runtime.errors import InputError
 
+_CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
 _KINDS = "NetCDF, Zarr, GRIB or a folder of radar composites"
 
 
@@ -77,13 +78,27 @@ def _raw(path: Path, variable: str | None) -> Iterator[xr.Dataset]:
         engine = _engine(head, path)
     options: Any = {"consolidated": False} if engine == "zarr" else {}
     try:
-        dataset = xr.open_dataset(path, engine=engine, **options)
+        coded = xr.open_dataset(path, engine=engine, decode_times=False, **options)
+        _check_calendar(coded, path)
+        dataset = xr.decode_cf(coded)
+    except InputError:
+        raise
     except Exception as error:
         # Damaged files make h5py, zarr, scipy and xarray's decoding fail in many ways.
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise InputError(f"{path}: is damaged or truncated, not readable as {engine} ({reason})") from error
     with dataset:
         yield dataset
+
+
+def _check_calendar(dataset: xr.Dataset, path: Path) -> None:
+    """Refuse times that no civil calendar knows, before xarray asks for a library to decode them."""
+    for name, item in dataset.variables.items():
+        calendar = str(item.attrs.get("calendar", "standard")).lower()
+        if calendar not in _CALENDARS:
+            raise InputError(
+                f"{path}: {name}: found the calendar {calendar}, expected times of the standard calendar"
+            )
 
 
 def _engine(head: bytes, path: Path) -> str:
