@@ -5,7 +5,7 @@ import torch
 
 from priors.denoiser import NetworkDenoiser
 from priors.networks import KeyValueCache, SpaceTimeDiT
-from priors.networks.space_time_dit_attention import open_angles, turn, visibility
+from priors.networks.space_time_dit_attention import near_places, open_angles, turn, visibility
 from priors.networks.space_time_dit_blocks import pad_axis
 from priors.parametrisation import Velocity
 from priors.runtime.errors import InputError
@@ -178,6 +178,27 @@ def test_borders_are_extended_as_named():
     assert pad_axis(x, 1, "zeros", 1, 2).tolist() == [[0, 0, 1, 2, 3, 0, 0]]
     # Longer than the axis itself: the reflection goes on.
     assert pad_axis(x[:, :2], 1, "reflect", 0, 4).tolist() == [[0, 1, 0, 1, 0, 1]]
+
+
+def test_places_near_each_other_by_hand():
+    found = near_places((2, 4), 1, periodic=(False, True), device=torch.device("cpu")).reshape(2, 4, 2, 4)
+    for y, x, v, u in torch.cartesian_prod(*(torch.arange(n) for n in (2, 4, 2, 4))).tolist():
+        assert bool(found[y, x, v, u]) == (min(abs(x - u), 4 - abs(x - u)) <= 1)
+    open_axis = near_places((1, 4), 2, periodic=(False, False), device=torch.device("cpu"))
+    assert open_axis.sum(1).tolist() == [3, 4, 4, 3]
+
+
+def test_a_limited_reach_in_space_makes_distant_places_independent():
+    # One transformer block on patches of 4, reach 1: a change is seen at most one patch away.
+    settings = PLAIN.model_copy(update={"depth": 1, "spatial_reach": 1, "covariance": ()})
+    built = network(settings)
+    x, log_ratio = inputs(settings, frames=2, size=(4, 32))
+    moved = x.clone()
+    moved[..., 8:12] += 1
+    changed = (built(moved, log_ratio) - built(x, log_ratio)).abs().amax((0, 1, 2, 3)) > 0
+    assert changed[4:16].all()
+    assert not changed[:4].any()
+    assert not changed[16:].any()
 
 
 def test_a_learned_map_belongs_to_one_domain():
