@@ -10,8 +10,10 @@ the true stochastic model; width, inflation and relaxation were chosen with ``--
 
 import argparse
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from assimilated import keep, read, row, scored, stacked, table, timed, tomocast
 
@@ -37,22 +39,24 @@ TUNED: dict[str, dict[str, EnsembleFilter]] = {
 }
 
 
+@cache
+def initial(members: int) -> torch.Tensor:
+    """Return draws of the climate, with which every trajectory's filter begins."""
+    return SYSTEM.initial(members, generator(ENSEMBLE_SEED, 0))
+
+
 def filtered(chosen: EnsembleFilter, observed: Observed, members: int) -> Ensemble:
     """Return the analyses of an ensemble filter with the true model."""
     stream = GriddedStream(observed)
-    climate = SYSTEM.initial(members, generator(ENSEMBLE_SEED, 0))
+    climate = initial(members)
 
     def run(trajectory: int) -> Iterator:
         draws = generator(ENSEMBLE_SEED, 1 + trajectory)
         return assimilate(chosen, SYSTEM.step, climate, stream, trajectory=trajectory, generator=draws)
 
     like = observed.fields
-    state = Fields(
-        like.values[:1, :, :, :1, :1].repeat(64, 3).repeat(64, 4) * 0,
-        like.times,
-        observed.variables,
-        observed.grid,
-    )
+    shape = (1, like.times.size, len(observed.variables), *observed.grid.shape)
+    state = Fields(np.zeros(shape, np.float32), like.times, observed.variables, observed.grid)
     return stacked((run(trajectory) for trajectory in range(stream.trajectories)), state)
 
 
@@ -78,10 +82,8 @@ def tune(name: str, members: int) -> None:
     """Print the error of ensemble filters on a trajectory of its own, for choosing ``TUNED``."""
     truth = simulate(SYSTEM, trajectories=1, frames=14, seed=TUNE_SEED)
     observed = observe(truth, INSTRUMENTS[name], sigma="0.1", seed=NOISE_SEED)
-    tried: list[EnsembleFilter] = [
-        EnKF(half_width=width, inflation=inflation) for width in (0.5, 0.8, 1.2) for inflation in (1.0, 1.05)
-    ]
-    tried += [LETKF(half_width=width, every=4) for width in (0.5, 0.8)]
+    tried: list[EnsembleFilter] = [EnKF(half_width=width, inflation=1.05) for width in (0.5, 0.8, 1.2, 2.0)]
+    tried += [LETKF(half_width=width, every=4, inflation=1.05) for width in (0.4, 0.6, 0.9)]
     for chosen in tried:
         scores = scored(filtered(chosen, observed, members), truth, skip=6)
         told = f"rmse {scores['rmse']:.4f} spread/skill {scores['spread_skill']:.3f}"

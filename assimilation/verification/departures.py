@@ -28,7 +28,7 @@ class Departures:
     expected: float
     consistency: float
 
-    def as_dict(self) -> dict[str, float]:
+    def as_dict(self) -> dict[str, float | int]:
         """Return the figures by name."""
         return asdict(self)
 
@@ -71,10 +71,10 @@ def _sums(observation: Observation, members: np.ndarray) -> np.ndarray:
 
 def _figures(sums: np.ndarray) -> Departures:
     """Return the figures of summed departures."""
-    count, first, second, expected = sums
-    mean, square, variance = (float(ratio(part, count)) for part in (first, second, expected))
-    consistency = float(ratio(np.array(square), np.array(variance)))
-    return Departures(int(count), mean, float(np.sqrt(square)), float(np.sqrt(variance)), consistency)
+    means = ratio(sums[1:], np.full(3, sums[0]))
+    mean, square, variance = (float(value) for value in means)
+    consistency = float(ratio(means[1:2], means[2:3])[0])
+    return Departures(int(sums[0]), mean, float(np.sqrt(square)), float(np.sqrt(variance)), consistency)
 
 
 def _check(stream: ObservationStream, ensemble: Ensemble) -> None:

@@ -141,9 +141,7 @@ def lead_seconds(ensemble: Ensemble) -> np.ndarray | None:
     return np.asarray((ensemble.times - start) / np.timedelta64(1, "s"))
 
 
-def _climate(
-    ensemble: Ensemble, climatology: Climatology | None
-) -> Callable[[Any], np.ndarray] | None:
+def _climate(ensemble: Ensemble, climatology: Climatology | None) -> Callable[[Any], np.ndarray] | None:
     """Return the climatological state at a time, on the analysis' grid and with its variables."""
     if climatology is None:
         return None
