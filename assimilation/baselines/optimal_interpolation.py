@@ -18,14 +18,14 @@ from assimilation.baselines.climatology import Climatology, climatology
 from assimilation.baselines.covariance import StationaryCovariance, stationary, time_correlation
 from assimilation.baselines.localisation import jacobian
 from assimilation.fields import Ensemble, Fields
-from assimilation.observation.base import Observation, ObservationStream
+from assimilation.observation.base import Observation, ObservationOperator, ObservationStream
 
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """The observations of one frame: rows of H, B H^T, and y - H c."""
+    """The observations of one frame: H, B H^T, and y - H c."""
 
-    rows: Float[Tensor, "n k y x"]
+    operator: ObservationOperator
     gain: Float[Tensor, "n k y x"]
     innovation: Float[Tensor, "n"]
     variance: Float[Tensor, "n"]
@@ -88,7 +88,8 @@ class OptimalInterpolation:
         mean = torch.from_numpy(self.climate.at(time))
         rows = jacobian(observation.operator, mean, observation.values.shape[0])
         innovation = observation.values.double() - observation.operator(mean)
-        return _Seen(rows, self.covariance.apply(rows), innovation, observation.variance.double())
+        gain = self.covariance.apply(rows)
+        return _Seen(observation.operator, gain, innovation, observation.variance.double())
 
     def _analysis(
         self,
@@ -124,15 +125,12 @@ class OptimalInterpolation:
     ) -> Float[Tensor, "m k y x"]:
         """Return B H^T (S + R)^{-1} (innovations less what the draws would have shown)."""
         places = {place: frames.index(place) for place in seen}
-        blocks = [
-            [rho[places[i], places[j]] * seen[i].rows.flatten(1) @ seen[j].gain.flatten(1).T for j in seen]
-            for i in seen
-        ]
+        blocks = [[rho[places[i], places[j]] * seen[i].operator(seen[j].gain).T for j in seen] for i in seen]
         variance = torch.cat([part.variance for part in seen.values()])
         matrix = torch.cat([torch.cat(line, dim=1) for line in blocks]) + torch.diag(variance)
         told = []
         for place, part in seen.items():
-            shown = draws[:, places[place]].flatten(1) @ part.rows.flatten(1).T
+            shown = part.operator(draws[:, places[place]])
             if len(draws) > 1:
                 noise = torch.randn(shown.shape, generator=generator, dtype=shown.dtype)
                 shown = shown + noise * part.variance.sqrt()
