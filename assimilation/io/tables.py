@@ -58,7 +58,7 @@ def write_table(path: Path, columns: dict[str, np.ndarray], layout: Layout) -> N
         if path.suffix == ".csv":
             with temporary.open("w", encoding="utf-8") as stream:
                 stream.write(f"{_MARK}{told}\n")
-                frame.to_csv(stream, index=False, date_format="%Y-%m-%dT%H:%M:%S")
+                frame.assign(time=_texts(columns["time"])).to_csv(stream, index=False)
             return
         import pyarrow
         import pyarrow.parquet
@@ -147,6 +147,12 @@ def _read_parquet(path: Path) -> tuple[Any, str | None]:
     return table.to_pandas(), None if told is None else told.decode()
 
 
+def _texts(times: np.ndarray) -> np.ndarray:
+    """Return ISO 8601 times to the second, or to the nanosecond where a second is not enough."""
+    whole = (times == times.astype("datetime64[s]")).all()
+    return np.datetime_as_string(times, unit="s" if whole else "ns")
+
+
 def _missing(column: Any) -> np.ndarray:
     return np.asarray(column.isna(), dtype=bool)
 
@@ -160,7 +166,7 @@ def _numbers(frame: Any, name: str, source: str) -> np.ndarray:
     if bad.any():
         row = int(np.argmax(bad))
         raise InputError(
-            f"{source}: {name}: found {frame[name].iloc[row]!r} in row {row + 1}, expected a number"
+            f"{source}: {name}: found '{frame[name].iloc[row]}' in row {row + 1}, expected a number"
         )
     return numbers
 

@@ -28,7 +28,7 @@ def coarser_by(grid: Grid, spacing: tuple[float, float]) -> int:
     ratios = [wanted / own for wanted, own in zip(spacing, grid.spacing, strict=True)]
     factor = round(ratios[0])
     fits = all(abs(ratio - factor) <= SPACING_TOLERANCE * factor for ratio in ratios)
-    return factor if factor > 1 and fits else 1
+    return factor if 1 < factor <= min(grid.shape) and fits else 1
 
 
 def coarser(grid: Grid, factor: int) -> Grid:

@@ -89,7 +89,7 @@ REFUSED = {
         lambda: dataset(time=np.array(["2020-01-02", "2020-01-01", "2020-01-03"], "datetime64[ns]")),
         "strictly ascending times",
     ),
-    "times without unit": (lambda: dataset(time=np.arange(3.0)), "expected times of the standard calendar"),
+    "times without unit": (lambda: dataset(time=np.arange(3.0)), "expected CF times"),
     "no horizontal grid": (lambda: dataset().isel(longitude=0), "expected time, latitude, longitude"),
     "members": (
         lambda: xarray.concat([dataset(), dataset()], dim="number").assign_coords(number=[0, 1]),
