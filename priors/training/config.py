@@ -1,9 +1,11 @@
 """What one training run is: data, network, schedule, steps. Written in YAML, saved beside the result."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from priors.codec import Codec, FieldCodec
@@ -11,7 +13,7 @@ from priors.levels import TrajectoryLevels
 from priors.networks import MonaiUNet, SpaceTimeDiT
 from priors.parametrisation import AnyParametrisation, Preconditioned, Velocity
 from priors.runtime.config import load, read_yaml
-from priors.schedule import EDM, AnySchedule, Cosine
+from priors.schedule import EDM, AnySchedule, Cosine, Schedule
 from priors.training.data import Augmentation, Crop
 from priors.training.objective import LevelSampler
 from priors.training.trajectory_data import Moves
@@ -91,6 +93,11 @@ class Training(BaseModel):
     validation_fields: int = Field(8, ge=1)
     validation_levels: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
+    @property
+    def card_schedule(self) -> Schedule:
+        """The schedule of the card."""
+        return self.schedule
+
 
 class TrainConfig(Training):
     """A training run on slices."""
@@ -113,6 +120,9 @@ class TrajectoryConfig(Training):
     kind: Literal["trajectories"]
     network: SpaceTimeDiT
     schedule: AnySchedule = Cosine()
+    sampling: AnySchedule | None = Field(
+        None, description="schedule of the card, if its times are spaced otherwise; same level at time 0"
+    )
     parametrisation: AnyParametrisation = Velocity()
     codec: FieldCodec
     description: TrajectoryDescription
@@ -124,6 +134,19 @@ class TrajectoryConfig(Training):
     levels: TrajectoryLevels = TrajectoryLevels()
     weighting: Weighting = Weighting()
     causal_share: float = Field(0.5, ge=0, le=1, description="share of batches with a causal mask")
+
+    @model_validator(mode="after")
+    def _context_has_one_level(self) -> "TrajectoryConfig":
+        zero = torch.zeros((), dtype=torch.float64)
+        trained, used = (float(each.ratio(zero)) for each in (self.schedule, self.card_schedule))
+        if not math.isclose(trained, used, rel_tol=1e-4):
+            raise ValueError(f"sampling: its level at time 0 is {used:.6g}, that of training {trained:.6g}")
+        return self
+
+    @property
+    def card_schedule(self) -> Schedule:
+        """The schedule of the card."""
+        return self.sampling or self.schedule
 
     @model_validator(mode="after")
     def _network_has_the_variables(self) -> "TrajectoryConfig":

@@ -33,12 +33,14 @@ def export_prior(
     weights = folder / "model.safetensors"
     write_weights(denoiser.network, weights, dtype=torch.float16)
     read_weights(denoiser.network, weights)
-    denoiser.eval()
+    denoiser = NetworkDenoiser(
+        denoiser.network, schedule=config.card_schedule, parametrisation=config.parametrisation
+    ).eval()
     card = PriorCard(
         name=config.name,
         sha256=file_sha256(weights),
         network=config.network,
-        schedule=config.schedule,
+        schedule=config.card_schedule,
         parametrisation=config.parametrisation,
         codec=config.codec,
         training=command,

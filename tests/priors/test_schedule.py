@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from priors.schedule import EDM, VP, AnySchedule, Cosine, Discrete, Rectified, Schedule
+from priors.schedule import EDM, VP, AnySchedule, Cosine, Discrete, Rectified, Schedule, Spaced
 
 DDPM_BETAS = tuple(np.linspace(1e-4, 0.02, 1000).tolist())
 SCHEDULES = [
@@ -17,6 +17,8 @@ SCHEDULES = [
     Cosine(start=0.01, stop=0.9),
     EDM(),
     EDM(sigma_min=0.005, sigma_max=20.0, rho=3.0),
+    Spaced(),
+    Spaced(ratio_min=0.01, ratio_max=20.0, rho=3.0),
     Rectified(),
     Rectified(start=0.01, stop=0.99),
     Discrete(betas=DDPM_BETAS),
@@ -79,7 +81,7 @@ def test_yaml_builds_it_again(schedule):
     assert again == schedule
 
 
-@pytest.mark.parametrize("schedule", [VP(), Cosine(), Discrete(betas=DDPM_BETAS)])
+@pytest.mark.parametrize("schedule", [VP(), Cosine(), Spaced(), Discrete(betas=DDPM_BETAS)])
 def test_variance_is_preserved(schedule):
     alpha, sigma = schedule(TIMES)
     torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(alpha), rtol=0, atol=1e-14)
