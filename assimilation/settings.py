@@ -39,7 +39,7 @@ class RunSettings(_Settings):
     prior: str
     members: int = Field(16, ge=1)
     seed: int = Field(0, ge=0)
-    sampler: AnySampler = Multistep(steps=20)
+    sampler: AnySampler = Multistep(steps=16)
     chunk: int | None = Field(None, ge=1)
     cache: bool = True
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -58,7 +58,7 @@ class AssimilateSettings(RunSettings):
     """
 
     lag: Lag = 0
-    overlap: int | None = Field(2, ge=0)
+    overlap: int | None = Field(1, ge=0)
     longest: int = Field(64, ge=2)
     guidance: AnyGuidance = Mmps()
 

@@ -111,8 +111,9 @@ class ConditionedDenoiser(Denoiser):
         self.prior, self.past = prior, past
         self.schedule = prior.schedule
 
-    def forward(self, x_t: Trajectories, t: Float[Tensor, "b f"]) -> Trajectories:
+    def forward(self, x_t: Trajectories, t: Float[Tensor, "..."]) -> Trajectories:
         """See `Denoiser`."""
+        t = t[:, None].expand(x_t.shape[:2]) if t.ndim == 1 else t
         zero = torch.zeros(t.shape[0], self.past.shape[1], dtype=t.dtype, device=t.device)
         alpha = self.schedule(zero[:1, :1])[0].to(x_t)
         whole: Tensor = self.prior(torch.cat([alpha * self.past, x_t], 1), torch.cat([zero, t], 1))

@@ -12,7 +12,8 @@ denoiser. For Gaussian data and a linear H both formulas are exact at every leve
 
 The system is solved in the scaled form (I + R^-1/2 H V H^T R^-1/2) w = R^-1/2 (y - H m) with a few iterations of CG
 or GMRES per sample; the increment V H^T R^-1/2 w is summed up from the products already made. Unlike its exact
-counterpart the Jacobian of a trained network is not symmetric: GMRES does not mind, CG is the cheaper habit.
+counterpart the Jacobian of a trained network is not symmetric. GMRES does not mind; CG, right for exact denoisers,
+can be thrown far off (with a learned turbulence prior its filter diverged within two frames where GMRES did not).
 
 Source: Rozet et al. 2024 (arXiv 2405.13712), Eq. 17-20.
 """
@@ -48,7 +49,7 @@ class Mmps(Guidance):
 
     name: Literal["mmps"] = "mmps"
     iterations: int = Field(2, ge=1)
-    solver: Literal["cg", "gmres"] = "cg"
+    solver: Literal["cg", "gmres"] = "gmres"
     backprop: bool = True
 
     def posterior(self, prior: Denoiser, likelihood: Likelihood) -> Denoiser:
@@ -57,7 +58,7 @@ class Mmps(Guidance):
 
 
 class MmpsDenoiser(Denoiser):
-    """E[x | x_t, y] by moment matching; its own gradients are cut off."""
+    """E[x | x_t, y] by moment matching; a gradient sees E[x | x_t] and takes the increment as constant."""
 
     def __init__(self, prior: Denoiser, likelihood: Likelihood, *, settings: Mmps) -> None:
         super().__init__()
@@ -67,7 +68,8 @@ class MmpsDenoiser(Denoiser):
     def forward(self, x_t: States, t: Float[Tensor, "b ..."]) -> States:
         """See `Denoiser`."""
         own = self._by_backprop if self.settings.backprop else self._by_differences
-        clean, spread = own(x_t, t)
+        estimate, spread = own(x_t, t)
+        clean = estimate.detach()
         likelihood, weights = self.likelihood, self.likelihood.variance.rsqrt()
 
         def apply(direction: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,13 +79,14 @@ class MmpsDenoiser(Denoiser):
         solve = cg_each if self.settings.solver == "cg" else gmres_each
         innovation = likelihood.innovation(likelihood.operator(clean))
         with torch.no_grad():
-            return clean + solve(apply, innovation, iterations=self.settings.iterations)
+            increment = solve(apply, innovation, iterations=self.settings.iterations)
+        return (estimate if torch.is_grad_enabled() else clean) + increment
 
     def _by_backprop(self, x_t: States, t: Tensor) -> tuple[States, Callable[[Tensor], States]]:
         """Return E[x | x_t] and d -> V H^T d."""
         scale, _ = covariance_scale(self.prior, x_t, t)
         with torch.enable_grad():
-            leaf = x_t.detach().requires_grad_()
+            leaf = x_t if x_t.requires_grad else x_t.detach().requires_grad_()
             estimate = self.prior(leaf, t)
             predicted = self.likelihood.operator(estimate)
 
@@ -91,14 +94,13 @@ class MmpsDenoiser(Denoiser):
             (gradient,) = torch.autograd.grad(predicted, leaf, direction, retain_graph=True)
             return scale * gradient
 
-        return estimate.detach(), spread
+        return estimate, spread
 
     def _by_differences(self, x_t: States, t: Tensor) -> tuple[States, Callable[[Tensor], States]]:
         """Return E[x | x_t] and d -> V H^T d, here J S^2 H^T d."""
         _, variance = covariance_scale(self.prior, x_t, t)
         alpha = self.prior.schedule(t)[0].reshape(variance.shape).to(x_t)
-        with torch.no_grad():
-            estimate = self.prior(x_t, t)
+        estimate = self.prior(x_t, t)
         with torch.enable_grad():
             leaf = estimate.detach().requires_grad_()
             predicted = self.likelihood.operator(leaf)
@@ -110,7 +112,7 @@ class MmpsDenoiser(Denoiser):
             step = PROBE / size.clamp(min=torch.finfo(size.dtype).tiny ** 0.5)
             with torch.no_grad():
                 moved: Tensor = self.prior(x_t + alpha * step * variance * pulled, t)
-            quotient: Tensor = (moved - estimate) / step
+                quotient: Tensor = (moved - estimate) / step
             return quotient
 
         return estimate, spread

@@ -44,7 +44,7 @@ class Sda(Guidance):
 
 
 class SdaDenoiser(Denoiser):
-    """E[x | x_t, y] with a diagonal covariance; its own gradients are cut off."""
+    """E[x | x_t, y] with a diagonal covariance; a gradient sees E[x | x_t] and takes the increment as constant."""
 
     def __init__(self, prior: Denoiser, likelihood: Likelihood, *, settings: Sda) -> None:
         super().__init__()
@@ -55,8 +55,8 @@ class SdaDenoiser(Denoiser):
         """See `Denoiser`."""
         gamma, backprop = self.settings.gamma, self.settings.backprop
         scale, variance = covariance_scale(self.prior, x_t, t)
-        with torch.set_grad_enabled(backprop):
-            leaf = x_t.detach().requires_grad_(backprop)
+        with torch.set_grad_enabled(backprop or torch.is_grad_enabled()):
+            leaf = x_t if x_t.requires_grad else x_t.detach().requires_grad_(backprop)
             estimate = self.prior(leaf, t)
         with torch.enable_grad():
             seen = estimate if backprop else estimate.detach().requires_grad_()
@@ -64,8 +64,10 @@ class SdaDenoiser(Denoiser):
             clean = estimate.detach()
             total = total_variance(self.likelihood, clean, variance, gamma=gamma)
             pull = (self.likelihood.values - predicted.detach()) / total
-            (gradient,) = torch.autograd.grad(predicted, leaf if backprop else seen, pull)
-        answer: Tensor = clean + (scale if backprop else gamma * variance) * gradient
+            at = leaf if backprop else seen
+            (gradient,) = torch.autograd.grad(predicted, at, pull, retain_graph=x_t.requires_grad)
+        increment = (scale if backprop else gamma * variance) * gradient
+        answer: Tensor = (estimate if torch.is_grad_enabled() else clean) + increment
         return answer
 
 

@@ -5,14 +5,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from assimilation.systems import Kolmogorov, LinearGaussian, Lorenz96, NavierStokes
 from assimilation.systems.base import System
+from assimilation.trajectory import ConditionedDenoiser
 from priors.codec import Codec
 from priors.denoiser import Denoiser, GaussianDenoiser, NetworkDenoiser
+from priors.guidance import Likelihood, Mmps, Sda
+from priors.guidance.mmps import MmpsDenoiser
+from priors.guidance.sda import SdaDenoiser
 from priors.networks.monai_unet import MonaiUNet
 from priors.parametrisation import Clean, Noise, Parametrisation, Preconditioned, Score, Velocity
 from priors.sampler import DDIM, Heun, Multistep, Sampler
-from priors.schedule import EDM, VP, Cosine, Discrete, Rectified, Schedule
+from priors.schedule import EDM, VP, Cosine, Discrete, Rectified, Schedule, Spaced
 from recon.functionals import L1, L21, Functional, NonNegative, SquaredL2
 from recon.geometry.orbits import FanCurved, Parallel
 from recon.geometry.scan import Scan
@@ -26,6 +29,7 @@ from recon.reconstructors import FBP, TV, NerdAdmm, NerdFast, NerdPdhg
 from recon.reconstructors.base import Reconstructor
 from recon.reconstructors.nerd import CgStage, VjpStage
 from recon.reconstructors.nerd_refine import VjpRefinement
+from tests.assimilation.systems.small_systems import small_systems
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def reconstructors() -> list[Reconstructor]:
 
 def schedules() -> list[Schedule]:
     betas = tuple(torch.linspace(1e-4, 2e-2, 50).tolist())
-    return [VP(), Cosine(), EDM(), Rectified(), Discrete(betas=betas)]
+    return [VP(), Cosine(), EDM(), Spaced(), Rectified(), Discrete(betas=betas)]
 
 
 def parametrisations() -> list[Parametrisation]:
@@ -103,6 +107,22 @@ def denoisers() -> list[Denoiser]:
     return [
         GaussianDenoiser(torch.tensor([1.0, -1.0], dtype=torch.float64), covariance, schedule=VP()),
         NetworkDenoiser(network, schedule=EDM(), parametrisation=Preconditioned(), reduced=False),
+        *conditioned(covariance),
+    ]
+
+
+def conditioned(covariance: Tensor) -> list[Denoiser]:
+    """The denoisers around a denoiser: given observations of the first variable, or a finished frame."""
+    prior = GaussianDenoiser(torch.tensor([1.0, -1.0], dtype=torch.float64), covariance, schedule=VP())
+    two = torch.ones(1, 1, dtype=torch.float64)
+    seen = Likelihood(0.5 * two, 0.2 * two, lambda x: x[:, :1])
+    frames = GaussianDenoiser(torch.zeros(2, 1, 1, 1, dtype=torch.float64), covariance, schedule=VP())
+    return [
+        MmpsDenoiser(prior, seen, settings=Mmps()),
+        MmpsDenoiser(prior, seen, settings=Mmps(backprop=False, solver="cg")),
+        SdaDenoiser(prior, seen, settings=Sda()),
+        SdaDenoiser(prior, seen, settings=Sda(backprop=False)),
+        ConditionedDenoiser(frames, torch.ones(3, 1, 1, 1, 1, dtype=torch.float64)),
     ]
 
 
@@ -112,15 +132,6 @@ def samplers() -> list[Sampler]:
 
 def codecs() -> list[Codec]:
     return [Codec(offset=-200.0, scale=800.0, low=-1024.0, high=1500.0)]
-
-
-def systems() -> list[System]:
-    return [
-        NavierStokes(size=32, frame=5.0, time_step=0.1),
-        Kolmogorov(size=32, frame=10.0, time_step=0.05),
-        Lorenz96(frame=1.0),
-        LinearGaussian(size=6),
-    ]
 
 
 EXAMPLES = {
@@ -133,5 +144,5 @@ EXAMPLES = {
     Denoiser: denoisers,
     Sampler: samplers,
     Codec: codecs,
-    System: systems,
+    System: small_systems,
 }

@@ -6,6 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from assimilation.prepare import PrepareSettings
+from assimilation.settings import AssimilateSettings
 from priors.runtime.config import load
 from priors.training.config import load_training
 from recon.geometry.orbits import Orbit
@@ -21,7 +22,14 @@ class OrbitFile(BaseModel):
 
 
 # A folder's files are all of one kind; a file of a new kind must say here which.
-KINDS = {"recon": ReconstructSettings, "prepare": PrepareSettings, "demo.yaml": DemoSettings}
+KINDS = {
+    "recon": ReconstructSettings,
+    "prepare": PrepareSettings,
+    "assimilation": AssimilateSettings,
+    "demo.yaml": DemoSettings,
+}
+# What such a file leaves to the command line.
+GIVEN = {"assimilation": {"prior": "ns-vorticity-64"}}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
@@ -37,7 +45,7 @@ def test_it_builds(path):
         settings = load_training([path])
         assert settings == type(settings).model_validate(settings.model_dump(mode="json"))
     else:
-        settings = load(KINDS[kind], [path])
+        settings = load(KINDS[kind], [GIVEN.get(kind, {}), path])
         assert settings == KINDS[kind].model_validate(settings.model_dump(mode="json"))
 
 
