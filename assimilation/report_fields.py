@@ -20,6 +20,8 @@ from jaxtyping import Float
 from assimilation.fields import Ensemble, Fields, Grid, Variable
 
 MISSING = 255
+FORECAST = "forecast_reference_time"
+"""Attribute that only forecasts have."""
 MAX_CODES = 24_000_000
 LIMIT_BYTES = 7_500_000
 
@@ -119,16 +121,17 @@ def _panels(
         return _reduce(values, reduction)
 
     mean = ensemble.mean().values
+    what = "Forecast" if FORECAST in ensemble.attributes else "Analysis"
     if truth is not None:
         yield Panel("truth", "Truth", reduced(truth.values), "value")
-    yield Panel("mean", "Analysis mean", reduced(mean), "value")
+    yield Panel("mean", f"{what} mean", reduced(mean), "value")
     if truth is not None:
-        yield Panel("error", "Analysis mean minus truth", reduced(mean - truth.values), "difference")
+        yield Panel("error", f"{what} mean minus truth", reduced(mean - truth.values), "difference")
     if ensemble.members.shape[1] > 1:
         yield Panel("spread", "Spread", reduced(ensemble.spread().values), "spread")
     if mean.shape[1] > 1:
         change = np.diff(mean, axis=1, prepend=np.full_like(mean[:, :1], np.nan))
-        yield Panel("increment", "Increment over the analysis before", reduced(change), "difference")
+        yield Panel("increment", f"Increment over the {what.lower()} before", reduced(change), "difference")
     for place in range(min(ensemble.members.shape[1], reduction.members)):
         yield Panel(f"member-{place}", f"Member {place + 1}", reduced(ensemble.members[:, place]), "value")
     if observations is not None:

@@ -96,9 +96,10 @@ def _event_table(variables: Mapping[str, Any]) -> str:
     """Return the scores of events, one row per threshold, "" where there are none."""
     rows = ""
     for name, entry in variables.items():
+        unit = html.escape(entry.get("unit") or "1")
         for threshold, events in (entry.get("thresholds") or {}).items():
             cells = "".join(f"<td>{_number(events.get(key))}</td>" for key in EVENTS)
-            rows += f'<tr><th scope="row">{html.escape(name)} at least {threshold}</th>{cells}</tr>'
+            rows += f'<tr><th scope="row">{html.escape(name)} at least {threshold} {unit}</th>{cells}</tr>'
     head = "".join(f'<th scope="col">{key.upper()}</th>' for key in EVENTS)
     return _wrapped("Event", head, rows) if rows else ""
 

@@ -88,7 +88,7 @@
     pen.imageSmoothingEnabled = byId("smooth").checked;
     pen.imageSmoothingQuality = "high";
     pen.drawImage(panel.native, 0, 0, canvas.width, canvas.height);
-    if (observed && panel.key === "mean" && byId("places").checked) mark(pen, canvas, observed, start);
+    if (observed && panel.key === "mean" && byId("places").checked && !byId("places-label").hidden) mark(pen, canvas, observed, start);
     if (state.at) cross(pen, canvas);
     const code = state.at ? codes[start + state.at.row * columns + state.at.column] : MISSING;
     panel.value.textContent = state.at ? short(valueOf(code, range)) : "";
@@ -97,7 +97,7 @@
   function mark(pen, canvas, observed, start) {
     let count = 0;
     for (let i = start; i < start + rows * columns; i++) count += observed[i] !== MISSING;
-    // Where nearly every point is observed, dots would hide the field.
+    // Where most points are observed, dots would hide the field.
     if (count > 0.5 * rows * columns) return;
     const [wide, high] = [canvas.width / columns, canvas.height / rows];
     const size = Math.max(1, Math.min(wide, high, 5) * 0.4);
@@ -217,7 +217,9 @@
     byId("frame").max = frames - 1;
     byId("frame").addEventListener("input", () => { play(false); show(+byId("frame").value); });
     byId("play").addEventListener("click", () => play(byId("play").getAttribute("aria-pressed") !== "true"));
-    byId("places-label").hidden = !data.panels.some(({ key }) => key === "observations");
+    // Dots on points smaller than a few pixels would hide the field: the panel of observations shows them.
+    const roomy = panels.length > 0 && panels[0].canvas.width >= 3 * columns;
+    byId("places-label").hidden = !roomy || !data.panels.some(({ key }) => key === "observations");
     for (const id of ["smooth", "places"]) byId(id).addEventListener("change", draw);
     panels.forEach(bar);
     draw();
