@@ -1,15 +1,17 @@
 """Persistence: what was last seen stays.
 
 Of a forecast: the state at its start. Of an analysis: every point keeps the value of the last observation that saw
-it (their weighted mean where several do); points not seen yet have the mean of the first observed frame.
+it (their weighted mean where several do); a point that was never seen has the value of the nearest one that was.
 """
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
+from scipy import ndimage
 
 from assimilation.baselines.localisation import jacobian
 from assimilation.fields import Ensemble, Fields
-from assimilation.observation.base import ObservationStream
+from assimilation.observation.base import Observation, ObservationStream
 
 
 def persisted(start: Fields, times: np.ndarray) -> Ensemble:
@@ -19,20 +21,34 @@ def persisted(start: Fields, times: np.ndarray) -> Ensemble:
 
 
 def held_observations(stream: ObservationStream) -> Ensemble:
-    """Return the last observation of every point, for linear observation operators."""
+    """Return the last observation of every point, for linear operators; NaN before the first observation."""
     shape = (stream.trajectories, stream.times.size, len(stream.variables), *stream.grid.shape)
     held = np.full(shape, np.nan, np.float32)
     for trajectory in range(stream.trajectories):
-        state = torch.full(shape[2:], float("nan"))
+        state = np.full(shape[2:], np.nan, np.float32)
         for index in range(stream.times.size):
             observation = stream.at(trajectory, index)
             if observation is not None:
-                rows = jacobian(observation.operator, torch.zeros(shape[2:]), observation.values.shape[0])
-                weight = rows.sum(dim=0)
-                seen = weight > 0
-                value = torch.einsum("nkyx,n->kyx", rows, observation.values) / weight.clamp(min=1e-12)
-                count = seen.sum(dim=(1, 2), keepdim=True).clamp(min=1)
-                mean = torch.where(seen, value, 0.0).sum(dim=(1, 2), keepdim=True) / count
-                state = torch.where(seen, value, torch.where(state.isnan(), mean, state))
-            held[trajectory, index] = state.numpy()
+                values, seen = _seen(observation, shape[2:])
+                state = np.where(seen, values, state)
+            held[trajectory, index] = np.stack([_nearest(field) for field in state])
     return Ensemble(held[:, None], stream.times, stream.variables, stream.grid, {})
+
+
+def _seen(
+    observation: Observation, shape: tuple[int, ...]
+) -> tuple[Float[np.ndarray, "k y x"], Bool[np.ndarray, "k y x"]]:
+    """Return the mean of the observations that see each point, and which points are seen."""
+    rows = jacobian(observation.operator, torch.zeros(shape), observation.values.shape[0])
+    weight = rows.sum(dim=0)
+    values = torch.einsum("nkyx,n->kyx", rows, observation.values) / weight.clamp(min=1e-12)
+    return values.numpy(), (weight > 0).numpy()
+
+
+def _nearest(field: Float[np.ndarray, "y x"]) -> Float[np.ndarray, "y x"]:
+    """Return the field with missing points filled from the nearest one that is not."""
+    missing = np.isnan(field)
+    if missing.all() or not missing.any():
+        return field
+    places = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
+    return np.asarray(field[tuple(places)])
