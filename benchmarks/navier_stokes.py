@@ -34,8 +34,14 @@ INSTRUMENTS = {"points": Points(fraction=0.1), "coarse": Coarse(factor=4)}
 TRUTH_SEED, NOISE_SEED, TUNE_SEED, TRAINING_SEED, ENSEMBLE_SEED = 3, 4, 5, 6, 7
 # Chosen by --tune.
 TUNED: dict[str, dict[str, EnsembleFilter]] = {
-    "points": {"enkf": EnKF(half_width=1.0), "letkf": LETKF(half_width=0.8, every=2)},
-    "coarse": {"enkf": EnKF(half_width=1.0), "letkf": LETKF(half_width=0.8, every=2)},
+    "points": {
+        "enkf": EnKF(half_width=0.5, inflation=1.05),
+        "letkf": LETKF(half_width=0.5, inflation=1.05, every=2),
+    },
+    "coarse": {
+        "enkf": EnKF(half_width=0.5, inflation=1.05),
+        "letkf": LETKF(half_width=0.5, inflation=1.05, every=2),
+    },
 }
 
 

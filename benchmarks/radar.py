@@ -33,6 +33,7 @@ from assimilation.verification.verify import REFERENCE_TIME, VerifyOptions
 
 EVENT, TRAINING = "weather/radar_mch_20160711", "weather/radar_mch_20150515"
 CONTEXT, LEADS = 4, 6
+CROP = "96:224,112:240"  # cells of 2 km: 256 km within the range of the radars
 OPTIONS = VerifyOptions(thresholds=(0.5, 2.0), scales=(1, 5, 11), draws=200)
 
 
@@ -148,7 +149,7 @@ def main() -> None:
     )
     parser.add_argument("task", choices=["nowcast", "pixels"])
     parser.add_argument("--methods", nargs="+")
-    parser.add_argument("--crop", default="96:224,112:240", help="cells of 2 km, Y0:Y1,X0:X1")
+    parser.add_argument("--crop", default=CROP, help="cells of 2 km, Y0:Y1,X0:X1")
     parser.add_argument("--starts", type=int, nargs="+", default=[4, 9, 14], help="first forecast frames")
     parser.add_argument("--members", type=int, default=16)
     parser.add_argument("--frames", type=int, default=20, help="of the pixels task")
