@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from assimilation.observation.base import ObservationOperator
 from assimilation.systems.base import System
 from assimilation.trajectory import ConditionedDenoiser
 from priors.codec import Codec
@@ -29,6 +30,7 @@ from recon.reconstructors import FBP, TV, NerdAdmm, NerdFast, NerdPdhg
 from recon.reconstructors.base import Reconstructor
 from recon.reconstructors.nerd import CgStage, VjpStage
 from recon.reconstructors.nerd_refine import VjpRefinement
+from tests.assimilation.observation.examples import observation_operators
 from tests.assimilation.systems.small_systems import small_systems
 
 
@@ -145,4 +147,5 @@ EXAMPLES = {
     Sampler: samplers,
     Codec: codecs,
     System: small_systems,
+    ObservationOperator: observation_operators,
 }

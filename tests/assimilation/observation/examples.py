@@ -1,8 +1,13 @@
-"""Small fields to observe."""
+"""Small fields to observe, and one tiny operator of every class."""
 
 import numpy as np
+import torch
 
 from assimilation.fields import Fields, Grid, Variable
+from assimilation.observation.area import BlockAverage
+from assimilation.observation.base import ObservationOperator
+from assimilation.observation.nonlinear import WindSpeed
+from assimilation.observation.point import Channels, Identity, PointSampling, Selection
 
 START = np.datetime64("2020-01-01T00:00", "ns")
 HOUR = np.timedelta64(3_600_000_000_000, "ns")
@@ -32,3 +37,14 @@ def fields(
     shape = (count, frames, len(variables), *grid.shape)
     values = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
     return Fields(3 + 2 * values, START + step * np.arange(frames), variables, grid)
+
+
+def observation_operators() -> list[ObservationOperator]:
+    return [
+        Identity(),
+        Selection(Identity(), torch.tensor([3, 17, 40])),
+        Channels((1,)),
+        BlockAverage(2),
+        PointSampling(torch.tensor([0.5]), torch.tensor([1.25]), torch.tensor([1])),
+        WindSpeed(0, 1),
+    ]
