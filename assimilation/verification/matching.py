@@ -61,24 +61,30 @@ def to_grid(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
         raise InputError(
             f"truth: found a grid on a {source.kind}, expected a {target.kind} as in the analysis"
         )
-    for axis, (name, have, want) in enumerate(
-        zip(target.names, (source.y, source.x), (target.y, target.x), strict=True)
-    ):
-        values = _along(values, have, want, axis=axis - 2, name=name)
-    return values
+    rows = _blocks(source.y, target.y, target.names[0])
+    columns = _blocks(source.x, target.x, target.names[1])
+    result = np.empty((*values.shape[:-2], *target.shape), values.dtype)
+    for place in np.ndindex(values.shape[:-2]):
+        result[place] = _average(values[place], rows, columns)
+    return result
 
 
-def _along(values: np.ndarray, have: np.ndarray, want: np.ndarray, *, axis: int, name: str) -> np.ndarray:
-    """Select or average along one axis."""
+def _blocks(have: np.ndarray, want: np.ndarray, name: str) -> np.ndarray:
+    """Return which points of ``have`` make each of ``want``, (points, block).
+
+    Raises:
+        InputError: there are none.
+    """
     step = _step(have)
     block = max(round(_step(want) / step), 1) if want.size > 1 else 1
     for size in dict.fromkeys((1, block)):
-        first = (want[0] - (size - 1) / 2 * step - have[0]) / step
-        start = round(first)
+        start = round((want[0] - (size - 1) / 2 * step - have[0]) / step)
         starts = start + size * np.arange(want.size) if size > 1 else _nearest(have, want)
-        fits = starts[0] >= 0 and starts[-1] + size <= have.size
-        if fits and np.allclose(_centres(have, starts, size), want, rtol=0, atol=EDGE * step):
-            return _average(np.moveaxis(values, axis, -1), starts, size, axis)
+        if starts[0] < 0 or starts[-1] + size > have.size:
+            continue
+        places = starts[:, None] + np.arange(size)
+        if np.allclose(have[places].mean(axis=1), want, rtol=0, atol=EDGE * step):
+            return np.asarray(places)
     raise InputError(
         f"truth: {name}: found {have.size} points {have[0]:g} to {have[-1]:g}, expected the analysis' "
         f"{want.size} points {want[0]:g} to {want[-1]:g}, or a finer grid whose blocks have these centres"
@@ -90,18 +96,13 @@ def _nearest(have: np.ndarray, want: np.ndarray) -> np.ndarray:
     return np.asarray(np.abs(have[None, :] - want[:, None]).argmin(axis=1))
 
 
-def _centres(have: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
-    """Return the mean coordinate of each block."""
-    return np.asarray(have[starts[:, None] + np.arange(size)].mean(axis=1))
-
-
-def _average(values: np.ndarray, starts: np.ndarray, size: int, axis: int) -> np.ndarray:
-    """Return block averages along the last axis, moved back to ``axis``."""
-    blocks = values[..., starts[:, None] + np.arange(size)]
+def _average(field: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return the mean of the finite values of each block, NaN where fewer than half are finite."""
+    blocks = field[rows[:, None, :, None], columns[None, :, None, :]]
     valid = np.isfinite(blocks)
-    count = valid.sum(axis=-1)
-    mean = np.where(valid, blocks, 0.0).sum(axis=-1) / np.maximum(count, 1)
-    return np.moveaxis(np.where(2 * count >= size, mean, np.nan), -1, axis)
+    count = valid.sum(axis=(2, 3))
+    mean = np.where(valid, blocks, 0.0).sum(axis=(2, 3), dtype=np.float64) / np.maximum(count, 1)
+    return np.where(2 * count >= rows.shape[1] * columns.shape[1], mean, np.nan)
 
 
 def _step(axis: np.ndarray) -> float:

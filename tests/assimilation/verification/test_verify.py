@@ -101,12 +101,13 @@ def test_regions_and_anomaly_correlation():
 def test_truth_on_a_finer_grid_is_block_averaged_and_missing_blocks_stay_missing():
     fine = grid(12, 16, 0.5, -0.25)
     values = np.random.default_rng(0).normal(size=(3, 12, 16))
-    values[0, :2, 0] = np.nan
     values[0, 0, 1] = np.nan
     coarse = to_grid(values, fine, grid())
     np.testing.assert_allclose(coarse[1], values[1].reshape(6, 2, 8, 2).mean((1, 3)), atol=1e-12)
-    assert np.isfinite(coarse[0, 0, 0])  # averaged along y first: column 1 keeps a value
-    values[0, :2, :2] = np.nan
+    assert coarse[0, 0, 0] == pytest.approx(np.nanmean(values[0, :2, :2]), abs=1e-12)
+    values[0, 0, 0] = np.nan
+    assert np.isfinite(to_grid(values, fine, grid())[0, 0, 0])  # half of the block is left
+    values[0, 1, 0] = np.nan
     assert np.isnan(to_grid(values, fine, grid())[0, 0, 0])
 
 
