@@ -1,0 +1,1 @@
+"""What is observed of a state, and how wrong it is."""
