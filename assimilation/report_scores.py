@@ -73,7 +73,11 @@ def _variable_charts(
     if spectrum.get("wavenumber"):
         held = {key: spectrum[key] for key in ("truth", "members", "mean") if key in spectrum}
         charts += lines(
-            f"{name}: power spectrum", spectrum["wavenumber"], held, x_label="wavenumber", logarithmic=True
+            f"{name}: power spectrum",
+            spectrum["wavenumber"],
+            held,
+            x_label="cycles per unit of length",
+            logarithmic=True,
         )
     return charts
 
