@@ -42,10 +42,23 @@ class Likelihood:
         """Return (y - H(x)) / sqrt(R) for H(x) = ``predicted``."""
         return (self.values - predicted) * self.variance.rsqrt()
 
-    def tangent(self, x: States, change: States) -> Float[Tensor, "b n"]:
-        """Return H'(x) applied to ``change``."""
-        image: Tensor = torch.func.jvp(self.operator, (x,), (change,))[1]
-        return image
+    def tangent(self, x: States) -> Callable[[States], Float[Tensor, "b n"]]:
+        """Return H'(x), a map from changes of the state to changes of what is seen.
+
+        Reverse mode twice: v -> H'(x)^T v is linear in v, and its own adjoint is H'(x). Forward mode would do, but
+        loading it costs seconds.
+        """
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            predicted = self.operator(leaf)
+            weights = torch.zeros_like(predicted, requires_grad=True)
+            (pulled,) = torch.autograd.grad(predicted, leaf, weights, create_graph=True)
+
+        def forward(change: States) -> Float[Tensor, "b n"]:
+            (image,) = torch.autograd.grad(pulled, weights, change, retain_graph=True)
+            return image
+
+        return forward
 
 
 class Guidance(BaseModel, ABC):

@@ -71,16 +71,17 @@ class MmpsDenoiser(Denoiser):
         estimate, spread = own(x_t, t)
         clean = estimate.detach()
         likelihood, weights = self.likelihood, self.likelihood.variance.rsqrt()
+        tangent = likelihood.tangent(clean)
 
         def apply(direction: Tensor) -> tuple[Tensor, Tensor]:
             change = spread(weights * direction)
-            return weights * likelihood.tangent(clean, change), change
+            return weights * tangent(change), change
 
         solve = cg_each if self.settings.solver == "cg" else gmres_each
         innovation = likelihood.innovation(likelihood.operator(clean))
         with torch.no_grad():
             increment = solve(apply, innovation, iterations=self.settings.iterations)
-        return (estimate if torch.is_grad_enabled() else clean) + increment
+        return (estimate if x_t.requires_grad else clean) + increment
 
     def _by_backprop(self, x_t: States, t: Tensor) -> tuple[States, Callable[[Tensor], States]]:
         """Return E[x | x_t] and d -> V H^T d."""

@@ -55,7 +55,7 @@ class SdaDenoiser(Denoiser):
         """See `Denoiser`."""
         gamma, backprop = self.settings.gamma, self.settings.backprop
         scale, variance = covariance_scale(self.prior, x_t, t)
-        with torch.set_grad_enabled(backprop or torch.is_grad_enabled()):
+        with torch.set_grad_enabled(backprop or x_t.requires_grad):
             leaf = x_t if x_t.requires_grad else x_t.detach().requires_grad_(backprop)
             estimate = self.prior(leaf, t)
         with torch.enable_grad():
@@ -67,7 +67,7 @@ class SdaDenoiser(Denoiser):
             at = leaf if backprop else seen
             (gradient,) = torch.autograd.grad(predicted, at, pull, retain_graph=x_t.requires_grad)
         increment = (scale if backprop else gamma * variance) * gradient
-        answer: Tensor = (estimate if torch.is_grad_enabled() else clean) + increment
+        answer: Tensor = (estimate if x_t.requires_grad else clean) + increment
         return answer
 
 
@@ -76,5 +76,5 @@ def total_variance(
 ) -> Float[Tensor, "b n"]:
     """Return R + gamma (H' s)^2 for noise variances s^2 that broadcast to the state."""
     with torch.no_grad():
-        seen = likelihood.tangent(clean, variance.sqrt().expand_as(clean).contiguous())
+        seen = likelihood.tangent(clean)(variance.sqrt().expand_as(clean))
         return likelihood.variance + gamma * seen**2
