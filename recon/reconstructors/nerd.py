@@ -85,6 +85,11 @@ class VjpStage(Stage):
     refine: VjpRefinement = VjpRefinement()
 
 
+QUICK = CgStage(levels=60, start=1.0, stop=0.02, zeta=0.5)
+THOROUGH = CgStage(levels=90, start=1.0, stop=0.02, zeta=0.5, refine=CgRefinement(mirror=True))
+THROUGH_NETWORK = VjpStage(levels=5, start=0.024, stop=0.016, zeta=1.0)
+
+
 @dataclass(frozen=True)
 class NoiseLevel:
     """One noise level of a run: its size, the next one's (0 after the last), and how it is refined."""
@@ -109,7 +114,7 @@ class Nerd(Reconstructor, ABC):
 
     prior: str = "ct-chest-256"
     warm_start: Literal["tv", "fbp"] = "tv"
-    fast: CgStage = CgStage(levels=60, start=1.0, stop=0.02, zeta=0.5)
+    fast: CgStage = QUICK
     coupling: AdmmCoupling = AdmmCoupling()
     model_error: float = Field(0.004, ge=0)
     chunk: int | None = Field(None, ge=1)
@@ -268,7 +273,8 @@ class NerdAdmm(Nerd):
     """Jacobian-free levels, then levels through the network, ADMM for the coupling."""
 
     name: Literal["nerd-admm"] = "nerd-admm"
-    refine: VjpStage = VjpStage(levels=5, start=0.1, stop=0.02, zeta=1.0)
+    fast: CgStage = THOROUGH
+    refine: VjpStage = THROUGH_NETWORK
 
     def _stage_list(self) -> list[CgStage | VjpStage]:
         return [self.fast, self.refine]
@@ -282,8 +288,9 @@ class NerdPdhg(Nerd):
     """
 
     name: Literal["nerd-pdhg"] = "nerd-pdhg"
+    fast: CgStage = THOROUGH
     refine_coupling: PdhgCoupling = PdhgCoupling()
-    refine: VjpStage = VjpStage(levels=5, start=0.1, stop=0.02, zeta=1.0)
+    refine: VjpStage = THROUGH_NETWORK
 
     def _stage_list(self) -> list[CgStage | VjpStage]:
         return [self.fast, self.refine]

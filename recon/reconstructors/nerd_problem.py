@@ -53,10 +53,12 @@ class NerdProblem:
         """Whether there is a coupling at all."""
         return self.coupling.rho > 0 and self.data.projector.domain[0] > 1
 
-    def denoise(self, u: Volumes, level: float) -> Volumes:
-        """Return E[x | u] slice by slice, without gradients, slice-last."""
+    def denoise(self, u: Volumes, level: float, *, mirror: bool = False) -> Volumes:
+        """Return E[x | u] slice by slice, without gradients, slice-last; ``mirror`` averages over mirror images."""
         with torch.no_grad():
             parts = self._by_chunk(lambda part, _: clean_estimate(self.denoiser, part, level), u, u)
+        if mirror:
+            parts = 0.5 * (parts + self.denoise(u.flip(-1), level).flip(-1))
         return slice_last(parts)
 
     def vjp(self, u: Volumes, cotangent: Volumes, level: float) -> Volumes:

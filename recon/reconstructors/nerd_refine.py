@@ -52,6 +52,8 @@ class CgRefinement(BaseModel):
         error: deviation of the denoiser's error at large levels, network units.
         overestimate: the network is told a noise level this much larger than the noise that was added, because the
             estimate's own error (streaks of few views) is in the state too.
+        mirror: average the network over every slice and its left-right mirror image, which training saw equally often;
+            twice the network's time.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,10 +63,11 @@ class CgRefinement(BaseModel):
     pull: float = Field(0.3, gt=0)
     error: float = Field(0.2, gt=0)
     overestimate: float = Field(2.0, ge=1)
+    mirror: bool = False
 
     def __call__(self, problem: NerdProblem, u: Volumes, duals: Duals, level: float) -> Refined:
         """Refine the state ``u`` (u-coordinates) at noise level ``level``."""
-        estimate = problem.denoise(u, self.overestimate * level)
+        estimate = problem.denoise(u, self.overestimate * level, mirror=self.mirror)
         x, figures = estimate, {}
         for _ in range(self.sweeps):
             x = self.solve(problem, estimate, duals, start=x, level=level)
@@ -115,9 +118,9 @@ class VjpRefinement(BaseModel):
 
     iterations: int = Field(10, ge=1)
     step: Literal["adam", "condat"] = "adam"
-    learning_rate: float = Field(0.02, gt=0)
+    learning_rate: float = Field(0.005, gt=0)
     forward_weight: float = Field(0.0, ge=0)
-    overestimate: float = Field(1.5, ge=1)
+    overestimate: float = Field(2.5, ge=1)
     polish: CgRefinement | None = CgRefinement(iterations=10, pull=1.0, error=0.05)
     kappa: float = Field(1.02, gt=0)
     dual_tolerance: float = Field(1e-2, gt=0)

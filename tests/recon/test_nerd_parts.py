@@ -102,6 +102,22 @@ def test_vjp_is_the_gradient_through_every_slice(chunk: int) -> None:
     torch.testing.assert_close(problem.vjp(u, weight, 0.4), leaf.grad, rtol=1e-5, atol=1e-6)
 
 
+def lopsided_denoiser() -> GaussianDenoiser:
+    """Return a denoiser that treats left and right differently."""
+    mean = torch.linspace(-1, 1, SIDE).expand(1, SIDE, SIDE)
+    variances = torch.linspace(0.1, 1.0, SIDE).repeat(SIDE)
+    return GaussianDenoiser(mean, torch.diag(variances), schedule=SCHEDULE)
+
+
+def test_mirrored_estimate_commutes_with_mirror_images() -> None:
+    problem = make_problem(lopsided_denoiser(), AdmmCoupling())
+    u = torch.randn(problem.data.projector.domain, generator=torch.Generator().manual_seed(3))
+    estimate = problem.denoise(u, 0.4, mirror=True)
+    flipped = problem.denoise(u.flip(-1), 0.4, mirror=True).flip(-1)
+    torch.testing.assert_close(flipped, estimate, rtol=1e-5, atol=1e-6)
+    assert (problem.denoise(u, 0.4) - estimate).abs().max() > 0.1
+
+
 @pytest.mark.parametrize("coupling", [AdmmCoupling(rho=0.0), AdmmCoupling(rho=40.0)])
 def test_cg_refinement_solves_the_normal_equations(coupling: Coupling) -> None:
     problem = make_problem(gaussian_denoiser(), coupling)
