@@ -14,6 +14,7 @@ import numpy as np
 
 from assimilation.fields import Ensemble, Fields
 from assimilation.verification.verify import VerifyOptions, verify
+from priors.runtime.record import to_json
 
 TOMOCAST = [sys.executable, "-m", "tomocast"]
 COLUMNS = ("rmse", "crps", "spread_skill", "bias")
@@ -68,7 +69,7 @@ def keep(record: Path | None, key: str, entry: dict[str, Any]) -> None:
     rows = read(record)
     rows[key] = entry
     record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(rows, indent=1))
+    record.write_text(to_json(rows, indent=1))
 
 
 def read(record: Path | None) -> dict[str, Any]:
@@ -87,14 +88,17 @@ def table(rows: dict[str, dict[str, Any]], columns: tuple[str, ...] = (*COLUMNS,
     return "\n".join(lines)
 
 
+def number(value: float | None) -> str:
+    """Return three digits, a dash where there is no value."""
+    return "-" if value is None or value != value else f"{value:.3g}"
+
+
 def _cell(entry: dict[str, Any], column: str) -> str:
     value = entry.get(column)
-    if value is None or value != value:
-        return "-"
-    text = f"{value:.3g}" if isinstance(value, float) else str(value)
+    text = str(value) if isinstance(value, int) else number(value)
     span = (entry.get("intervals") or {}).get(column)
-    if span and column in ("rmse", "crps") and span[0] == span[0]:
-        text += f" [{span[0]:.3g}, {span[1]:.3g}]"
+    if span and column in ("rmse", "crps"):
+        text += f" [{number(span[0])}, {number(span[1])}]"
     return text
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from assimilated import keep, read, row, scored, table, timed, tomocast
+from assimilated import keep, number, read, row, scored, table, timed, tomocast
 from real_data import real_data
 
 from assimilation.baselines.advection import lagrangian_persistence
@@ -137,7 +137,7 @@ def by_lead(rows: dict[str, dict[str, Any]]) -> str:
         for q, event in events.items():
             told |= {f"CSI {q} mm/h": event["csi"], f"FSS {q} mm/h, 10 km": event["fss"]["5"]}
         lines += [
-            f"| {name}, {key} | " + " | ".join(f"{v:.3g}" for v in values) + " |"
+            f"| {name}, {key} | " + " | ".join(number(v) for v in values) + " |"
             for key, values in told.items()
         ]
     return "\n".join(lines)
