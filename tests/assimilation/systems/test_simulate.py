@@ -93,7 +93,7 @@ def test_the_settings_printed_make_the_system_again():
         (("lorenz96", "--out", "a.grib"), "ends in .nc or .zarr"),
         (("lorenz96",), "--out"),
         (("navier-stokes", "--trajectories", 10**9, "--out", "a.nc"), "memory"),
-        (("lorenz96", "forcing=1e9", "--out", "a.nc"), "did not stay finite"),
+        (("kolmogorov", "frame=30", "time_step=5", "--grid", 32, "--out", "a.nc"), "did not stay finite"),
     ],
 )
 def test_mistakes_are_told_in_one_line(tmp_path, monkeypatch, arguments, told):
