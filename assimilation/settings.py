@@ -1,5 +1,6 @@
 """What the jobs of ``assimilation`` can be told, in YAML or as ``key=value``; saved resolved beside every result."""
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -10,7 +11,9 @@ from priors.sampler import AnySampler, Multistep
 
 
 def _lag(value: Any) -> Any:
-    """Read a whole number given as text."""
+    """Read a whole number given as text, and YAML's infinity."""
+    if isinstance(value, float) and value == math.inf:
+        return "inf"
     return int(value) if isinstance(value, str) and value.isdigit() else value
 
 

@@ -110,6 +110,9 @@ def gmres_each(apply: PairOperator, b: Float[Tensor, "b n"], *, iterations: int)
         apply: d -> (G d, L d).
         b: right-hand sides.
         iterations: calls of ``apply``, the dimension of the Krylov space.
+
+    Raises:
+        InputError: a product is not finite.
     """
     norm = b.norm(dim=1, keepdim=True)
     basis = [torch.where(norm > 0, b / norm, 0.0)]
@@ -125,6 +128,10 @@ def gmres_each(apply: PairOperator, b: Float[Tensor, "b n"], *, iterations: int)
         length = rest.norm(dim=1, keepdim=True)
         hessenberg[:, j + 1, j] = length[:, 0]
         basis.append(torch.where(length > 1e-6 * norm, rest / length, 0.0))
+    if not bool(torch.isfinite(hessenberg).all()):
+        raise InputError(
+            "linear solver: a value is not finite; check the units and sigma of what is observed"
+        )
     # The pseudo-inverse also answers where a Krylov space ended early and its last columns are zero.
     weights = torch.linalg.pinv(hessenberg)[:, :, 0] * norm
     total = torch.zeros_like(extras[0])

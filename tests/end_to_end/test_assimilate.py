@@ -123,7 +123,7 @@ def test_the_plan_and_the_settings_are_printed(place):
     assert 0 < plan["seconds"] < 3600
     assert plan["total_bytes"] == sum(plan["bytes"].values())
     assert "time: about" in inside(*base, "--plan").stdout
-    assert "lag: inf" in inside(*base, "--print-config", "--lag", "inf").stdout
+    assert "lag: 'inf'" in inside(*base, "--print-config", "--lag", "inf").stdout
 
 
 def test_a_long_reanalysis_says_that_it_takes_windows(place, tmp_path):
