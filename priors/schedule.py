@@ -133,7 +133,7 @@ class Spaced(Schedule):
 
     name: Literal["spaced"] = "spaced"
     ratio_min: float = Field(0.0015708, gt=0)
-    ratio_max: float = Field(300.0, gt=0)
+    ratio_max: float = Field(636.62, gt=0)
     rho: float = Field(12.0, ge=1)
 
     @model_validator(mode="after")

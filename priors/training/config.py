@@ -121,7 +121,8 @@ class TrajectoryConfig(Training):
     network: SpaceTimeDiT
     schedule: AnySchedule = Cosine()
     sampling: AnySchedule | None = Field(
-        None, description="schedule of the card, if its times are spaced otherwise; same level at time 0"
+        None,
+        description="schedule of the card, if its times are spaced otherwise; the same levels at times 0 and 1",
     )
     parametrisation: AnyParametrisation = Velocity()
     codec: FieldCodec
@@ -136,11 +137,15 @@ class TrajectoryConfig(Training):
     causal_share: float = Field(0.5, ge=0, le=1, description="share of batches with a causal mask")
 
     @model_validator(mode="after")
-    def _context_has_one_level(self) -> "TrajectoryConfig":
-        zero = torch.zeros((), dtype=torch.float64)
-        trained, used = (float(each.ratio(zero)) for each in (self.schedule, self.card_schedule))
-        if not math.isclose(trained, used, rel_tol=1e-4):
-            raise ValueError(f"sampling: its level at time 0 is {used:.6g}, that of training {trained:.6g}")
+    def _ends_have_one_level(self) -> "TrajectoryConfig":
+        # Clean context and pure noise are the levels seen most in training, and the ones between hardly near them.
+        for t in (0.0, 1.0):
+            end = torch.tensor(t, dtype=torch.float64)
+            trained, used = (float(each.ratio(end)) for each in (self.schedule, self.card_schedule))
+            if not math.isclose(trained, used, rel_tol=1e-4):
+                raise ValueError(
+                    f"sampling: its level at time {t:g} is {used:.6g}, that of training {trained:.6g}"
+                )
         return self
 
     @property

@@ -137,7 +137,9 @@ def save_trajectory_page(
     )
     for axis, (name, frame) in zip(axes.flat, rows, strict=True):
         axis.axis("off")
-        axis.imshow(frame.numpy(), cmap="RdBu_r" if low < 0 else "viridis", vmin=low, vmax=high)
+        axis.imshow(
+            frame.numpy(), origin="lower", cmap="RdBu_r" if low < 0 else "viridis", vmin=low, vmax=high
+        )
         axis.set_title(name, fontsize=7)
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
