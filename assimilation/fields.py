@@ -7,6 +7,7 @@ with time ascending, k the variables in the order of ``variables``, y and x the 
 is a missing value. Mean and spread of an ensemble are over m, the spread with divisor m - 1.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -110,13 +111,13 @@ class Ensemble:
 
     def mean(self) -> Fields:
         """Return the mean over the members."""
-        return self._fields(self.members.mean(axis=1, dtype=np.float64))
+        return self._statistic(lambda members: members.mean(axis=1))
 
     def spread(self) -> Fields:
         """Return the standard deviation over the members, divisor m - 1; 0 for a single member."""
         if self.members.shape[1] == 1:
             return self._fields(np.where(np.isnan(self.members[:, 0]), np.nan, 0.0))
-        return self._fields(self.members.std(axis=1, ddof=1, dtype=np.float64))
+        return self._statistic(lambda members: members.std(axis=1, ddof=1))
 
     def member(self, place: int) -> Fields:
         """Return one member."""
@@ -138,6 +139,14 @@ class Ensemble:
         """
         found = cf.parse(dataset, source)
         return Ensemble(found.values, found.times, found.variables, found.grid, found.attributes)
+
+    def _statistic(self, of: Callable[[np.ndarray], np.ndarray]) -> Fields:
+        """Apply a function of (n, m, k, y, x) in double precision, one time after the other to save memory."""
+        parts = [
+            of(self.members[:, :, place].astype(np.float64)).astype(np.float32)
+            for place in range(self.times.size)
+        ]
+        return self._fields(np.stack(parts, axis=1))
 
     def _fields(self, values: np.ndarray) -> Fields:
         return Fields(values.astype(np.float32), self.times, self.variables, self.grid, self.attributes)
