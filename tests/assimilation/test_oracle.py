@@ -95,7 +95,8 @@ def test_the_staircase_filter_follows_its_own_law_and_not_the_kalman_filters():
     np.testing.assert_allclose(drawn.std(0), deviation, rtol=0.08)
     kalman = exact(system, y, 0)
     wrong = ((means - kalman.means) / kalman.covariances.diagonal(dim1=1, dim2=2).sqrt()).abs()
-    assert float(wrong.max()) > 0.3
+    # The two laws differ by more than twice the tolerance above.
+    assert float(wrong.max()) > 0.2
 
 
 def test_the_error_of_the_filter_falls_with_the_overlap_and_the_spread_stays_calibrated():
