@@ -7,6 +7,7 @@ import pkgutil
 import assimilation
 import priors
 import recon
+from assimilation.observation.base import ObservationOperator
 from assimilation.systems.base import System
 from priors.codec import Codec
 from priors.denoiser import Denoiser
@@ -30,6 +31,7 @@ FAMILIES = (
     Sampler,
     Codec,
     System,
+    ObservationOperator,
 )
 
 
