@@ -120,7 +120,7 @@ class Grid:
         if self.kind == "sphere":
             # A point on a pole stands for a small cap, not for nothing; rounding must not make it negative.
             weights *= np.clip(np.cos(np.deg2rad(self.y)), 1e-6, None)[:, None]
-        return weights / weights.mean()
+        return np.asarray(weights / weights.mean())
 
 
 def _spacing(axis: np.ndarray) -> float:

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from assimilation.io.archive import check_path, write_fields
+from assimilation.io.archive import write_fields
+from assimilation.io.store import check_path
 from assimilation.systems import AnySystem
 from assimilation.systems.base import simulate, steps
 from priors.runtime.config import load, to_yaml
