@@ -1,5 +1,5 @@
 # make setup   build .venv from pyproject.toml and constraints.txt (only when one of them changed)
-# make demo    from nothing to reconstructions of a simulated chest scan, with scores and reports
+# make demo    from nothing to reconstructions of a simulated chest scan and analyses of turbulence, with scores and reports
 # make test    all tests;  make lint   formatting, style, types, import rules
 
 PYTHON ?= python3
@@ -26,6 +26,7 @@ setup:
 
 demo: setup
 	$(BIN)/tomocast demo --config configs/demo.yaml --out runs/demo --overwrite
+	$(BIN)/tomocast demo-assimilation --config configs/demo-assimilation.yaml --out runs/demo-assimilation --overwrite
 
 test: setup
 	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_OPTIONS)

@@ -15,7 +15,7 @@ import recon.commands
 from priors.runtime.errors import InputError, Interrupted
 
 app = typer.Typer(
-    help="CT reconstruction with pretrained diffusion priors.",
+    help="CT reconstruction and data assimilation with pretrained diffusion priors.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -2,7 +2,7 @@
 
 import typer
 
-from assimilation.commands import assimilate, observe, prepare, simulate, verify
+from assimilation.commands import assimilate, demo, observe, prepare, simulate, verify
 
 
 def add_to(app: typer.Typer) -> None:
@@ -12,3 +12,4 @@ def add_to(app: typer.Typer) -> None:
     observe.add_to(app)
     assimilate.add_to(app)
     verify.add_to(app)
+    demo.add_to(app)

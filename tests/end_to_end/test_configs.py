@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from assimilation import demo
 from assimilation.prepare import PrepareSettings
 from assimilation.settings import AssimilateSettings
 from priors.runtime.config import load
@@ -27,6 +28,7 @@ KINDS = {
     "prepare": PrepareSettings,
     "assimilation": AssimilateSettings,
     "demo.yaml": DemoSettings,
+    "demo-assimilation.yaml": demo.DemoSettings,
 }
 # What such a file leaves to the command line.
 GIVEN = {"assimilation": {"prior": "ns-vorticity-64"}}
