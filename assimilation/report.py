@@ -13,6 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from assimilation.fields import Ensemble, Fields
 from assimilation.io.archive import read_ensemble, read_fields, write_fields
 from assimilation.observation.base import ObservationStream
@@ -130,7 +132,8 @@ def _facts(ensemble: Ensemble) -> dict[str, str]:
     labels = {"prior": "Prior", "lag": "Lag", "seed": "Seed", "forecast_reference_time": "Forecast from"}
     told = {label: ensemble.attributes[key] for key, label in labels.items() if key in ensemble.attributes}
     names = ", ".join(f"{item.name} ({item.unit})" for item in ensemble.variables)
-    period = f"{str(ensemble.times[0])[:19]} to {str(ensemble.times[-1])[:19]}"
+    first, last = (str(np.datetime_as_string(ensemble.times[place], unit="ms")) for place in (0, -1))
+    period = f"{first.removesuffix('.000')} to {last.removesuffix('.000')}"
     return {
         **told,
         "Variables": names,
