@@ -91,6 +91,20 @@ def prepare(settings: PrepareSettings, out: Path, *, data: Path | None = None) -
     """
     if not any(event.split == "train" for event in settings.events):
         raise InputError("events: found none with split 'train', expected one at least")
+    written: list[Path] = []
+    try:
+        return _prepare(settings, out, data=data, written=written)
+    except BaseException:
+        # A folder without a manifest is of no use to anyone.
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _prepare(
+    settings: PrepareSettings, out: Path, *, data: Path | None, written: list[Path]
+) -> list[dict[str, Any]]:
+    """Write arrays, then statistics and the manifest; ``written`` tells what is there so far."""
     shared: dict[str, Any] = {}
     listed, samples = [], []
     for number, event in enumerate(settings.events):
@@ -99,6 +113,7 @@ def prepare(settings: PrepareSettings, out: Path, *, data: Path | None = None) -
         name = f"{number:02d}-{Path(event.path).stem}-{event.split}.npy"
         with atomic(out / name) as temporary, temporary.open("wb") as stream:
             np.save(stream, fields.values)
+        written.append(out / name)
         entry = {"file": name, "split": event.split, "source": Path(event.path).name}
         listed.append({**entry, "licence": event.licence, "share": event.share})
         if event.split == "train":

@@ -185,8 +185,9 @@ def _times(frame: Any, source: str) -> np.ndarray:
 
 
 def _channel(name: Any, variables: tuple[Variable, ...], source: str) -> int:
+    standard = [k for k, item in enumerate(variables) if item.standard_name == str(name)]
     try:
-        return position(variables, str(name))
+        return standard[0] if len(standard) == 1 else position(variables, str(name))
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
 

@@ -99,7 +99,10 @@ def cut(name: str, keep: int) -> Spoil:
 
 
 def content(name: str, data: bytes) -> Spoil:
-    return lambda place: (place / name).write_bytes(data) and None  # type: ignore[func-returns-value]
+    def spoil(place: Path) -> None:
+        (place / name).write_bytes(data)
+
+    return spoil
 
 
 def nothing(place: Path) -> None:

@@ -13,6 +13,7 @@ from assimilation.observation.instruments import (
     Swath,
     WindSpeedMeter,
 )
+from assimilation.observation.job import ObserveSettings, observed_part
 from assimilation.observation.observing import absolute_sigma, observe
 from assimilation.observation.stream import GriddedStream
 from priors.runtime.errors import InputError
@@ -152,3 +153,12 @@ def test_wind_speed_needs_its_components():
         observe(TRUTH, WindSpeedMeter(), sigma="0.1", seed=0)
     with pytest.raises(InputError, match=r"'vortcity'.*did you mean 'vorticity'"):
         observe(TRUTH, ChannelSubset(variables=("vortcity",)), sigma="0.1", seed=0)
+
+
+def test_a_part_of_the_fields_on_a_coarser_grid():
+    settings = ObserveSettings(spacing=2.0, step_s=7200.0, frames="1:4", crop="2:6,:5")
+    part = observed_part(TRUTH, settings, source="fields")
+    means = TRUTH.values[:, ::2].reshape(2, 20, 1, 8, 2, 12, 2).mean(axis=(4, 6))
+    np.testing.assert_allclose(part.values, means[:, 1:4, :, 2:6, :5], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(part.times, TRUTH.times[[2, 4, 6]])
+    np.testing.assert_allclose(part.grid.y, [4.5, 6.5, 8.5, 10.5])
