@@ -1,10 +1,11 @@
 """Pictures of one time of each data set: truth, observations, mean and spread of the analysis.
 
-    python benchmarks/assimilation_figures.py navier-stokes runs/ns-bench/points/lag-3 --place 12
-    python benchmarks/assimilation_figures.py era5 runs/era5-bench/lag-inf --place 60
-    python benchmarks/assimilation_figures.py radar runs/radar-bench/pixels-lag-0 --place 12
+    python benchmarks/assimilation_figures.py navier-stokes runs/ns-bench/points/lag-inf --place 10
+    python benchmarks/assimilation_figures.py era5 runs/era5-bench/lag-inf --place 20
+    python benchmarks/assimilation_figures.py radar runs/radar-bench/start-9 --place 2
 
-The run folder is one the benchmarks left; the truth is made or read again. Writes docs/images/assimilation-NAME.png.
+The run folder is one the benchmarks left (of a forecast the start is shown); the truth is made or read again.
+Writes docs/images/assimilation-NAME.png.
 """
 
 import argparse
@@ -49,7 +50,9 @@ def truth_of(name: str, frames: int) -> Fields:
 def draw(name: str, run: Path, place: int, out: Path) -> None:
     """Write the picture."""
     ensemble = read_ensemble(run)
-    observed = read_fields(run / "observed.nc")
+    seen = run / "observed.nc"
+    forecast = not seen.exists()
+    given = read_fields(run.with_suffix(".nc") if forecast else seen).values[0, -1 if forecast else place, 0]
     truth = truth_of(name, ensemble.times.size)
     if ensemble.members.shape[0] > 1:
         ensemble = type(ensemble)(
@@ -59,8 +62,8 @@ def draw(name: str, run: Path, place: int, out: Path) -> None:
     members = matched.ensemble.members[0, :, place, 0]
     panels = {
         "truth": matched.truth.values[0, place, 0],
-        "observations": observed.values[0, place, 0],
-        "analysis mean": members.mean(axis=0),
+        "start" if forecast else "observations": given,
+        "forecast mean" if forecast else "analysis mean": members.mean(axis=0),
         "one member": members[0],
         "spread": members.std(axis=0, ddof=1),
         "error of the mean": np.abs(members.mean(axis=0) - matched.truth.values[0, place, 0]),

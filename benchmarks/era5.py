@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=methods)
     parser.add_argument("--fraction", type=float, default=0.05)
     parser.add_argument("--members", type=int, default=16)
+    parser.add_argument("--hours", type=int, default=96, help="of the period, from 19 March 0 UTC")
     parser.add_argument("--skip", type=int, default=6, help="hours left out of the scores")
     parser.add_argument("--prior", default="era5-uk-t2m")
     parser.add_argument("--settings", nargs="*", default=[], help="key=value for tomocast assimilate")
@@ -75,7 +76,10 @@ def main() -> None:
     torch.set_num_threads(1)
     fields = read_any_fields(real_data("weather/era5_uk_2t_20190301-0322.grib"))
     later = fields.times >= SPLIT
-    training, truth = fields.select(times=fields.times[~later]), fields.select(times=fields.times[later])
+    training, truth = (
+        fields.select(times=fields.times[~later]),
+        fields.select(times=fields.times[later][: chosen.hours]),
+    )
     instrument = Points(fraction=chosen.fraction, fixed=True)
     observed = observe(truth, instrument, sigma="0.5 K", seed=4)
     for method in chosen.methods:
