@@ -207,7 +207,8 @@ def _write_archive(job: Run, folder: RunFolder) -> Path:
     }
     if job.command == "forecast":
         step = frames.times[1] - frames.times[0] if task.frames > 1 else _step(job)
-        attributes["forecast_reference_time"] = str((frames.times[0] - step).astype("datetime64[ms]"))
+        start = str((frames.times[0] - step).astype("datetime64[ms]"))
+        attributes["forecast_reference_time"] = start.removesuffix(".000")
     else:
         schedule = job.assimilator.schedule
         attributes["lag"] = "inf" if schedule.lag is None else str(schedule.lag)
