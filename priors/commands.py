@@ -106,16 +106,19 @@ def describe_prior(name: str) -> str:
     loaded = load_prior(name)
     card = loaded.card
     parameters = sum(weight.numel() for weight in loaded.denoiser.parameters())
+    # One level is one physical size for slices only: variables differ, and under a logarithm places do.
+    scale = loaded.codec.scale if isinstance(loaded.codec, Codec) else None
+    heading = "in network units" if scale is None else f"in {card.unit}"
+    measure = "held-out denoising PSNR" + ("" if scale is None else " on [-1, 1]")
     lines = [
         to_yaml(card.model_copy(update={"held_out_psnr": {}, "self_test": {}})).rstrip(),
         "",
         f"weights: {parameters:,} parameters, sha256 as on the card",
         "",
-        f"{'noise level':>12}  {'in ' + card.unit:>8}  {'held-out denoising PSNR on [-1, 1]':>34}",
+        f"{'noise level':>12}  {heading:>16}  {measure:>34}",
     ]
     for level, value in card.held_out_psnr.items():
-        told = f"{level * loaded.codec.scale:>8.4g}" if isinstance(loaded.codec, Codec) else f"{'':>8}"
-        lines.append(f"{level:>12g}  {told}  {value:>31.2f} dB")
+        lines.append(f"{level:>12g}  {level * (scale or 1):>16.4g}  {value:>31.2f} dB")
     lines += ["", f"{'noise level':>12}  {'error of the self-test field':>28}  {'on the card':>12}"]
     for level, error in self_test_errors(loaded).items():
         recorded = card.self_test.get(level)

@@ -390,6 +390,7 @@ def test_arrays_that_cannot_be_used(data, tmp_path, array, told):
     [
         ("network.field_channels=2", "must be the number of variables"),
         ("frames=1", "frames: found 1"),
+        ("sampling={name: spaced, ratio_max: 300.0}", "its level at time 1 is 300, that of training 636.6"),
         ("weighting.kind=fused", "weighting.kind"),
         ("moves.roll=all", "moves.roll"),
         ("levels.lags=[]", "levels.lags"),
