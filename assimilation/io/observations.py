@@ -17,7 +17,7 @@ from jaxtyping import Float32
 from pydantic import TypeAdapter, ValidationError
 
 from assimilation.fields import Fields
-from assimilation.grid import Grid, Variable
+from assimilation.grid import Variable
 from assimilation.io.archive import write_dataset
 from assimilation.io.layout import Layout
 from assimilation.io.readers import open_dataset
@@ -80,19 +80,16 @@ def write_observations(observed: Observed, path: Path) -> None:
     write_dataset(dataset, path)
 
 
-def read_gridded(
-    path: Path, *, grid: Grid | None = None, variables: tuple[Variable, ...] | None = None
-) -> Observed:
+def read_gridded(path: Path, *, variables: tuple[Variable, ...] | None = None) -> Observed:
     """Return the observations in a gridded file.
 
     Args:
         path: NetCDF, Zarr or any other file of fields.
-        grid: of the state; the one the file tells where not given.
-        variables: of the state.
+        variables: of the state; those the file tells where not given.
 
     Raises:
-        InputError: the file is no such file, sigma is missing or not positive, it was made for another grid, or
-            observes a variable the state lacks.
+        InputError: the file is no such file, sigma is missing or not positive, or a variable is observed that
+            the state lacks.
     """
     with open_dataset(path) as dataset:
         names = [str(name) for name in dataset.data_vars]
@@ -112,12 +109,6 @@ def read_gridded(
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     own = layout or Layout(fields.grid, fields.variables, fields.times)
-    if grid is not None and not grid.same_as(own.grid):
-        raise InputError(
-            f"{path}: found observations of a grid of {own.grid.shape[0]} x {own.grid.shape[1]} with spacing "
-            f"{own.grid.spacing[0]:g} {own.grid.unit}, expected {grid.shape[0]} x {grid.shape[1]} with "
-            f"{grid.spacing[0]:g} {grid.unit}"
-        )
     return _in_state_units(
         _matched(Observed(fields, sigma, instrument, variables or own.variables, own.grid), path), path
     )

@@ -153,17 +153,31 @@ def read_observations(
         InputError: the file is damaged, does not fit the state, or does not tell it and nothing was given.
     """
     path = Path(path)
+    spacing = grid.spacing if spacing is None and grid is not None else spacing
     try:
         if path.suffix in SUFFIXES:
             return _table_stream(path, grid, variables, step_s=step_s, spacing=spacing)
-        observed = read_gridded(path, grid=grid, variables=variables)
+        observed = read_gridded(path, variables=variables)
         if step_s is not None:
             observed = on_steps(observed, step_s)
         if spacing is not None:
             observed = on_coarser_grid(observed, coarser_by(observed.grid, spacing))
+        _check_grid(observed.grid, grid)
         return GriddedStream(observed)
     except InputError as error:
         raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+
+
+def _check_grid(found: Grid, wanted: Grid | None) -> None:
+    """Refuse observations of another grid than the wanted one."""
+    if wanted is None or wanted.same_as(found):
+        return
+    told, expected = (
+        f"{grid.shape[0]} x {grid.shape[1]} with spacing {grid.spacing[0]:g} {grid.unit} from "
+        f"({grid.y[0]:g}, {grid.x[0]:g})"
+        for grid in (found, wanted)
+    )
+    raise InputError(f"found observations of a grid of {told}, expected {expected}")
 
 
 def _table_stream(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from assimilation.fields import Ensemble, Fields
 from assimilation.verification.aggregation import Region
 from assimilation.verification.verify import VerifyOptions, verify
@@ -117,7 +119,9 @@ def _departures(path: Path, ensemble: Ensemble) -> dict[str, Any]:
     from assimilation.observation.stream import read_observations
     from assimilation.verification.departures import departures
 
-    stream = read_observations(path, grid=ensemble.grid, variables=ensemble.variables)
+    steps = np.diff(ensemble.times) / np.timedelta64(1, "s")
+    step_s = float(steps.min()) if steps.size else None
+    stream = read_observations(path, grid=ensemble.grid, variables=ensemble.variables, step_s=step_s)
     whole, each = departures(stream, ensemble)
     return {**whole.as_dict(), "by_time": [entry.as_dict() for entry in each]}
 

@@ -191,6 +191,11 @@ def test_a_finer_step_is_thinned_and_a_table_of_a_finer_grid_is_sampled(tmp_path
         observation = stream.at(0, 0)
         assert observation is not None
         assert observation.operator(torch.zeros(1, 4, 6)).shape == observation.values.shape
+        # A grid says its spacing; a grid elsewhere is refused where the file says where its values are.
+        assert read_observations(path, grid=stream.grid, step_s=3600.0).grid.shape == (4, 6)
+    elsewhere = Grid(stream.grid.y + 50, stream.grid.x, "plane", "km")
+    with pytest.raises(InputError, match="expected 4 x 6 with spacing 2 km from"):
+        read_observations(tmp_path / "obs.nc", grid=elsewhere)
 
 
 def test_a_file_of_single_precision_coordinates_fits_its_grid(tmp_path):
