@@ -1,10 +1,13 @@
 """Conjugate gradients and the power iteration against dense linear algebra."""
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from priors.linalg import cg, power_norm
+from priors.linalg import cg, cg_each, gmres_each, power_norm
 from priors.runtime.errors import InputError
 
 
@@ -91,3 +94,43 @@ def test_power_norm_is_the_largest_eigenvalue(generator: torch.Generator) -> Non
     assert power_norm(lambda v: 0 * v, start) == 0
     with pytest.raises(InputError, match="NaN"):
         power_norm(lambda v: v / 0, start)
+
+
+def batch(n: int = 5, *, skewed: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return G = H L, L and right-hand sides for three samples."""
+    draw = torch.Generator().manual_seed(9)
+    H = torch.randn(3, n, 7, generator=draw, dtype=torch.float64)
+    L = torch.randn(3, 7, n, generator=draw, dtype=torch.float64) if skewed else H.mT.clone()
+    return H @ L, L, torch.randn(3, n, generator=draw, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("solve", "skewed"), [(cg_each, False), (gmres_each, False), (gmres_each, True)])
+def test_each_sample_is_solved_and_mapped_on_its_own(solve, skewed):
+    G, L, b = batch(skewed=skewed)
+    b[1] = 0
+
+    def apply(d):
+        return torch.einsum("bij,bj->bi", G, d), torch.einsum("bij,bj->bi", L, d)
+
+    found = solve(apply, b, iterations=5)
+    dense = torch.einsum(
+        "bij,bj->bi", L, torch.linalg.solve(torch.eye(5, dtype=torch.float64) + G, b[..., None])[..., 0]
+    )
+    # Five directions span the space; orthogonality is lost with the condition number, about 1e3.
+    torch.testing.assert_close(found, dense, rtol=1e-8, atol=1e-9)
+    assert (found[1] == 0).all()
+
+
+def test_gmres_lowers_the_residual_with_every_iteration():
+    G, _, b = batch(skewed=True)
+    system = torch.eye(5, dtype=torch.float64) + G
+    errors = []
+    for iterations in (1, 2, 3, 4):
+        x = gmres_each(lambda d: (torch.einsum("bij,bj->bi", G, d), d), b, iterations=iterations)
+        errors.append((b - torch.einsum("bij,bj->bi", system, x)).norm(dim=1))
+    assert all((after <= before * (1 + 1e-12)).all() for before, after in itertools.pairwise(errors))
+
+
+def test_gmres_refuses_a_product_that_is_not_finite():
+    with pytest.raises(InputError, match="not finite"):
+        gmres_each(lambda d: (d * math.inf, d), torch.ones(1, 3), iterations=2)
