@@ -4,6 +4,7 @@ A file may hold several hypercubes (levels of different kinds, surfaces); the on
 the only one, is read.
 """
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,8 +50,13 @@ def opened_grib(path: Path, variable: str | None = None) -> Iterator[xr.Dataset]
 
 def _chosen(cubes: list[xr.Dataset], variable: str | None, path: Path) -> xr.Dataset:
     names = [str(name) for cube in cubes for name in cube.data_vars]
-    if variable is not None:
-        cubes = [cube for cube in cubes if variable in cube.data_vars]
+    if variable is not None and len(cubes) > 1:
+        # The variable t850 is the level 850 of t.
+        cubes = [
+            cube
+            for cube in cubes
+            if any(re.fullmatch(rf"{re.escape(str(name))}[\d.]*", variable) for name in cube.data_vars)
+        ]
     if len(cubes) != 1:
         raise InputError(
             f"{path}: found {', '.join(names) or 'no variables'} on different levels or grids, expected one kind "

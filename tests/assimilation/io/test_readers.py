@@ -165,6 +165,30 @@ def test_members_and_levels_from_grib():
         read_any_fields(real_data("weather/era5_eda_members_z_t_20170101.grib"))
 
 
+def test_one_level_of_one_member_from_grib(tmp_path):
+    cfgrib = pytest.importorskip("cfgrib")
+    source = real_data("weather/era5_levels_europe_20160207.grib")
+    (member,) = cfgrib.open_datasets(
+        str(source), backend_kwargs={"indexpath": "", "filter_by_keys": {"number": 0}}
+    )
+    # The control member's messages alone: every one begins with GRIB and tells its length.
+    import eccodes
+
+    with source.open("rb") as stream, (tmp_path / "control.grib").open("wb") as out:
+        while (message := eccodes.codes_grib_new_from_file(stream)) is not None:
+            if eccodes.codes_get(message, "number") == 0:
+                eccodes.codes_write(message, out)
+            eccodes.codes_release(message)
+    found = read_any_fields(tmp_path / "control.grib", "t500")
+    assert [item.name for item in found.variables] == ["t500"]
+    # Lead times of 0 and 3 h from two starts are four valid times.
+    assert found.times.size == 4
+    expected = member["t"].sel(isobaricInhPa=500).values.reshape(4, *found.grid.shape)
+    np.testing.assert_array_equal(found.values[0, :, 0], expected[:, ::-1])
+    with pytest.raises(InputError, match="'t700', expected one of t1000, t500, t50"):
+        read_any_fields(tmp_path / "control.grib", "t700")
+
+
 def test_a_truncated_grib_file(tmp_path):
     pytest.importorskip("cfgrib")
     whole = real_data("weather/era5_uk_2t_20190301-0322.grib").read_bytes()
