@@ -5,7 +5,7 @@
 
 The scan is simulated from the 512x512 DICOM slices (I0 = 1e5, parallel beam, 384 columns) and reconstructed on the
 256x256 grid; scores are against the DICOM series resampled to that grid, in HU on [-1000, 1000]. Prints a Markdown
-table and writes ``chest.json`` and a picture of one slice in three planes.
+table and writes ``chest.json``; ``chest_picture.py`` draws the volumes.
 """
 
 import argparse
