@@ -132,6 +132,9 @@ class TrajectoryConfig(Training):
     batch: int = Field(8, ge=1)
     candidates: int = Field(1, ge=1, description="windows drawn per sample; the most variable one is taken")
     moves: Moves = Moves()
+    shift: tuple[float, ...] = Field(
+        (), description="deviation of a constant added to whole windows, by variable: for short archives"
+    )
     levels: TrajectoryLevels = TrajectoryLevels()
     weighting: Weighting = Weighting()
     causal_share: float = Field(0.5, ge=0, le=1, description="share of batches with a causal mask")
@@ -152,6 +155,15 @@ class TrajectoryConfig(Training):
     def card_schedule(self) -> Schedule:
         """The schedule of the card."""
         return self.sampling or self.schedule
+
+    @model_validator(mode="after")
+    def _shifts_are_of_the_variables(self) -> "TrajectoryConfig":
+        if self.shift and len(self.shift) != len(self.codec.variables):
+            raise ValueError(f"shift: found {len(self.shift)}, expected one per variable of the codec")
+        pairs = zip(self.shift, self.codec.variables, strict=False)
+        if any(shift and each.transform != "none" for shift, each in pairs):
+            raise ValueError("shift: a variable with a transform has no constant to add")
+        return self
 
     @model_validator(mode="after")
     def _network_has_the_variables(self) -> "TrajectoryConfig":

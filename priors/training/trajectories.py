@@ -118,6 +118,12 @@ class Trajectories(Subject):
             self.data.draw(generator, frames=config.frames, size=config.size, moves=config.moves)
             for _ in range(config.candidates)
         ]
+        if config.shift:
+            amounts = generator.normal(0.0, config.shift, (config.candidates, len(config.shift)))
+            drawn = [
+                window + amount.astype(np.float32)[:, None, None]
+                for window, amount in zip(drawn, amounts, strict=True)
+            ]
         if len(drawn) == 1:
             return drawn[0]
         spreads = [float(encode([window], config.codec)[0].var()) for window in drawn]

@@ -14,7 +14,7 @@ value is missing, all on one grid spacing and one time step:
       - {file: event.npy, split: train, source: ..., licence: ...}
 
 A batch is a pure function of (seed, step). Windows are moved only in ways that the config declares the
-physics to allow; values are never changed.
+physics to allow; values are changed only by the constant that ``shift`` asks for.
 """
 
 from dataclasses import dataclass

@@ -173,6 +173,23 @@ def test_windows_are_pieces_of_one_trajectory(data):
         assert (pieces == window).all((-4, -3, -2, -1)).any()
 
 
+def test_a_shift_adds_one_constant_to_a_whole_window(data):
+    plain, shifted = (
+        open_subject(load(TrajectoryConfig, [settings(data, steps=1)], overrides))
+        for overrides in ([], ["shift=[3.0]"])
+    )
+    # The amounts are drawn after the window, so both runs draw the same one.
+    pairs = [
+        (plain._window(np.random.default_rng(k)), shifted._window(np.random.default_rng(k)))
+        for k in range(200)
+    ]
+    added = [b - a for a, b in pairs]
+    for each in added:
+        assert np.nanmax(each) - np.nanmin(each) < 1e-5
+    # The deviation of 200 draws is known to 5 % (one standard error).
+    assert np.std([np.nanmean(each) for each in added]) == pytest.approx(3.0, rel=0.2)
+
+
 def test_missing_values_are_zero_and_marked(data):
     prepared = PreparedTrajectories.load(data, "train")
     window = prepared.arrays[0][3, 3:6]
@@ -397,6 +414,7 @@ def test_arrays_that_cannot_be_used(data, tmp_path, array, told):
         ("network.padding=[wrap,zeros]", "network.padding"),
         ("codec.variables=[]", "codec.variables"),
         ("crops=[]", "crops: unknown key"),
+        ("shift=[1.0,2.0]", "one per variable"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_the_key(data, override, told):
