@@ -213,11 +213,8 @@ class Job:
         return after, emitted
 
     def analyses(self, row: Row, frames: Trajectories) -> Iterator[Analysis]:
-        """Yield the frames a row completed, in physical units, no value below what is possible."""
-        physical = self.owner.codec.decode(frames.float())
-        for k, variable in enumerate(self.owner.codec.variables):
-            if variable.minimum is not None:
-                physical[:, :, k].clamp_(min=variable.minimum)
+        """Yield the frames a row completed, in physical units, cut to what is possible."""
+        physical = self.owner.codec.possible(self.owner.codec.decode(frames.float()))
         for place, frame in enumerate(row.emit):
             members = physical[:, place].cpu().contiguous().numpy()
             yield Analysis(self.trajectory, frame, members)

@@ -117,6 +117,18 @@ class FieldCodec(BaseModel):
         """Return physical values cut to the range seen in training."""
         return torch.stack([x.clamp(v.low, v.high) for v, x in self._each(physical)], dim=-3)
 
+    def possible(self, physical: Float[Tensor, "*b k y x"]) -> Float[Tensor, "*b k y x"]:
+        """Return physical values no lower than possible and, under log1p, no higher than seen in training.
+
+        The exponential would turn a small excess of the network's value into any number.
+        """
+        highest = [v.high if v.transform == "log1p" else None for v in self.variables]
+        pairs = zip(self._each(physical), highest, strict=True)
+        cut = [
+            x if v.minimum is None and high is None else x.clamp(v.minimum, high) for (v, x), high in pairs
+        ]
+        return torch.stack(cut, dim=-3)
+
     def _each(self, state: Float[Tensor, "*b k y x"]) -> Iterator[tuple[VariableCodec, Tensor]]:
         return zip(self.variables, state.unbind(-3), strict=True)
 

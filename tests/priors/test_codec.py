@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from priors.codec import Codec
+from priors.codec import Codec, FieldCodec, VariableCodec
 
 offsets = st.floats(-2000, 2000)
 scales = st.floats(1e-3, 1e4)
@@ -54,3 +54,15 @@ def test_an_impossible_range_is_refused(mistake):
     right = {"offset": 0.0, "scale": 1000.0, "low": -1024.0, "high": 1500.0}
     with pytest.raises(ValidationError):
         Codec.model_validate(right | mistake)
+
+
+def test_analyses_are_cut_to_what_is_possible():
+    rain = VariableCodec(
+        name="rain", unit="mm/h", offset=0.0, scale=1.0, low=0.0, high=150.0, minimum=0.0, transform="log1p"
+    )
+    warmth = VariableCodec(name="t2m", unit="K", offset=280.0, scale=2.0, low=250.0, high=310.0)
+    codec = FieldCodec(variables=(rain, warmth))
+    state = torch.tensor([-1.0, 7.0, 1e6])[:, None, None, None].expand(3, 2, 1, 1)
+    # A temperature beyond those of the training stays as it is: nothing makes it impossible.
+    expected = torch.tensor([[0.0, -1.0], [7.0, 7.0], [150.0, 1e6]])[..., None, None]
+    assert torch.equal(codec.possible(state), expected)
