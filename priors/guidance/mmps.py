@@ -48,7 +48,7 @@ class Mmps(Guidance):
     """
 
     name: Literal["mmps"] = "mmps"
-    iterations: int = Field(2, ge=1)
+    iterations: int = Field(3, ge=1)
     solver: Literal["cg", "gmres"] = "gmres"
     backprop: bool = True
 
