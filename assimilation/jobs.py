@@ -11,7 +11,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from assimilation.settings import AssimilateSettings, ForecastSettings, RunSetti
 from assimilation.trajectory import Stepper, TrajectoryModel
 from priors.card import Prior, find_prior, load_prior
 from priors.guidance import Mmps
-from priors.runtime.config import load, merge
 from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.files import atomic
 from priors.runtime.memory import available_bytes, human
@@ -57,33 +56,6 @@ class Run:
         stepper = Stepper(self.settings.sampler, guidance)
         model = TrajectoryModel(self.prior.denoiser, cache=self.settings.cache)
         return Assimilator(model, self.prior.fields, self.settings.schedule(), stepper)
-
-
-def settings(
-    kind: type[RunSettings],
-    layers: Sequence[Path] | None,
-    options: Mapping[str, Any],
-    overrides: Sequence[str] | None,
-) -> Any:
-    """Return validated settings: files, then options that were given, then ``key=value``.
-
-    Args:
-        kind: the model of the settings.
-        layers: YAML files.
-        options: dotted key -> value; None where the option was not given.
-        overrides: ``key.sub=value`` texts.
-
-    Raises:
-        InputError: a file cannot be read or a key or value is wrong.
-    """
-    given: dict[str, Any] = {}
-    for key, value in options.items():
-        tree = value
-        for part in reversed(key.split(".")):
-            tree = {part: tree}
-        if value is not None:
-            given = merge(given, tree)
-    return load(kind, [*(layers or []), given], overrides or [])
 
 
 def open_assimilation(observations: Path, background: Path | None, chosen: AssimilateSettings) -> Run:

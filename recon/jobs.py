@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from priors.card import find_prior
-from priors.runtime.config import load, merge, to_yaml
+from priors.runtime.config import settings_of, to_yaml
 from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.files import atomic
 from priors.runtime.memory import available_bytes, human
@@ -27,8 +27,8 @@ from recon.settings import (
     PhantomSettings,
     ReconstructSettings,
     SimulateSettings,
+    kind_of,
     parse_span,
-    settings_of,
 )
 from recon.simulate import simulate as simulate_scan
 
@@ -38,25 +38,12 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 def settings(
     job: str, layers: Sequence[Path] | None, options: Mapping[str, Any], overrides: Sequence[str] | None
 ) -> Any:
-    """Return the validated settings of a job: files, then options that were given, then ``key=value``.
-
-    Args:
-        job: see ``recon.settings.JOBS``.
-        layers: YAML files.
-        options: dotted key -> value; None where the option was not given.
-        overrides: ``key.sub=value`` texts.
+    """Return the validated settings of a job of ``recon.settings.JOBS``; see `priors.runtime.config.settings_of`.
 
     Raises:
-        InputError: a file cannot be read or a key or value is wrong.
+        InputError: there is no such job, a file cannot be read, or a key or value is wrong.
     """
-    given: dict[str, Any] = {}
-    for key, value in options.items():
-        tree = value
-        for part in reversed(key.split(".")):
-            tree = {part: tree}
-        if value is not None:
-            given = merge(given, tree)
-    return load(settings_of(job), [*(layers or []), given], overrides or [])
+    return settings_of(kind_of(job), layers, options, overrides)
 
 
 def print_settings(chosen: BaseModel) -> None:

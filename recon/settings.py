@@ -128,10 +128,10 @@ def schema(job: str) -> dict[str, Any]:
     Raises:
         InputError: there is no such job.
     """
-    return settings_of(job).model_json_schema()
+    return kind_of(job).model_json_schema()
 
 
-def settings_of(job: str) -> type[BaseModel]:
+def kind_of(job: str) -> type[BaseModel]:
     """Return the settings model of a job.
 
     Raises:

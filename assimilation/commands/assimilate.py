@@ -63,6 +63,7 @@ def assimilate(
     """Turn observations into an ensemble of analyses: filter, fixed-lag smoother or reanalysis."""
     from assimilation import jobs
     from assimilation.settings import AssimilateSettings
+    from priors.runtime.config import settings_of
 
     options: dict[str, Any] = {
         "prior": prior,
@@ -73,7 +74,7 @@ def assimilate(
         "guidance.name": guidance,
     }
     given = [f"overlap={'null' if overlap == 'none' else overlap}"] if overlap is not None else []
-    chosen = jobs.settings(AssimilateSettings, config, options, [*given, *(overrides or [])])
+    chosen = settings_of(AssimilateSettings, config, options, [*given, *(overrides or [])])
     if print_config:
         _print(chosen)
         return
@@ -105,6 +106,7 @@ def forecast(
     """Forecast an ensemble from clean frames, without observations."""
     from assimilation import jobs
     from assimilation.settings import ForecastSettings
+    from priors.runtime.config import settings_of
 
     options: dict[str, Any] = {
         "prior": prior,
@@ -113,7 +115,7 @@ def forecast(
         "seed": seed,
         "sampler.steps": steps,
     }
-    chosen = jobs.settings(ForecastSettings, config, options, overrides)
+    chosen = settings_of(ForecastSettings, config, options, overrides)
     if print_config:
         _print(chosen)
         return

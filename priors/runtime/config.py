@@ -47,6 +47,33 @@ def load(
     return validate(model, _completed(model, None, merge(merged, dotted)))
 
 
+def settings_of(
+    model: type[Model],
+    layers: Sequence[Path] | None,
+    options: Mapping[str, Any],
+    overrides: Sequence[str] | None,
+) -> Model:
+    """Return the validated settings of a verb: files, then options that were given, then ``key=value``.
+
+    Args:
+        model: of the settings.
+        layers: YAML files.
+        options: dotted key -> value; None where the option was not given.
+        overrides: ``key.sub=value`` texts.
+
+    Raises:
+        InputError: a file cannot be read or a key or value is wrong.
+    """
+    given: Tree = {}
+    for key, value in options.items():
+        tree = value
+        for part in reversed(key.split(".")):
+            tree = {part: tree}
+        if value is not None:
+            given = dict(merge(given, tree))
+    return load(model, [*(layers or []), given], overrides or [])
+
+
 def validate(model: type[Model], tree: Mapping[str, Any], *, source: str = "configuration") -> Model:
     """Build ``model`` from plain data.
 

@@ -1,39 +1,19 @@
 """The report of an assimilation in a real browser: no console error, and its controls work."""
 
-import base64
-import io
-import shutil
 import time
 
 import numpy as np
 import pytest
-from PIL import Image as Picture
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from assimilation.fields import Ensemble, Fields, Grid, Variable
 from assimilation.report import write_report
 from assimilation.verification.verify import verify
+from tests.end_to_end.browser import canvas, needs_browser, opened, wait
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-quic",
-    "--window-size=1300,1400",
-]
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None,
-    reason="needs chromium and chromedriver (Debian: chromium chromium-driver)",
-)
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
@@ -61,38 +41,12 @@ def page(tmp_path_factory):
         scores=verify(ensemble, truth),
         observations=Fields(seen, times, variables, grid),
     )
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in [*FLAGS, f"--user-data-dir={folder / 'profile'}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    driver.get((folder / "report.html").as_uri())
-    wait(lambda: driver.execute_script("return document.body.dataset.ready") == "true")
-    yield driver
-    errors = driver.get_log("browser")
-    driver.quit()
-    assert errors == []
-
-
-def wait(condition, seconds: float = 20):
-    """Wait until a condition holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the page did not get there in time"
-        time.sleep(0.02)
+    yield from opened(folder / "report.html")
 
 
 def pixels(driver, name: str) -> np.ndarray:
-    """Return what a panel shows, after the frame that draws it."""
-    text = driver.execute_async_script(
-        "const done = arguments[1];"
-        "requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() =>"
-        " done(document.getElementById(arguments[0]).toDataURL()), 30)));",
-        f"panel-{name}",
-    )
-    picture = Picture.open(io.BytesIO(base64.b64decode(text.split(",")[1])))
-    return np.asarray(picture.convert("RGB")).astype(int)
+    """Return what a panel shows."""
+    return canvas(driver, f"panel-{name}")
 
 
 def press(driver, group: str, label: str) -> None:
@@ -172,8 +126,8 @@ def test_observed_points_can_be_hidden(page):
 
 
 def test_values_are_read_under_the_pointer(page):
-    canvas = page.find_element(By.ID, "panel-mean")
-    webdriver.ActionChains(page).move_to_element_with_offset(canvas, 1, 1).perform()
+    panel = page.find_element(By.ID, "panel-mean")
+    webdriver.ActionChains(page).move_to_element_with_offset(panel, 1, 1).perform()
     wait(lambda: "At y" in page.find_element(By.ID, "readout").text)
     values = [item.text for item in page.find_elements(By.CSS_SELECTOR, "figcaption output")]
     # Around the middle, x = 8 and y = 5 of frame 0: 250 + 0.8 - 1.0 (three digits are shown).

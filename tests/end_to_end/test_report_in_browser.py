@@ -1,37 +1,15 @@
 """The report in a real browser: it loads from a file without a console error and its controls work."""
 
-import base64
-import io
-import shutil
-import time
-
 import numpy as np
 import pytest
-from PIL import Image as Picture
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from recon.report import Report, write_report
+from tests.end_to_end.browser import canvas, needs_browser, opened, wait
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-quic",
-    "--window-size=1300,1400",
-]
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None,
-    reason="needs chromium and chromedriver (Debian: chromium chromium-driver)",
-)
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
@@ -51,38 +29,12 @@ def page(tmp_path_factory):
         versions={"tomocast": "0"},
     )
     write_report(folder / "report.html", report)
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in [*FLAGS, f"--user-data-dir={folder / 'profile'}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    driver.get((folder / "report.html").as_uri())
-    wait(lambda: driver.execute_script("return document.body.dataset.ready") == "true")
-    yield driver
-    errors = driver.get_log("browser")
-    driver.quit()
-    assert errors == []
-
-
-def wait(condition, seconds: float = 20):
-    """Wait until a condition holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the page did not get there in time"
-        time.sleep(0.02)
+    yield from opened(folder / "report.html")
 
 
 def pixels(driver, name: str) -> np.ndarray:
-    """Return what a canvas shows, after the frame that draws it."""
-    text = driver.execute_async_script(
-        "const done = arguments[1];"
-        "requestAnimationFrame(() => requestAnimationFrame(() =>"
-        " done(document.getElementById(arguments[0]).toDataURL())));",
-        name,
-    )
-    picture = Picture.open(io.BytesIO(base64.b64decode(text.split(",")[1])))
-    return np.asarray(picture.convert("L")).astype(int)
+    """Return the grey values a canvas shows."""
+    return canvas(driver, name)[..., 0]
 
 
 def press(driver, label: str) -> None:
@@ -145,11 +97,11 @@ def test_another_volume_can_be_chosen(page):
 
 
 def test_a_click_moves_the_crosshair(page):
-    canvas = page.find_element(By.ID, "axial")
-    webdriver.ActionChains(page).move_to_element_with_offset(canvas, 5, 5).click().perform()
+    plane = page.find_element(By.ID, "axial")
+    webdriver.ActionChains(page).move_to_element_with_offset(plane, 5, 5).click().perform()
     wait(lambda: "10, 12)" in page.find_element(By.ID, "readout").text)
-    corner = canvas.size["width"] // 2 - 3
-    webdriver.ActionChains(page).move_to_element_with_offset(canvas, corner, 5).click().perform()
+    corner = plane.size["width"] // 2 - 3
+    webdriver.ActionChains(page).move_to_element_with_offset(plane, corner, 5).click().perform()
     wait(lambda: "10, 23)" in page.find_element(By.ID, "readout").text)
 
 
