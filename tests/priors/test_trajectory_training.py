@@ -1,18 +1,15 @@
 """Training on trajectories: weights in closed form, honest windows, one loop, a prior like any other."""
 
 import json
-import math
 
 import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from torch import nn
 
 from priors.card import load_prior, self_test_errors
-from priors.codec import FieldCodec, VariableCodec
 from priors.commands import describe_prior
-from priors.denoiser import NetworkDenoiser, broadcast_scales
+from priors.denoiser import NetworkDenoiser
 from priors.parametrisation import Velocity
 from priors.runtime.config import load
 from priors.runtime.errors import InputError
@@ -26,9 +23,9 @@ from priors.training.loop import open_subject
 from priors.training.plan import expected_seconds, memory_plan
 from priors.training.trajectories import denoising_errors, forecast_errors, masked_rms
 from priors.training.trajectory_data import Moves, PreparedTrajectories, encode
-from priors.training.trajectory_objective import Weighting, trajectory_loss
 from tests.priors.small_trajectories import SIZE, STEPS, settings, waves, write_data
 from tests.priors.test_training_loop import KilledError, kill_at, silent
+from tests.priors.test_trajectory_objective import Zero
 
 
 @pytest.fixture(scope="module")
@@ -43,114 +40,6 @@ def run(tmp_path_factory, data):
     denoiser = train(config, folder, resume=False, report=silent)
     export_prior(denoiser, config, folder / "prior", command="tests", subject=open_subject(config))
     return config, folder
-
-
-# ---- weights
-
-
-def test_min_snr_weights_the_clean_error_by_the_capped_ratio():
-    ratio = torch.logspace(-3, 3, 25, dtype=torch.float64)[None]
-    snr = ratio**-2
-    found = Weighting(kind="min-snr", snr=5.0)(ratio)
-    torch.testing.assert_close(found, snr.clamp(max=5) / (snr + 1), rtol=1e-12, atol=0)
-
-
-def test_the_fused_weight_by_its_recursion_written_out():
-    ratio = torch.rand(3, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3 + 0.05
-    found = Weighting(kind="fused-snr", snr=5.0, decay=0.96)(ratio)
-    for sample in range(3):
-        past = 0.0
-        for k in range(7):
-            snr = float(ratio[sample, k]) ** -2
-            n = min(snr, 5) / 5
-            g = 1 - (1 - 0.96 * past) * (1 - n)
-            h = 1 - (1 - 0.96 * past) * (1 - snr / 5)
-            assert float(found[sample, k]) == pytest.approx(5 * g / (5 * h + 1), rel=1e-12)
-            past = 0.96 * past + 0.04 * n
-
-
-def test_the_fused_weight_of_equal_frames_in_closed_form():
-    # Equal levels make the running mean geometric: C_k = n (1 - d^k).
-    ratio = torch.full((1, 30), 0.7, dtype=torch.float64)
-    n = 0.7**-2 / 5
-    k = torch.arange(30, dtype=torch.float64)
-    past = n * (1 - 0.96**k)
-    g = 1 - (1 - 0.96 * past) * (1 - n)
-    torch.testing.assert_close(Weighting()(ratio)[0], 5 * g / (5 * g + 1), rtol=1e-12, atol=0)
-
-
-def test_the_first_frame_has_no_past_and_pure_noise_after_clean_frames_counts():
-    first = Weighting()(torch.tensor([[0.5, 1.0]], dtype=torch.float64))[0, 0]
-    assert float(first) == pytest.approx(4 / 5)
-    levels = torch.tensor([[1e-3] * 5 + [1e3], [1e3] * 6], dtype=torch.float64)
-    weight = Weighting()(levels)
-    # After five clean frames C = 1 - 0.96^5; SNR = 0 leaves g = h = 0.96 C.
-    g = 0.96 * (1 - 0.96**5)
-    assert float(weight[0, 5]) == pytest.approx(5 * g / (5 * g + 1), rel=1e-4)
-    assert float(weight[1, 5]) < 1e-5
-
-
-class Zero(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(()))
-
-    def forward(self, x: torch.Tensor, log_ratio: torch.Tensor) -> torch.Tensor:
-        return self.bias.expand(x.shape)
-
-
-def loss_of(x, valid, t, context, *, network=None, weighting=None):
-    denoiser = NetworkDenoiser(
-        network or Zero(), schedule=Cosine(), parametrisation=Velocity(), reduced=False
-    )
-    return trajectory_loss(
-        denoiser,
-        x,
-        valid,
-        times=(t, context),
-        weighting=weighting or Weighting(kind="uniform"),
-        generator=torch.Generator().manual_seed(3),
-    )
-
-
-def test_the_loss_of_a_silent_network_is_the_mean_square_of_the_velocity():
-    x = torch.randn(2, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    t = torch.tensor([[0.0, 0.3, 0.9], [0.2, 0.5, 1.0]], dtype=torch.float64)
-    valid = torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) > 0.3
-    alpha, sigma = broadcast_scales(Cosine(), x, t)
-    z = torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
-    counted = valid.clone()
-    counted[0, 0] = False
-    expected = ((alpha * z - sigma * x) ** 2)[counted].mean()
-    torch.testing.assert_close(loss_of(x, valid, t, t == 0), expected)
-
-
-def test_context_and_missing_values_carry_no_loss():
-    t = torch.tensor([[0.0, 0.3, 0.9]], dtype=torch.float64)
-    x = torch.randn(1, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    valid = torch.ones(x.shape, dtype=torch.bool)
-    valid[0, 1, 0, 2] = False
-    before = loss_of(x, valid, t, t == 0)
-    x[0, 0] += 10
-    x[0, 1, 0, 2] += 10
-    assert torch.equal(loss_of(x, valid, t, t == 0), before)
-    assert float(loss_of(x, torch.zeros_like(valid), t, t == 0).detach()) == 0
-
-
-class Watcher(Zero):
-    def forward(self, x: torch.Tensor, log_ratio: torch.Tensor) -> torch.Tensor:
-        self.seen, self.log_ratio = x, log_ratio
-        return super().forward(x, log_ratio)
-
-
-def test_context_is_shown_without_noise_at_level_zero():
-    network = Watcher()
-    t = torch.tensor([[0.0, 0.5]], dtype=torch.float64)
-    x = torch.randn(1, 2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    loss_of(x, torch.ones(x.shape, dtype=torch.bool), t, t == 0, network=network)
-    assert torch.equal(network.seen[:, 0], x[:, 0])
-    assert float(network.log_ratio[0, 0]) == pytest.approx(math.log(float(Cosine().ratio(t[0, 0]))), rel=1e-6)
-    assert float((network.seen[:, 1] - x[:, 1]).abs().max()) > 0.1
 
 
 # ---- windows
@@ -224,53 +113,6 @@ def test_undeclared_moves_do_nothing_and_declared_ones_keep_values():
         assert np.array_equal(np.sort(frame.reshape(2, -1), 1), window.reshape(2, -1))
         # The open axis is only mirrored: neighbours stay neighbours.
         assert set(np.abs(np.diff(frame, axis=3)).flatten().tolist()) == {1.0}
-
-
-# ---- codec
-
-
-def test_the_field_codec_treats_each_variable_by_its_own_map():
-    codec = FieldCodec(
-        variables=(
-            VariableCodec(name="t", unit="K", offset=280.0, scale=4.0, low=200.0, high=340.0),
-            VariableCodec(
-                name="r",
-                unit="mm/h",
-                offset=0.5,
-                scale=2.0,
-                low=0.0,
-                high=150.0,
-                transform="log1p",
-                reference=0.1,
-            ),
-        )
-    )
-    physical = torch.tensor([[[[284.0]], [[0.1 * (math.e - 1)]]]])
-    torch.testing.assert_close(codec.encode(physical), torch.tensor([[[[1.0]], [[0.25]]]]))
-    generator = torch.Generator().manual_seed(0)
-    network = (
-        torch.randn(2, 3, 2, 4, 5, generator=generator, dtype=torch.float64)
-        + torch.tensor([0.0, 3.0])[:, None, None]
-    )
-    network[:, :, 1].clamp_(min=-0.24)
-    torch.testing.assert_close(codec.encode(codec.decode(network)), network, rtol=1e-9, atol=1e-9)
-    assert torch.isnan(codec.encode(torch.full((2, 1, 1), torch.nan))).all()
-    assert codec.clip(torch.tensor([[[500.0]], [[-1.0]]])).flatten().tolist() == [340.0, 0.0]
-    assert torch.autograd.gradcheck(codec.decode, (network[:1, :1].requires_grad_(True),))
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"scale": 0.0}, "greater than 0"),
-        ({"low": 5.0, "high": 1.0}, "must be below high"),
-        ({"transform": "log1p"}, "must not be negative"),
-    ],
-)
-def test_a_wrong_variable_map_is_refused(change, told):
-    good = {"name": "h", "unit": "m", "offset": 0.0, "scale": 1.0, "low": -1.0, "high": 1.0}
-    with pytest.raises(ValueError, match=told):
-        VariableCodec.model_validate({**good, **change})
 
 
 # ---- the run
