@@ -6,6 +6,8 @@ Nothing heavy is imported before a verb runs, so ``tomocast --help`` answers at 
 
 import errno
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -23,6 +25,30 @@ app = typer.Typer(
 recon.commands.add_to(app)
 priors.commands.add_to(app)
 assimilation.commands.add_to(app)
+
+
+@app.command()
+def inspect(
+    thing: Annotated[
+        str, typer.Argument(help="A prior, or a file or folder: volume, scan, fields, observations.")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Tell what something is, and what looks wrong with it."""
+    path = Path(thing)
+    if not path.exists() or (path.is_dir() and (path / "card.yaml").is_file()):
+        priors.commands.inspect_prior(thing, as_json=json)
+        return
+    import assimilation.inspection
+    import recon.inspection
+    from priors.runtime.record import to_json
+
+    for family in (recon.inspection, assimilation.inspection):
+        if family.claims(path):
+            found = family.inspect_file(path)
+            sys.stdout.write(to_json(found.record()) + "\n" if json else found.text())
+            return
+    raise InputError(f"{path}: unknown kind, expected a prior, a CT volume or scan, fields or observations")
 
 
 def main() -> None:

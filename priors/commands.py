@@ -1,4 +1,4 @@
-"""The verbs of ``priors``: train, sample, inspect."""
+"""The verbs of ``priors``: train, sample; and what ``inspect`` says of a prior."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ PriorName = Annotated[str, typer.Argument(help="Embedded prior, or a folder with
 
 def add_to(app: typer.Typer) -> None:
     """Give the command line its verbs."""
-    for verb in (train, sample, inspect):
+    for verb in (train, sample):
         app.command()(verb)
 
 
@@ -72,18 +72,19 @@ def sample(
     draw(prior, out, count=count, steps=steps, size=size, seed=seed, beside=beside)
 
 
-def inspect(
-    prior: PriorName,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
-) -> None:
-    """Verify a prior (hash, weights, self-test) and print what it is."""
-    if not json:
-        sys.stdout.write(describe_prior(prior))
+def inspect_prior(name: str, *, as_json: bool) -> None:
+    """Verify a prior (hash, weights, self-test) and print what it is.
+
+    Raises:
+        InputError: it is unknown or fails a check.
+    """
+    if not as_json:
+        sys.stdout.write(describe_prior(name))
         return
     from priors.card import load_prior, self_test_errors
     from priors.runtime.record import to_json
 
-    loaded = load_prior(prior)
+    loaded = load_prior(name)
     told = {
         "card": loaded.card.model_dump(mode="json"),
         "parameters": sum(weight.numel() for weight in loaded.denoiser.parameters()),
