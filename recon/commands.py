@@ -34,7 +34,9 @@ def reconstruct(
     scan: Annotated[Path, typer.Argument(help="Scan: tomocast HDF5, HTC 2022, Data Exchange, or scan.yaml.")],
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder to write.")] = None,
-    method: Annotated[str | None, typer.Option(help="fbp, tv, nerd-fast, nerd-admm or nerd-pdhg.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="fbp, cgls, sirt, tv, nerd-fast, nerd-admm or nerd-pdhg.")
+    ] = None,
     prior: Annotated[str | None, typer.Option(help="Embedded prior, or a folder with a card.")] = None,
     config: Config = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random draw.")] = None,

@@ -4,10 +4,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from recon.reconstructors.cgls import CGLS
 from recon.reconstructors.fbp import FBP
 from recon.reconstructors.nerd import NerdAdmm, NerdFast, NerdPdhg
+from recon.reconstructors.sirt import SIRT
 from recon.reconstructors.variational import TV
 
-Method = Annotated[FBP | TV | NerdFast | NerdAdmm | NerdPdhg, Field(discriminator="name")]
+Method = Annotated[FBP | CGLS | SIRT | TV | NerdFast | NerdAdmm | NerdPdhg, Field(discriminator="name")]
 
-__all__ = ["FBP", "TV", "Method", "NerdAdmm", "NerdFast", "NerdPdhg"]
+__all__ = ["CGLS", "FBP", "SIRT", "TV", "Method", "NerdAdmm", "NerdFast", "NerdPdhg"]

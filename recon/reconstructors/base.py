@@ -45,6 +45,12 @@ class StepRecord:
     figures: dict[str, float]
 
 
+def empty_volume(measurement: Measurement, projector: Projector) -> Float[Tensor, "z y x"]:
+    """Return zeros in the layout that projectors work in, with the innermost axis z."""
+    z, y, x = projector.domain
+    return measurement.sinogram.new_zeros((y, x, z)).permute(2, 0, 1)
+
+
 def _ignore(_: StepRecord) -> None:
     """Drop a progress record."""
 

@@ -41,7 +41,7 @@ from recon.methods.fused_variation import VariationTerm
 from recon.methods.pdhg import Pdhg, PdhgState, SaddleProblem, Term
 from recon.operators.differences import Differences
 from recon.operators.projector import Projector
-from recon.reconstructors.base import Job, Measurement, Reconstructor, StepRecord
+from recon.reconstructors.base import Job, Measurement, Reconstructor, StepRecord, empty_volume
 
 # How far an iteration moves the data duals, as a fraction of what cancels a residual at once, and the
 # contrast of edges relative to the mean attenuation. Both change only the speed (docs/tv.md).
@@ -85,8 +85,7 @@ class TV(Reconstructor):
 
         below = {"change": self.tolerance, "dual_change": 10 * self.tolerance}
         stop = Stop(iterations=self.iterations, below=below)
-        z, y, x = projector.domain
-        start = measurement.sinogram.new_zeros((y, x, z)).permute(2, 0, 1)
+        start = empty_volume(measurement, projector)
         return iterate(method, problem, start=start, stop=stop, on_step=report).x
 
     def problem(self, measurement: Measurement, projector: Projector) -> SaddleProblem:

@@ -22,11 +22,14 @@ from recon.geometry.orbits import FanCurved, Parallel
 from recon.geometry.scan import Scan
 from recon.geometry.volume import Volume
 from recon.methods.base import IterativeMethod
+from recon.methods.cgls import Cgls
+from recon.methods.least_squares import LeastSquares
 from recon.methods.pdhg import Pdhg, SaddleProblem, Term
+from recon.methods.sirt import Sirt, SirtProblem, Subset
 from recon.operators.base import Adjoint, LinearOperator
 from recon.operators.differences import Differences
 from recon.operators.projector import Projector
-from recon.reconstructors import FBP, TV, NerdAdmm, NerdFast, NerdPdhg
+from recon.reconstructors import CGLS, FBP, SIRT, TV, NerdAdmm, NerdFast, NerdPdhg
 from recon.reconstructors.base import Reconstructor
 from recon.reconstructors.nerd import CgStage, VjpStage
 from recon.reconstructors.nerd_refine import VjpRefinement
@@ -71,13 +74,18 @@ def functionals() -> list[Functional]:
 
 
 def solves() -> list[Solve]:
-    """Each method with a small strongly convex problem: min over x >= 0 of 1/2 |A x - y|^2 + 1/10 |D x|_1."""
+    """Each method with a small strongly convex problem: 1/2 |A x - y|^2, for PDHG with x >= 0 and 1/10 |D x|_1."""
     draw = torch.Generator().manual_seed(5)
     volume = Volume((2, 4, 4), (1.0, 1.0, 1.0))
     projector = Projector(volume, Parallel(views=20).fit(volume).scan())
     y = projector(torch.rand(volume.shape, generator=draw))
     terms = (Term(projector, SquaredL2(y, torch.ones_like(y))), Term(Differences(volume.shape), L1(0.1)))
-    return [Solve(Pdhg(), SaddleProblem(terms, NonNegative()), torch.zeros(volume.shape))]
+    data, start = LeastSquares(projector, y, torch.ones_like(y)), torch.zeros(volume.shape)
+    return [
+        Solve(Pdhg(), SaddleProblem(terms, NonNegative()), start),
+        Solve(Cgls(), data, start),
+        Solve(Sirt(), SirtProblem((Subset.of(data, statistical=False),), NonNegative()), start),
+    ]
 
 
 def reconstructors() -> list[Reconstructor]:
@@ -85,6 +93,8 @@ def reconstructors() -> list[Reconstructor]:
     through = VjpStage(levels=1, start=0.1, stop=0.1, refine=VjpRefinement(iterations=2))
     return [
         FBP(filter="hann"),
+        CGLS(iterations=10),
+        SIRT(iterations=20, subsets=3),
         TV(iterations=20),
         NerdFast(fast=few, warm_start="fbp"),
         NerdAdmm(fast=few, refine=through, warm_start="fbp"),

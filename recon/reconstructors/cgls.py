@@ -1,0 +1,62 @@
+r"""CGLS: weighted least squares by conjugate gradients, stopped when the noise level is reached.
+
+    min over x   1/2 ||W^(1/2) (A x - y)||^2
+
+No penalty, no sign constraint: the number of iterations is the regularisation (``recon.methods.cgls``). On few views
+it is a baseline, not a competitor; on many it is filtered backprojection for any geometry, with statistical weights.
+"""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from priors.runtime.memory import MemoryPlan
+from recon.geometry.scan import Scan
+from recon.geometry.volume import Volume
+from recon.methods.base import Stop, iterate
+from recon.methods.cgls import Cgls, CglsState
+from recon.methods.least_squares import LeastSquares
+from recon.operators.projector import Projector
+from recon.reconstructors.base import Job, Measurement, Reconstructor, StepRecord, empty_volume
+
+
+class CGLS(Reconstructor):
+    """Weighted least squares, regularised by stopping early.
+
+    Attributes:
+        iterations: largest number.
+        chi2: stop once chi2 per ray is below this; 0 runs all iterations.
+    """
+
+    name: Literal["cgls"] = "cgls"
+    iterations: int = Field(30, ge=1)
+    chi2: float = Field(1.0, ge=0)
+
+    def __call__(self, measurement: Measurement, projector: Projector, job: Job) -> Float[Tensor, "z y x"]:
+        """Return the attenuation in 1/mm.
+
+        Raises:
+            InputError: every ray has zero weight, or the iteration met a NaN.
+        """
+        problem = LeastSquares(projector, measurement.sinogram, measurement.weights)
+
+        def report(state: CglsState, figures: dict[str, float]) -> None:
+            job.on_step(StepRecord(state.iteration, self.iterations, figures))
+
+        stop = Stop(iterations=self.iterations, below={"chi2": self.chi2}, every=1)
+        start = empty_volume(measurement, projector)
+        return iterate(Cgls(), problem, start=start, stop=stop, on_step=report).x
+
+    def plan(self, volume: Volume, scan: Scan) -> MemoryPlan:
+        """Return the memory needed beyond the measurement, in bytes."""
+        one, rays = 4 * int(np.prod(volume.shape)), 4 * scan.views * scan.shape[0] * scan.shape[1]
+        return MemoryPlan(
+            {
+                "volumes (iterate, direction, gradient)": 6 * one,
+                "sinograms (residual, image)": 5 * rays,
+                "ray table": 34 * scan.views * scan.shape[1],
+            }
+        )
