@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from priors.runtime.errors import InputError
 from recon.geometry.orbits import Orbit, Parallel
 from recon.noise import Exposure
-from recon.operators.projector import Backend
+from recon.operators.backends import BackendName
 from recon.reconstructors import Method
 from recon.reconstructors.fbp import FBP
 
@@ -59,7 +59,7 @@ class ReconstructSettings(_Settings):
     views: Span | None = None
     slices: Span | None = None
     grid: int | None = Field(None, ge=1)
-    backend: Backend = "auto"
+    backend: BackendName = "auto"
 
 
 class SimulateSettings(_Settings):

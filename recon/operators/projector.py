@@ -6,11 +6,12 @@ derivative of one is the other, to any order, with nothing saved in between. In 
 sees slice r, and all slices share the table.
 
 Memory: any strides are accepted. Results are slice-last, ``empty(y, x, z).permute(2, 0, 1)`` and
-``empty(v, c, r).permute(0, 2, 1)``, and arrays that already are skip a copy. Results are always fresh memory.
-Arrays on another device are brought to the CPU and the result is sent back.
+``empty(v, c, r).permute(0, 2, 1)``, and arrays that already are skip a copy. Results are always fresh memory,
+on the device of the argument; a backend that cannot work there has the argument brought to it and sends the
+result back.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,12 +20,11 @@ from torch import Tensor
 from priors.runtime.errors import InputError
 from recon.geometry.scan import Index, Scan
 from recon.geometry.volume import Volume
-from recon.operators.backends.numba_cpu import NumbaBackend
-from recon.operators.backends.reference import ReferenceBackend
+from recon.operators.backends import BackendName
+from recon.operators.backends.base import Backend, Engine, Table, Traced
+from recon.operators.backends.choice import check_name, choose
 from recon.operators.base import LinearOperator
-from recon.operators.rays import RayTable, trace
-
-Backend = Literal["auto", "numba", "reference"]
+from recon.operators.rays import trace
 
 
 class Projector(LinearOperator):
@@ -33,16 +33,15 @@ class Projector(LinearOperator):
     Args:
         volume: the voxel grid.
         scan: a parallel or fan-beam scan with one detector row per slice.
-        backend: ``numba`` (compiled, the choice of ``auto``) or ``reference`` (stored matrix, for checks).
+        backend: who computes, see ``recon.operators.backends``; ``auto`` follows the device of the argument.
 
     Raises:
-        InputError: rows are not slices, the beam is a cone, a source is inside the volume, or an unknown
-            backend.
+        InputError: rows are not slices, the beam is a cone, a source is inside the volume, or the backend is
+            unknown, not available or refuses the geometry.
     """
 
-    def __init__(self, volume: Volume, scan: Scan, *, backend: Backend = "auto") -> None:
-        if backend not in ("auto", "numba", "reference"):
-            raise InputError(f"projector backend: found {backend!r}, expected auto, numba or reference")
+    def __init__(self, volume: Volume, scan: Scan, *, backend: BackendName = "auto") -> None:
+        check_name(backend)
         self._place(volume, scan, backend)
         self._attach(trace(volume, scan))
 
@@ -55,7 +54,7 @@ class Projector(LinearOperator):
         Raises:
             InputError: ``x`` does not have the shape of the volume, or is not float32 or float64.
         """
-        _check(x, self.domain, "volume (z, y, x)")
+        self._check(x, self.domain, "volume (z, y, x)")
         result: Tensor = _Forward.apply(x, self)  # type: ignore[no-untyped-call]
         return result
 
@@ -65,7 +64,7 @@ class Projector(LinearOperator):
         Raises:
             InputError: ``y`` does not have the shape of the sinogram, or is not float32 or float64.
         """
-        _check(y, self.range, "sinogram (view, row, column)")
+        self._check(y, self.range, "sinogram (view, row, column)")
         result: Tensor = _Adjoint.apply(y, self)  # type: ignore[no-untyped-call]
         return result
 
@@ -78,43 +77,75 @@ class Projector(LinearOperator):
         Raises:
             InputError: as ``adjoint``.
         """
-        _check(y, self.range, "sinogram (view, row, column)")
+        self._check(y, self.range, "sinogram (view, row, column)")
         return self._backproject(y, fading=True)
+
+    @property
+    def matched(self) -> bool:
+        """Whether the adjoint is the exact transpose of the forward projection."""
+        return self._backend(torch.device("cpu")).matched
 
     def __getitem__(self, views: Index) -> "Projector":
         """Return the projector on some views: a slice, a list of indices or a boolean mask."""
-        return self._with(self.volume, self.scan[views], self._table[views])
+        return self._with(self.volume, self.scan[views], self._traced.table[views])
 
     def slices(self, start: int, stop: int) -> "Projector":
         """Return the projector on slices ``start`` to ``stop`` (excluded) and their detector rows."""
-        part = self._with(self.volume.slices(start, stop), self.scan.rows(start, stop), self._table)
-        part._engine = self._engine
+        part = self._with(self.volume.slices(start, stop), self.scan.rows(start, stop), self._traced.table)
+        part._engines = self._engines
         return part
 
-    def _place(self, volume: Volume, scan: Scan, backend: Backend) -> None:
+    def _place(self, volume: Volume, scan: Scan, backend: BackendName) -> None:
         if scan.beam != "cone" and scan.shape[0] != volume.shape[0]:
             found = f"{scan.shape[0]} detector rows for {volume.shape[0]} slices"
             raise InputError(f"projector: found {found}, expected one row per slice in a {scan.beam} beam")
         self.volume, self.scan, self.backend = volume, scan, backend
         self.domain, self.range = volume.shape, (scan.views, *scan.shape)
 
-    def _attach(self, table: RayTable) -> None:
-        self._table = table
-        self._engine = ReferenceBackend(table) if self.backend == "reference" else NumbaBackend(table)
+    def _attach(self, table: Table) -> None:
+        self._traced = Traced(self.volume, self.scan, table)
+        self._engines: dict[torch.device, Engine] = {}
+        self._chosen: dict[torch.device, Backend] = {}
+        self._backend(torch.device("cpu"))
 
-    def _with(self, volume: Volume, scan: Scan, table: RayTable) -> "Projector":
+    def _with(self, volume: Volume, scan: Scan, table: Table) -> "Projector":
         part = object.__new__(Projector)
         part._place(volume, scan, self.backend)
         part._attach(table)
         return part
 
+    def _backend(self, device: torch.device) -> Backend:
+        if device not in self._chosen:
+            self._chosen[device] = choose(self.backend, self._traced, device)
+        return self._chosen[device]
+
+    def _engine(self, device: torch.device) -> tuple[Engine, torch.device]:
+        """Return the engine for tensors of a device, and the device where it works."""
+        backend = self._backend(device)
+        home = backend.home(device)
+        if home not in self._engines:
+            self._engines[home] = backend.engine(self._traced, home)
+        return self._engines[home], home
+
     def _project(self, x: Tensor) -> Tensor:
-        line = x.detach().to("cpu").permute(1, 2, 0).contiguous()
-        return self._engine.forward(line).permute(0, 2, 1).to(x.device)
+        engine, home = self._engine(x.device)
+        line = x.detach().to(home).permute(1, 2, 0).contiguous()
+        return engine.forward(line).permute(0, 2, 1).to(x.device)
 
     def _backproject(self, y: Tensor, *, fading: bool = False) -> Tensor:
-        line = y.detach().to("cpu").permute(0, 2, 1).contiguous()
-        return self._engine.adjoint(line, fading=fading).permute(2, 0, 1).to(y.device)
+        engine, home = self._engine(y.device)
+        line = y.detach().to(home).permute(0, 2, 1).contiguous()
+        return engine.adjoint(line, fading=fading).permute(2, 0, 1).to(y.device)
+
+    def _check(self, array: Tensor, shape: tuple[int, ...], what: str) -> None:
+        if tuple(array.shape) != shape:
+            raise InputError(
+                f"projector: found an array of shape {tuple(array.shape)}, expected {what} = {shape}"
+            )
+        dtypes = self._backend(array.device).dtypes
+        if array.dtype not in dtypes:
+            names = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+            raise InputError(f"projector: found an array of {array.dtype}, expected {names}")
 
 
 class _Forward(torch.autograd.Function):
@@ -137,12 +168,3 @@ class _Adjoint(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return _Forward.apply(gradients[0], ctx.projector), None  # type: ignore[no-untyped-call]
-
-
-def _check(array: Tensor, shape: tuple[int, ...], what: str) -> None:
-    if tuple(array.shape) != shape:
-        raise InputError(
-            f"projector: found an array of shape {tuple(array.shape)}, expected {what} = {shape}"
-        )
-    if array.dtype not in (torch.float32, torch.float64):
-        raise InputError(f"projector: found an array of {array.dtype}, expected float32 or float64")

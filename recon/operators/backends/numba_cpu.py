@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
+from typing import ClassVar
 
+import numba
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -19,21 +21,23 @@ from numba.core import config
 from torch import Tensor
 
 from recon.operators.backends import tiles
+from recon.operators.backends.base import Backend, Engine, Traced, refusal_of_table
 from recon.operators.rays import RayTable
 
 # A tile with its bundle fits the second-level cache of a core: lanes -> pixels along the edge.
 TILE_EDGE = {1: 128, 4: 64, 16: 64, 32: 32, 64: 32}
 
 
-class NumbaBackend:
-    """Forward projection and its adjoint on slice-last arrays of one ray table."""
+class SliceEngine(Engine):
+    """Forward projection and its adjoint, slice by slice, of one ray table."""
 
-    def __init__(self, table: RayTable) -> None:
-        self.table = table
+    def __init__(self, traced: Traced) -> None:
+        self.table: RayTable = traced.table
+        table = self.table
         self._rays = (table.along_y, table.offset, table.slope, table.step, table.first, table.stop)
         self._columns: dict[int, np.ndarray] = {}
 
-    def forward(self, image: Float[Tensor, "y x z"]) -> Float[Tensor, "v c z"]:
+    def forward(self, image: Float[Tensor, "y x z"]) -> Float[Tensor, "v c r"]:
         """Return the line integrals of a contiguous image."""
         sinogram = torch.zeros((*self.table.shape, image.shape[2]), dtype=image.dtype)
         target, source = sinogram.numpy(), image.numpy()
@@ -41,7 +45,7 @@ class NumbaBackend:
             self._deal(tiles.forward, (source, target), bundle)
         return sinogram
 
-    def adjoint(self, sinogram: Float[Tensor, "v c z"], *, fading: bool = False) -> Float[Tensor, "y x z"]:
+    def adjoint(self, sinogram: Float[Tensor, "v c r"], *, fading: bool = False) -> Float[Tensor, "y x z"]:
         """Return the backprojection of a contiguous sinogram; ``fading`` divides by the source distance."""
         image = torch.empty((*self.table.grid, sinogram.shape[2]), dtype=sinogram.dtype)
         target, source = image.numpy(), sinogram.numpy()
@@ -82,6 +86,31 @@ class NumbaBackend:
         if edge not in self._columns:
             self._columns[edge] = tiles.columns_of_tiles(self._rays, edge, self._tiles(edge))
         return self._columns[edge]
+
+
+class Numba(Backend):
+    """Compiled loops on the CPU."""
+
+    name = "numba"
+    matched = True
+    beams = ("parallel", "fan")
+    devices = ("cpu",)
+    engines: ClassVar[dict[type, Callable[[Traced], Engine]]] = {RayTable: SliceEngine}
+
+    def availability(self) -> None:
+        """Return None: numba is a dependency."""
+
+    def version(self) -> str:
+        """Return numba's version."""
+        return str(numba.__version__)
+
+    def refusal(self, traced: Traced) -> str | None:
+        """Return why no engine reads the table."""
+        return refusal_of_table(self.engines, traced)
+
+    def engine(self, traced: Traced, device: torch.device) -> Engine:
+        """Return the engine for the kind of table."""
+        return self.engines[type(traced.table)](traced)
 
 
 def _bundles(slices: int) -> Iterator[tuple[int, int, int]]:

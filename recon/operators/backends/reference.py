@@ -4,47 +4,73 @@ Row (v, c), column (y, x) of the matrix holds the weight of a pixel in a ray. Th
 backend with it; its memory grows with the number of crossings, so it refuses large scans.
 """
 
+from collections.abc import Callable
+from typing import ClassVar
+
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float
 from scipy import sparse
 from torch import Tensor
 
-from priors.runtime.errors import InputError
+from recon.operators.backends.base import Backend, Engine, Traced, refusal_of_table
 from recon.operators.rays import FRACTION_BITS, RayTable
 
 LARGEST_BYTES = 2 << 30
 
 
-class ReferenceBackend:
-    """Forward projection and its adjoint by a stored matrix, in float32 or float64.
+class SliceEngine(Engine):
+    """Forward projection and its adjoint by a stored matrix, in float32 or float64."""
 
-    Raises:
-        InputError: the matrix would need more than ``LARGEST_BYTES``.
-    """
-
-    def __init__(self, table: RayTable) -> None:
+    def __init__(self, traced: Traced) -> None:
+        table: RayTable = traced.table
         self.table = table
-        # Two weights per crossing; while the matrix is built each takes about 40 bytes.
-        needed = 80 * int(np.maximum(table.stop - table.first, 0).sum())
-        if needed > LARGEST_BYTES:
-            limit = LARGEST_BYTES >> 20
-            raise InputError(
-                f"projector backend reference needs {needed >> 20} MiB, allowed {limit}: use numba"
-            )
         self.matrix = stored_matrix(table)
         self._by_type = {torch.float64: self.matrix, torch.float32: self.matrix.astype(np.float32)}
 
-    def forward(self, image: Float[Tensor, "y x z"]) -> Float[Tensor, "v c z"]:
+    def forward(self, image: Float[Tensor, "y x z"]) -> Float[Tensor, "v c r"]:
         """Return the line integrals of a contiguous image."""
         flat = image.reshape(-1, image.shape[2]).numpy()
         return torch.from_numpy(self._by_type[image.dtype] @ flat).reshape(*self.table.shape, -1)
 
-    def adjoint(self, sinogram: Float[Tensor, "v c z"], *, fading: bool = False) -> Float[Tensor, "y x z"]:
+    def adjoint(self, sinogram: Float[Tensor, "v c r"], *, fading: bool = False) -> Float[Tensor, "y x z"]:
         """Return the backprojection of a contiguous sinogram; ``fading`` divides by the source distance."""
         flat = sinogram.reshape(-1, sinogram.shape[2]).numpy()
         matrix = stored_matrix(self.table, fading=True) if fading else self._by_type[sinogram.dtype]
         return torch.from_numpy((matrix.T @ flat).astype(flat.dtype)).reshape(*self.table.grid, -1)
+
+
+class Reference(Backend):
+    """The stored sparse matrix."""
+
+    name = "reference"
+    matched = True
+    beams = ("parallel", "fan")
+    devices = ("cpu",)
+    engines: ClassVar[dict[type, Callable[[Traced], Engine]]] = {RayTable: SliceEngine}
+
+    def availability(self) -> None:
+        """Return None: scipy is a dependency."""
+
+    def version(self) -> str:
+        """Return scipy's version, whose sparse product computes."""
+        return str(scipy.__version__)
+
+    def refusal(self, traced: Traced) -> str | None:
+        """Return why no engine reads the table, or that the matrix would be too large."""
+        missing = refusal_of_table(self.engines, traced)
+        if missing:
+            return missing
+        # Two weights per crossing; while the matrix is built each takes about 40 bytes.
+        needed = 80 * int(np.maximum(traced.table.stop - traced.table.first, 0).sum())
+        if needed > LARGEST_BYTES:
+            return f"the matrix needs {needed >> 20} MiB, allowed {LARGEST_BYTES >> 20}: use numba"
+        return None
+
+    def engine(self, traced: Traced, device: torch.device) -> Engine:
+        """Return the engine for the kind of table."""
+        return self.engines[type(traced.table)](traced)
 
 
 def stored_matrix(table: RayTable, *, fading: bool = False) -> sparse.csr_matrix:
