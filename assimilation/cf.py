@@ -22,6 +22,7 @@ LEADING = ("trajectory", "member")
 _CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
 _ALIASES = {"lat": "latitude", "lon": "longitude", "number": "member"}
 # What the grid says: written beside the fields and read back, never part of their free attributes.
+_ALL = slice(None)
 _OWN = ("Conventions", "periodic_axes", "projection", "variables")
 
 
@@ -35,6 +36,46 @@ class Parsed:
     grid: Grid
     attributes: dict[str, str]
     leading: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Described:
+    """A dataset in normal form whose values are still in its file.
+
+    ``dataset`` may lack the dimension time where it holds one moment; messages call it ``source``.
+    """
+
+    dataset: xr.Dataset
+    times: np.ndarray
+    variables: tuple[Variable, ...]
+    grid: Grid
+    attributes: dict[str, str]
+    leading: tuple[str, ...]
+    source: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the sizes (n, m, time, k, y, x)."""
+        n, m = (self.dataset.sizes.get(name, 1) for name in LEADING)
+        return n, m, self.times.size, len(self.variables), *self.grid.shape
+
+    def read(self, *, trajectory: slice = _ALL, time: slice = _ALL) -> Float32[np.ndarray, "n m time k y x"]:
+        """Return the values of some trajectories and times.
+
+        Raises:
+            InputError: they cannot be read.
+        """
+        order = (*LEADING, "time", *self.grid.names)
+        wanted = {"trajectory": trajectory, "time": time}
+        arrays = []
+        for variable in self.variables:
+            item = self.dataset[variable.name]
+            part = item.isel({name: place for name, place in wanted.items() if name in item.dims})
+            values = _numbers(part, f"{self.source}: {variable.name}")
+            axes = [part.dims.index(name) for name in order if name in part.dims]
+            index = tuple(slice(None) if name in part.dims else None for name in order)
+            arrays.append(values.transpose(axes)[index])
+        return np.stack(arrays, axis=3, dtype=np.float32)
 
 
 def build(content: Parsed) -> xr.Dataset:
@@ -97,7 +138,17 @@ def _axis_attributes(grid: Grid, name: str, letter: str) -> dict[str, str]:
 
 
 def parse(dataset: xr.Dataset, source: str) -> Parsed:
-    """Return the content of a dataset.
+    """Return the content of a dataset; see ``describe``.
+
+    Raises:
+        InputError: dimensions, times, units or coordinates cannot be used, or values cannot be read.
+    """
+    found = describe(dataset, source)
+    return Parsed(found.read(), found.times, found.variables, found.grid, found.attributes, found.leading)
+
+
+def describe(dataset: xr.Dataset, source: str) -> Described:
+    """Return a dataset in normal form without reading its values.
 
     Args:
         dataset: one or more data variables over time and two horizontal axes.
@@ -116,8 +167,8 @@ def parse(dataset: xr.Dataset, source: str) -> Parsed:
     fields.sort(key=lambda name: order_told.index(name) if name in order_told else len(order_told))
     dataset, changes = _normalise(dataset[fields], names, source)
     leading = tuple(name for name in LEADING if name in dataset.dims)
-    order = (*leading, "time", *names)
-    arrays = []
+    timed = ("time",) if "time" in dataset.dims else ()
+    order = (*leading, *timed, *names)
     for name in fields:
         item = dataset[name]
         if set(item.dims) != set(order):
@@ -125,16 +176,14 @@ def parse(dataset: xr.Dataset, source: str) -> Parsed:
                 f"{source}: {name}: found dimensions ({', '.join(map(str, item.dims))}), "
                 f"expected ({', '.join(order)})"
             )
-        values = _numbers(item.transpose(*order), f"{source}: {name}")
-        arrays.append(values[tuple(slice(None) if part in leading else None for part in LEADING)])
-    times = _times(dataset, source)
+        if item.dtype.kind not in "fiub":
+            raise InputError(f"{source}: {name}: found {item.dtype} values, expected numbers")
     attributes = {str(key): str(value) for key, value in dataset.attrs.items() if key not in _OWN}
     if changes:
         attributes["normalised"] = "; ".join(changes)
     variables = tuple(_variable(dataset[name], source) for name in fields)
-    return Parsed(
-        np.stack(arrays, axis=3), times, variables, _grid(dataset, kind, source), attributes, leading
-    )
+    grid = _grid(dataset, kind, source)
+    return Described(dataset, _times(dataset, source), variables, grid, attributes, leading, source)
 
 
 def _kind(dataset: xr.Dataset, source: str) -> Kind:
@@ -163,10 +212,8 @@ def _normalise(dataset: xr.Dataset, names: tuple[str, str], source: str) -> tupl
             )
         dataset = dataset.isel({name: 0})
         changes.append(f"{name} dropped")
-    if "time" not in dataset.dims:
-        if "time" not in dataset.variables:
-            raise InputError(f"{source}: time: found no such dimension, expected one")
-        dataset = dataset.expand_dims("time")
+    if "time" not in dataset.variables:
+        raise InputError(f"{source}: time: found no such dimension, expected one")
     for name in names:
         if name not in dataset.variables:
             raise InputError(f"{source}: {name}: found no coordinates, expected a coordinate variable")
@@ -179,20 +226,23 @@ def _normalise(dataset: xr.Dataset, names: tuple[str, str], source: str) -> tupl
     for name in names:
         places = dataset[name].values
         if (np.diff(places) < 0).any():
-            dataset = dataset.isel({name: np.argsort(places, kind="stable")})
+            # Turning around is a plain slice, which a file reads faster than a list of places.
+            turned_around = (np.diff(places) < 0).all()
+            ascending = slice(None, None, -1) if turned_around else np.argsort(places, kind="stable")
+            dataset = dataset.isel({name: ascending})
             changes.append(f"{name} turned ascending")
     return dataset, changes
 
 
 def _numbers(item: xr.DataArray, label: str) -> np.ndarray:
-    """Return the values as float32."""
-    if item.dtype.kind not in "fiub":
-        raise InputError(f"{label}: found {item.dtype} values, expected numbers")
+    """Return the values, read from their file."""
     try:
-        values = item.values
-    except (OSError, RuntimeError, ValueError) as error:
+        return np.asarray(item.values)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Damaged chunks make HDF5, zarr, blosc and eccodes fail in many ways.
         raise InputError(f"{label}: cannot be read ({' '.join(str(error).split())[:120]})") from error
-    return np.ascontiguousarray(values, dtype=np.float32)
 
 
 def _times(dataset: xr.Dataset, source: str) -> np.ndarray:
@@ -209,7 +259,7 @@ def _times(dataset: xr.Dataset, source: str) -> np.ndarray:
     times = item.values
     if times.dtype.kind != "M":
         raise InputError(f"{source}: time: found {times.dtype} values, expected CF times ('hours since ...')")
-    times = times.astype("datetime64[ns]")
+    times = np.atleast_1d(times).astype("datetime64[ns]")
     if times.size == 0 or np.isnat(times).any() or (np.diff(times) <= np.timedelta64(0)).any():
         raise InputError(f"{source}: time: expected strictly ascending times, none missing")
     return times

@@ -104,7 +104,7 @@ def render(
     """Return the HTML text; see ``write_report``."""
     if truth is not None:
         matched = match(ensemble, truth)
-        ensemble, truth = matched.ensemble, matched.truth
+        ensemble, truth = matched.ensemble.ensemble(), matched.truth.fields()
     if observations is not None:
         observations = observations.select(times=ensemble.times)
     data, note = display(ensemble, truth, observations)

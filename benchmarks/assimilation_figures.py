@@ -59,14 +59,14 @@ def draw(name: str, run: Path, place: int, out: Path) -> None:
             ensemble.members[:1], ensemble.times, ensemble.variables, ensemble.grid, ensemble.attributes
         )
     matched = match(ensemble, truth)
-    members = matched.ensemble.members[0, :, place, 0]
+    members = matched.ensemble.read(0, place)[:, 0]
     panels = {
-        "truth": matched.truth.values[0, place, 0],
+        "truth": matched.truth.read(0, place)[0, 0],
         "start" if forecast else "observations": given,
         "forecast mean" if forecast else "analysis mean": members.mean(axis=0),
         "one member": members[0],
         "spread": members.std(axis=0, ddof=1),
-        "error of the mean": np.abs(members.mean(axis=0) - matched.truth.values[0, place, 0]),
+        "error of the mean": np.abs(members.mean(axis=0) - matched.truth.read(0, place)[0, 0]),
     }
     figure, axes = plt.subplots(2, 3, figsize=(12, 7.4), layout="constrained")
     grid, scale = matched.ensemble.grid, np.sqrt if name == "radar" else np.asarray

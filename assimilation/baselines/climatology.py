@@ -6,12 +6,14 @@ Where every hour of the day that occurs does so on ``DAYS`` days or more the mea
 systems whose step is not a part of a day, one mean serves all times. Missing values are left out.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from assimilation.fields import Fields, Grid, Variable
+from assimilation.streams import FieldStream
 from priors.runtime.errors import InputError
 
 DAYS = 5
@@ -49,33 +51,38 @@ class Climatology:
         return int(np.argmin(np.minimum(distance, _DAY - distance)))
 
 
-def climatology(training: Fields) -> Climatology:
-    """Return the climatology of training fields, over their trajectories and times.
+def climatology(training: Fields | FieldStream) -> Climatology:
+    """Return the climatology of training fields, over their trajectories and times; streams are read twice.
 
     Raises:
         InputError: there is no value at all.
     """
-    if not np.isfinite(training.values).any():
+    frames = FieldStream.of(training)
+    hours = _hour(frames.times)
+    kinds, slot, counts = np.unique(hours, return_inverse=True, return_counts=True)
+    if not (kinds.size > 1 and counts.min() >= DAYS):
+        kinds, slot = np.zeros(1, "timedelta64[ns]"), np.zeros(hours.size, np.int64)
+    mean, count = _averages(frames, slot, lambda values, place: values)
+    if not count.any():
         raise InputError("climatology: found no value in the training fields, expected some")
-    hours = _hour(training.times)
-    kinds, counts = np.unique(hours, return_counts=True)
-    if kinds.size > 1 and counts.min() >= DAYS:
-        slots = [hours == kind for kind in kinds]
-    else:
-        kinds, slots = np.zeros(1, "timedelta64[ns]"), [np.ones(hours.size, bool)]
-    pairs = [_moments(training.values[:, slot].astype(np.float64)) for slot in slots]
-    mean, deviation = (np.stack(part) for part in zip(*pairs, strict=True))
-    return Climatology(kinds, mean, deviation, training.variables, training.grid)
-
-
-def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and deviation over trajectories and times, NaN where nothing was observed."""
-    valid = np.isfinite(values)
-    count = valid.sum(axis=(0, 1))
-    mean = np.where(valid, values, 0.0).sum(axis=(0, 1)) / np.maximum(count, 1)
-    square = (np.where(valid, values - mean, 0.0) ** 2).sum(axis=(0, 1)) / np.maximum(count, 1)
+    square, _ = _averages(frames, slot, lambda values, place: (values - mean[place]) ** 2)
     seen = count > 0
-    return np.where(seen, mean, np.nan), np.where(seen, np.sqrt(square), np.nan)
+    deviation = np.where(seen, np.sqrt(square), np.nan)
+    return Climatology(kinds, np.where(seen, mean, np.nan), deviation, frames.variables, frames.grid)
+
+
+def _averages(
+    frames: FieldStream, slot: np.ndarray, of: Callable[[np.ndarray, int], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of a function of the finite values in each slot (0 without any), and their number."""
+    shape = (int(slot.max()) + 1, len(frames.variables), *frames.grid.shape)
+    total, count = np.zeros(shape), np.zeros(shape, np.int64)
+    for trajectory, time in np.ndindex(frames.trajectories, frames.times.size):
+        values, place = frames.read(trajectory, time)[0].astype(np.float64), int(slot[time])
+        valid = np.isfinite(values)
+        total[place] += np.where(valid, of(np.where(valid, values, 0.0), place), 0.0)
+        count[place] += valid
+    return total / np.maximum(count, 1), count
 
 
 def _hour(times: np.ndarray) -> np.ndarray:

@@ -155,13 +155,23 @@ def _in_canonical_unit(item: xr.DataArray, source: str) -> xr.DataArray:
     wanted = canonical(standard, str(unit))
     scale, offset = affine(str(unit), wanted, label=f"{source}: {item.name}")
     if (scale, offset) != (1.0, 0.0):
-        item = item * scale + offset
+        item = _scaled(item, scale, offset)
         attributes.pop("valid_min", None)
     attributes["units"] = wanted
     if standard in _NEVER_NEGATIVE:
         attributes.setdefault("valid_min", np.float32(0.0))
-    item.attrs = attributes
-    return item
+    return item.assign_attrs(attributes)
+
+
+def _scaled(item: xr.DataArray, scale: float, offset: float) -> xr.DataArray:
+    """Return scale * item + offset, computed when values are read, as xarray unpacks them."""
+    packed = item.copy(deep=False).to_dataset(name="packed")
+    packed["packed"].attrs = {"scale_factor": np.float64(scale), "add_offset": np.float64(offset)}
+    packed["packed"].encoding = {}
+    unpacked = xr.decode_cf(packed, decode_times=False, decode_coords=False)["packed"]
+    # The chunks of the file tell how many times are best read at once.
+    unpacked.encoding = dict(item.encoding)
+    return unpacked.rename(item.name)
 
 
 def _projection(dataset: xr.Dataset, source: str) -> str:

@@ -23,6 +23,7 @@ from assimilation.io.radar_fmi import read_fmi
 from assimilation.io.radar_frame import Frame
 from assimilation.io.radar_knmi import read_knmi
 from assimilation.io.radar_mch import read_mch
+from assimilation.streams import FieldStream
 from priors.runtime.errors import InputError
 
 RAIN_RATE = Variable("rain_rate", "mm/h", "rainfall_rate", 0.0)
@@ -50,23 +51,40 @@ def is_radar_folder(path: Path) -> bool:
     return path.is_dir() and bool(_found(path)[1])
 
 
-def read_radar_folder(path: Path) -> Fields:
-    """Return the rain rates in a folder, ordered by time.
+def open_radar_folder(path: Path) -> FieldStream:
+    """Return the rain rates in a folder, ordered by time; each is read from its file when it is wanted.
 
     Raises:
         InputError: a file is damaged, grids differ, or a time occurs twice.
     """
     known, files = _found(path)
-    frames = sorted((known.read(file) for file in files), key=lambda frame: frame.time)
-    times = np.array([frame.time for frame in frames], dtype="datetime64[ns]")
+    grid, moments = None, []
+    for file in files:
+        frame = known.read(file)
+        grid = grid or frame.grid
+        if not frame.grid.same_as(grid):
+            raise InputError(f"{file}: found another grid than in {files[0].name}, expected the same")
+        moments.append(frame.time)
+    assert grid is not None
+    order = np.argsort(np.array(moments, dtype="datetime64[ns]"), kind="stable")
+    times = np.array(moments, dtype="datetime64[ns]")[order]
     if (np.diff(times) <= np.timedelta64(0)).any():
         raise InputError(f"{path}: time: found one twice, expected every time once")
-    for frame, file in zip(frames, files, strict=True):
-        if not frame.grid.same_as(frames[0].grid):
-            raise InputError(f"{file}: found another grid than in {files[0].name}, expected the same")
-    values = np.stack([frame.rate for frame in frames])[None, :, None]
     attributes = {"institution": known.service, "title": f"rain rate, {known.service} radar composite"}
-    return Fields(values, times, (RAIN_RATE,), frames[0].grid, attributes)
+    return FieldStream(
+        1,
+        1,
+        times,
+        (RAIN_RATE,),
+        grid,
+        lambda _, time: known.read(files[order[time]]).rate[None, None],
+        attributes,
+    )
+
+
+def read_radar_folder(path: Path) -> Fields:
+    """Return the rain rates in a folder, in memory; see ``open_radar_folder``."""
+    return open_radar_folder(path).fields()
 
 
 def _found(path: Path) -> tuple[_Format, list[Path]]:

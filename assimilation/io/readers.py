@@ -8,13 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
+from assimilation.cf import describe
 from assimilation.fields import Fields
+from assimilation.io.blocks import stream as stream_of
 from assimilation.io.foreign import normalise
 from assimilation.io.grib import SIGNATURE, opened_grib
-from assimilation.io.radar import is_radar_folder, read_radar_folder
+from assimilation.io.radar import is_radar_folder, open_radar_folder
+from assimilation.streams import FieldStream
 from priors.runtime.errors import InputError
+from priors.runtime.memory import available_bytes, human
 
 _CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
 _KINDS = "NetCDF, Zarr, GRIB or a folder of radar composites"
@@ -28,17 +33,43 @@ def read_any_fields(path: Path, variable: str | None = None) -> Fields:
         variable: keep this one only.
 
     Raises:
-        InputError: it does not exist, is damaged, of an unknown kind, or holds no such fields.
+        InputError: it does not exist, is damaged, of an unknown kind, holds no such fields, or they do not fit
+            into memory.
+    """
+    with open_stream(path, variable) as stream:
+        if stream.members > 1:
+            raise InputError(f"{path}: found the dimension member ({stream.members}), expected single fields")
+        size = (
+            4
+            * stream.trajectories
+            * stream.times.size
+            * len(stream.variables)
+            * int(np.prod(stream.grid.shape))
+        )
+        if size > available_bytes():
+            raise InputError(
+                f"{path}: holds {human(size)} of fields but {human(available_bytes())} of memory are free"
+            )
+        return stream.fields()
+
+
+@contextmanager
+def open_stream(path: Path, variable: str | None = None) -> Iterator[FieldStream]:
+    """Yield the fields or the ensemble in a file or folder, to be read frame by frame inside the block.
+
+    Raises:
+        InputError: see ``read_any_fields``.
     """
     path = Path(path)
     if is_radar_folder(path):
-        fields = read_radar_folder(path)
-        names = [item.name for item in fields.variables]
+        stream = open_radar_folder(path)
+        names = [item.name for item in stream.variables]
         if variable not in (None, *names):
             raise InputError(f"{path}: variable: found '{variable}', expected {', '.join(names)}")
-        return fields
+        yield stream
+        return
     with open_dataset(path, variable) as dataset:
-        return Fields.from_dataset(dataset, str(path))
+        yield stream_of(describe(dataset, str(path)))
 
 
 @contextmanager

@@ -6,14 +6,14 @@ For a statistic s with values s_p at points p and weights w_p (area times region
 
 and any average is (sum of totals) / (sum of weights) over the rows wanted. A metric is a function of such averages,
 so a score over a year is exact although no more than one field was ever in memory, and tables of parts of an
-archive can be merged.
+archive can be merged. A table grows by some kilobytes per field, less than a hundredth of the field itself.
 
 Intervals come from the bootstrap: rows are drawn with replacement, whole trajectories where there are at least
 ``TRAJECTORIES`` of them, else circular blocks of ceil(T^(1/3)) consecutive times, since errors at neighbouring
 times resemble each other (Politis and Romano 1992).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from priors.runtime.errors import InputError
 
 TRAJECTORIES = 8
 EVERYWHERE = "all"
+_HELD = 1 << 20  # counts of resampled units held at once
 
 Averages = Mapping[Statistic, np.ndarray]
 
@@ -59,13 +60,39 @@ class Metric:
     value: Callable[[Averages], np.ndarray]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Row:
     """What one entry of a table is about; ``time`` and ``variable`` are places in the archive."""
 
     trajectory: int
     time: int
     variable: int
+
+
+class _Column:
+    """Totals and weights of one statistic, (row, region, c..), in arrays that double when they are full."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        """Begin without rows; ``shape`` is that of one row's totals."""
+        self._held = np.empty((2, 8, *shape))
+        self._count = 0
+
+    def append(self, total: np.ndarray, weight: np.ndarray) -> None:
+        """Add a row."""
+        if self._count == self._held.shape[1]:
+            self._held = np.concatenate([self._held, np.empty_like(self._held)], axis=1)
+        self._held[0, self._count], self._held[1, self._count] = total, weight
+        self._count += 1
+
+    def rows(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield totals and weights of every row, (region, c..)."""
+        for place in range(self._count):
+            yield self._held[0, place], self._held[1, place]
+
+    def at(self, places: np.ndarray, region: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return totals and weights of some rows, (row, c..)."""
+        total, weight = self._held[:, places, region]
+        return total, weight
 
 
 class Table:
@@ -77,12 +104,13 @@ class Table:
         self.regions = (EVERYWHERE, *(region.name for region in regions))
         masks = np.stack([np.ones(grid.shape), *(region.mask(grid) for region in regions)])
         self._weights: Float[np.ndarray, "r y x"] = masks * grid.area_weights()
-        self._rows: dict[Row, dict[Statistic, tuple[np.ndarray, np.ndarray]]] = {}
+        self._places: dict[Row, int] = {}
+        self._columns: dict[Statistic, _Column] = {}
 
     @property
     def rows(self) -> list[Row]:
         """Return the rows in order."""
-        return sorted(self._rows)
+        return sorted(self._places)
 
     def add(self, row: Row, pair: Pair) -> None:
         """Add the statistics of one pair; a row can be given once.
@@ -90,28 +118,36 @@ class Table:
         Raises:
             ValueError: the row is there already.
         """
-        if row in self._rows:
+        if row in self._places:
             raise ValueError(f"{row} is in the table already")
-        self._rows[row] = {
-            statistic: self._total(statistic.compute(pair), statistic.pointwise)
-            for statistic in self.statistics
-        }
+        for statistic in self.statistics:
+            total, weight = self._total(statistic.compute(pair), statistic.pointwise)
+            self._columns.setdefault(statistic, _Column(total.shape)).append(total, weight)
+        self._places[row] = len(self._places)
 
     def merge(self, other: "Table") -> None:
         """Take over the rows of a table of the same statistics and regions."""
         if (self.statistics, self.regions) != (
             other.statistics,
             other.regions,
-        ) or self._rows.keys() & other._rows:
+        ) or self._places.keys() & other._places:
             raise ValueError("tables to merge need the same statistics and regions and different rows")
-        self._rows.update(other._rows)
+        for statistic, column in other._columns.items():
+            for total, weight in column.rows():
+                self._columns.setdefault(statistic, _Column(total.shape)).append(total, weight)
+        first = len(self._places)
+        self._places.update({row: first + place for row, place in other._places.items()})
 
     def score(
         self, metric: Metric, rows: Iterable[Row] | None = None, region: str = EVERYWHERE
     ) -> np.ndarray:
         """Return a metric over some rows (all by default); NaN where nothing was compared."""
-        chosen = list(self._rows) if rows is None else list(rows)
-        return np.asarray(metric.value(self._averages(metric, chosen, region, np.ones((1, len(chosen)))))[0])
+        sums = self._sums(metric, self._places if rows is None else rows, region)
+        means = {
+            statistic: ratio(total.sum(axis=0, keepdims=True), weight.sum(axis=0, keepdims=True))
+            for statistic, (total, weight) in sums.items()
+        }
+        return np.asarray(metric.value(means)[0])
 
     def interval(
         self,
@@ -123,15 +159,28 @@ class Table:
         level: float = 0.95,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the ends of the bootstrap interval of a metric; NaN where fewer than two units exist."""
-        chosen = sorted(self._rows if rows is None else rows)
-        counts = _resample(chosen, np.random.default_rng(seed), draws)
-        if counts is None:
+        chosen = sorted(self._places if rows is None else rows)
+        place, use_times = _units(chosen)
+        count = int(place.max()) + 1
+        if count < 2:
             missing = np.full_like(self.score(metric, chosen), np.nan)
             return missing, missing
-        values = metric.value(self._averages(metric, chosen, EVERYWHERE, counts))
+        sums = {
+            statistic: (_gathered(total, place, count), _gathered(weight, place, count))
+            for statistic, (total, weight) in self._sums(metric, chosen, EVERYWHERE).items()
+        }
+        parts = [
+            metric.value(
+                {
+                    statistic: ratio(np.tensordot(counts, total, 1), np.tensordot(counts, weight, 1))
+                    for statistic, (total, weight) in sums.items()
+                }
+            )
+            for counts in _resampled(count, np.random.default_rng(seed), draws, blocks=use_times)
+        ]
         tail = (1 - level) / 2
         with np.errstate(invalid="ignore"):
-            low, high = np.quantile(values, [tail, 1 - tail], axis=0)
+            low, high = np.quantile(np.concatenate(parts), [tail, 1 - tail], axis=0)
         return np.asarray(low), np.asarray(high)
 
     def _total(self, values: np.ndarray, pointwise: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -148,20 +197,15 @@ class Table:
         weight = (finite.reshape(flat).astype(np.float64) @ weights).reshape(shape)
         return np.moveaxis(total, -1, 0), np.moveaxis(weight, -1, 0)
 
-    def _averages(
-        self, metric: Metric, rows: Sequence[Row], region: str, counts: Float[np.ndarray, "draws rows"]
-    ) -> Averages:
-        """Return the averages over rows counted ``counts`` times, (draws, c..)."""
+    def _sums(
+        self, metric: Metric, rows: Iterable[Row], region: str
+    ) -> dict[Statistic, tuple[np.ndarray, np.ndarray]]:
+        """Return totals and weights of some rows, (row, c..)."""
         if region not in self.regions:
             raise InputError(f"region: found '{region}', expected one of {', '.join(self.regions)}")
-        place = self.regions.index(region)
-        averages: dict[Statistic, np.ndarray] = {}
-        for statistic in metric.statistics:
-            held = [self._rows[row][statistic] for row in rows]
-            total = np.tensordot(counts, np.stack([entry[0][place] for entry in held]), 1)
-            weight = np.tensordot(counts, np.stack([entry[1][place] for entry in held]), 1)
-            averages[statistic] = ratio(total, weight)
-        return averages
+        places = np.array([self._places[row] for row in rows], np.int64)
+        number = self.regions.index(region)
+        return {statistic: self._columns[statistic].at(places, number) for statistic in metric.statistics}
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -170,20 +214,30 @@ def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.where(positive, above / np.where(positive, below, 1.0), np.nan)
 
 
-def _resample(
-    rows: Sequence[Row], generator: np.random.Generator, draws: int
-) -> Float[np.ndarray, "draws rows"] | None:
-    """Return how often each row is counted in each draw; None where there is nothing to draw from."""
+def _units(rows: Sequence[Row]) -> tuple[np.ndarray, bool]:
+    """Return the unit each row is drawn with, and whether units are times rather than trajectories."""
     trajectories = np.array([row.trajectory for row in rows])
     times = np.array([row.time for row in rows])
     use_times = np.unique(trajectories).size < TRAJECTORIES
-    units, place = np.unique(times if use_times else trajectories, return_inverse=True)
-    count = units.size
-    if count < 2:
-        return None
-    length = int(np.ceil(count ** (1 / 3))) if use_times else 1
+    return np.unique(times if use_times else trajectories, return_inverse=True)[1], use_times
+
+
+def _gathered(values: np.ndarray, place: np.ndarray, count: int) -> np.ndarray:
+    """Return the sums over the rows of each unit, (unit, c..)."""
+    sums = np.zeros((count, *values.shape[1:]))
+    np.add.at(sums, place, values)
+    return sums
+
+
+def _resampled(
+    count: int, generator: np.random.Generator, draws: int, *, blocks: bool
+) -> Iterator[Float[np.ndarray, "draws units"]]:
+    """Yield how often each unit is counted in each draw, some draws at a time."""
+    length = int(np.ceil(count ** (1 / 3))) if blocks else 1
     starts = generator.integers(count, size=(draws, int(np.ceil(count / length))))
-    drawn = (starts[:, :, None] + np.arange(length)).reshape(draws, -1)[:, :count] % count
-    counts = np.zeros((draws, count))
-    np.add.at(counts, (np.arange(draws)[:, None], drawn), 1.0)
-    return counts[:, place]
+    together = max(1, _HELD // count)
+    for first in range(0, draws, together):
+        some = starts[first : first + together, :, None]
+        drawn = (some + np.arange(length)).reshape(len(some), -1)[:, :count] % count
+        flat = (drawn + count * np.arange(len(some))[:, None]).ravel()
+        yield np.bincount(flat, minlength=len(some) * count).reshape(len(some), count).astype(np.float64)

@@ -14,6 +14,7 @@ import torch
 
 from assimilation.fields import Ensemble
 from assimilation.observation.base import Observation, ObservationStream
+from assimilation.streams import FieldStream
 from assimilation.verification.aggregation import ratio
 from priors.runtime.errors import InputError
 
@@ -33,7 +34,9 @@ class Departures:
         return asdict(self)
 
 
-def departures(stream: ObservationStream, ensemble: Ensemble) -> tuple[Departures, list[Departures]]:
+def departures(
+    stream: ObservationStream, ensemble: Ensemble | FieldStream
+) -> tuple[Departures, list[Departures]]:
     """Compare observations with an ensemble at the times both have.
 
     Args:
@@ -46,14 +49,15 @@ def departures(stream: ObservationStream, ensemble: Ensemble) -> tuple[Departure
     Raises:
         InputError: the grids or the numbers of trajectories differ, or no time is common.
     """
-    _check(stream, ensemble)
+    frames = FieldStream.of(ensemble)
+    _check(stream, frames)
     places = {time: index for index, time in enumerate(stream.times)}
-    sums = np.zeros((ensemble.times.size, 4))
-    for index, time in enumerate(ensemble.times):
+    sums = np.zeros((frames.times.size, 4))
+    for index, time in enumerate(frames.times):
         for trajectory in range(stream.trajectories if time in places else 0):
             observation = stream.at(trajectory, places[time])
             if observation is not None:
-                sums[index] += _sums(observation, ensemble.members[trajectory, :, index])
+                sums[index] += _sums(observation, frames.read(trajectory, index))
     return _figures(sums.sum(axis=0)), [_figures(row) for row in sums]
 
 
@@ -77,16 +81,16 @@ def _figures(sums: np.ndarray) -> Departures:
     return Departures(int(sums[0]), mean, float(np.sqrt(square)), float(np.sqrt(variance)), consistency)
 
 
-def _check(stream: ObservationStream, ensemble: Ensemble) -> None:
+def _check(stream: ObservationStream, ensemble: FieldStream) -> None:
     """Refuse an ensemble the observations are not about."""
     if not stream.grid.same_as(ensemble.grid):
         raise InputError(
             f"observations: found operators for a grid of {stream.grid.shape}, expected the analysis' grid "
             f"of {ensemble.grid.shape} with the same coordinates"
         )
-    if stream.trajectories != ensemble.members.shape[0]:
+    if stream.trajectories != ensemble.trajectories:
         raise InputError(
-            f"observations: found {stream.trajectories} trajectories, expected {ensemble.members.shape[0]}"
+            f"observations: found {stream.trajectories} trajectories, expected {ensemble.trajectories}"
         )
     if not np.isin(stream.times, ensemble.times).any():
         raise InputError(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from assimilation.fields import Ensemble, Fields
+from assimilation.streams import FieldStream
 from assimilation.verification.aggregation import Region
 from assimilation.verification.verify import VerifyOptions, verify
 from priors.runtime.errors import InputError
@@ -34,16 +34,18 @@ def run(files: VerifyFiles, options: VerifyOptions, *, as_json: str | None, repo
     Raises:
         InputError: a file cannot be read or the two cannot be compared.
     """
-    from assimilation.io.archive import read_ensemble
-    from assimilation.io.readers import read_any_fields
+    from assimilation.io.archive import analysis_path
+    from assimilation.io.readers import open_stream
 
-    ensemble = read_ensemble(files.archive)
-    truth = read_any_fields(files.truth, variable=files.variable)
-    scores = verify(ensemble, truth, options, climatology=_climatology(files))
-    if files.observations is not None:
-        scores["departures"] = _departures(files.observations, ensemble)
-    if report:
-        _report(files.archive, ensemble, truth, scores)
+    with (
+        open_stream(analysis_path(files.archive)) as ensemble,
+        open_stream(files.truth, files.variable) as truth,
+    ):
+        scores = verify(ensemble, truth, options, climatology=_climatology(files))
+        if files.observations is not None:
+            scores["departures"] = _departures(files.observations, ensemble)
+        if report:
+            _report(files.archive, ensemble, truth, scores)
     if as_json == "-":
         sys.stdout.write(to_json(scores) + "\n")
         return
@@ -109,12 +111,13 @@ def _climatology(files: VerifyFiles) -> Any:
     if files.climatology is None:
         return None
     from assimilation.baselines.climatology import climatology
-    from assimilation.io.readers import read_any_fields
+    from assimilation.io.readers import open_stream
 
-    return climatology(read_any_fields(files.climatology, variable=files.variable))
+    with open_stream(files.climatology, files.variable) as training:
+        return climatology(training)
 
 
-def _departures(path: Path, ensemble: Ensemble) -> dict[str, Any]:
+def _departures(path: Path, ensemble: FieldStream) -> dict[str, Any]:
     """Return observation-minus-analysis statistics, over all and by time."""
     from assimilation.observation.stream import read_observations
     from assimilation.verification.departures import departures
@@ -126,13 +129,13 @@ def _departures(path: Path, ensemble: Ensemble) -> dict[str, Any]:
     return {**whole.as_dict(), "by_time": [entry.as_dict() for entry in each]}
 
 
-def _report(archive: Path, ensemble: Ensemble, truth: Fields, scores: dict[str, Any]) -> None:
+def _report(archive: Path, ensemble: FieldStream, truth: FieldStream, scores: dict[str, Any]) -> None:
     """Write the run's report again, with the truth and the scores in it."""
     from assimilation.report import write_report
 
     if not archive.is_dir() or archive.suffix == ".zarr":
         raise InputError(f"{archive}: --report needs the run folder, found an archive")
-    write_report(archive / "report.html", ensemble, truth=truth, scores=scores)
+    write_report(archive / "report.html", ensemble.ensemble(), truth=truth.fields(), scores=scores)
 
 
 def _heading(first: str) -> str:

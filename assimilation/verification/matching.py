@@ -5,24 +5,26 @@ used where the analysis' cells are whole blocks of the truth's. A block with few
 Only times both have are compared.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from assimilation.fields import Ensemble, Fields, Grid, Variable
 from assimilation.grid import EDGE
+from assimilation.streams import FieldStream
 from priors.runtime.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """An ensemble and a truth with the same times, variables and grid."""
+    """An ensemble and a truth with the same times, variables, trajectories and grid, read frame by frame."""
 
-    ensemble: Ensemble
-    truth: Fields
+    ensemble: FieldStream
+    truth: FieldStream
 
 
-def match(ensemble: Ensemble, truth: Fields) -> Matched:
+def match(ensemble: Ensemble | FieldStream, truth: Fields | FieldStream) -> Matched:
     """Return the part of both that can be compared.
 
     Args:
@@ -31,28 +33,54 @@ def match(ensemble: Ensemble, truth: Fields) -> Matched:
             trajectory for all of the ensemble's, or as many.
 
     Raises:
-        InputError: a variable, its unit, the grid, the trajectories or the times do not fit.
+        InputError: a variable, its unit, the grid, the trajectories or the times do not fit, or the truth has
+            members.
     """
-    columns = [_column(variable, truth) for variable in ensemble.variables]
-    count, held = ensemble.members.shape[0], truth.values.shape[0]
-    if held not in (1, count):
-        raise InputError(f"truth: found {held} trajectories, expected {count} as in the analysis, or one")
-    times, mine, theirs = np.intersect1d(ensemble.times, truth.times, return_indices=True)
+    mine, theirs = FieldStream.of(ensemble), FieldStream.of(truth)
+    if theirs.members > 1:
+        raise InputError(f"truth: found the dimension member ({theirs.members}), expected single fields")
+    columns = [_column(variable, theirs.variables) for variable in mine.variables]
+    if theirs.trajectories not in (1, mine.trajectories):
+        raise InputError(
+            f"truth: found {theirs.trajectories} trajectories, expected {mine.trajectories} as in the analysis, "
+            "or one"
+        )
+    times, here, there = np.intersect1d(mine.times, theirs.times, return_indices=True)
     if times.size == 0:
         raise InputError(
-            f"truth: found times {truth.times[0]} to {truth.times[-1]}, expected some of the analysis' "
-            f"{ensemble.times[0]} to {ensemble.times[-1]}"
+            f"truth: found times {theirs.times[0]} to {theirs.times[-1]}, expected some of the analysis' "
+            f"{mine.times[0]} to {mine.times[-1]}"
         )
-    values = to_grid(truth.values[:, theirs][:, :, columns], truth.grid, ensemble.grid)
-    values = np.broadcast_to(values, (count, *values.shape[1:]))
+    moved, shared = regridding(theirs.grid, mine.grid), theirs.trajectories == 1
+
+    def read_truth(trajectory: int, time: int) -> np.ndarray:
+        frame = theirs.read(0 if shared else trajectory, int(there[time]))
+        return moved(frame[:, columns]).astype(np.float32)
+
     return Matched(
-        replace(ensemble, members=ensemble.members[:, :, mine], times=times),
-        Fields(np.asarray(values, np.float32), times, ensemble.variables, ensemble.grid, truth.attributes),
+        replace(mine, times=times, read=lambda trajectory, time: mine.read(trajectory, int(here[time]))),
+        replace(
+            theirs,
+            trajectories=mine.trajectories,
+            times=times,
+            variables=mine.variables,
+            grid=mine.grid,
+            read=read_truth,
+        ),
     )
 
 
 def to_grid(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     """Return values (.., y, x) on another grid by selection or block averages.
+
+    Raises:
+        InputError: the target's points are neither points nor block centres of the source.
+    """
+    return regridding(source, target)(values)
+
+
+def regridding(source: Grid, target: Grid) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function that brings values (.., y, x) to another grid.
 
     Raises:
         InputError: the target's points are neither points nor block centres of the source.
@@ -63,10 +91,14 @@ def to_grid(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
         )
     rows = _blocks(source.y, target.y, target.names[0])
     columns = _blocks(source.x, target.x, target.names[1])
-    result = np.empty((*values.shape[:-2], *target.shape), values.dtype)
-    for place in np.ndindex(values.shape[:-2]):
-        result[place] = _average(values[place], rows, columns)
-    return result
+
+    def move(values: np.ndarray) -> np.ndarray:
+        result = np.empty((*values.shape[:-2], *target.shape), values.dtype)
+        for place in np.ndindex(values.shape[:-2]):
+            result[place] = _average(values[place], rows, columns)
+        return result
+
+    return move
 
 
 def _blocks(have: np.ndarray, want: np.ndarray, name: str) -> np.ndarray:
@@ -110,18 +142,18 @@ def _step(axis: np.ndarray) -> float:
     return float(axis[-1] - axis[0]) / (axis.size - 1) if axis.size > 1 else 1.0
 
 
-def _column(variable: Variable, truth: Fields) -> int:
+def _column(variable: Variable, held: tuple[Variable, ...]) -> int:
     """Return where the truth holds a variable: by name, else by standard name."""
-    names = [item.name for item in truth.variables]
-    standard = [item.standard_name or None for item in truth.variables]
+    names = [item.name for item in held]
+    standard = [item.standard_name or None for item in held]
     if variable.name in names:
         place = names.index(variable.name)
     elif variable.standard_name and variable.standard_name in standard:
         place = standard.index(variable.standard_name)
     else:
         raise InputError(f"truth: found variables {', '.join(names)}, expected {variable.name}")
-    if truth.variables[place].unit != variable.unit:
+    if held[place].unit != variable.unit:
         raise InputError(
-            f"truth: {variable.name}: found unit '{truth.variables[place].unit}', expected '{variable.unit}'"
+            f"truth: {variable.name}: found unit '{held[place].unit}', expected '{variable.unit}'"
         )
     return place

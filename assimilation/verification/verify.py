@@ -13,6 +13,7 @@ import numpy as np
 
 from assimilation.baselines.climatology import Climatology
 from assimilation.fields import Ensemble, Fields, Variable
+from assimilation.streams import FieldStream
 from assimilation.verification.aggregation import EVERYWHERE, Metric, Region, Row, Table
 from assimilation.verification.matching import Matched, match, to_grid
 from assimilation.verification.metrics import RANK_HISTOGRAM, SCORES, categorical, fss, power, reliability
@@ -52,13 +53,13 @@ class VerifyOptions:
 
 
 def verify(
-    ensemble: Ensemble,
-    truth: Fields,
+    ensemble: Ensemble | FieldStream,
+    truth: Fields | FieldStream,
     options: VerifyOptions | None = None,
     *,
     climatology: Climatology | None = None,
 ) -> dict[str, Any]:
-    """Return every score by name; see the module.
+    """Return every score by name; see the module. Streams are read one frame at a time.
 
     Raises:
         InputError: the two cannot be compared (see ``match``), or share no valid point.
@@ -71,13 +72,12 @@ def verify(
     rows = table.rows
     variables = matched.ensemble.variables
     one_unit = len({variable.unit for variable in variables}) == 1
-    count = matched.ensemble.members.shape
     report: dict[str, Any] = {
         **(_scores(table, rows) if one_unit else {metric.name: None for metric in SCORES}),
         "unit": variables[0].unit if one_unit else None,
-        "members": count[1],
-        "trajectories": count[0],
-        "times": count[2],
+        "members": matched.ensemble.members,
+        "trajectories": matched.ensemble.trajectories,
+        "times": matched.ensemble.times.size,
         "intervals": _intervals(table, options, rows) if one_unit else None,
         "rank_histogram": _list(table.score(RANK_HISTOGRAM)),
         "by_variable": {
@@ -101,7 +101,7 @@ def verify(
 
 
 def fill(matched: Matched, options: VerifyOptions, climatology: Climatology | None = None) -> Table:
-    """Return the table of every statistic the options ask for, one pair at a time."""
+    """Return the table of every statistic the options ask for, one frame in memory at a time."""
     ensemble, truth = matched.ensemble, matched.truth
     metrics: list[Metric] = [*SCORES, RANK_HISTOGRAM, *_POWERS]
     for variable in ensemble.variables:
@@ -109,21 +109,17 @@ def fill(matched: Matched, options: VerifyOptions, climatology: Climatology | No
             metrics += _event_metrics(threshold, options.scales)
     table = Table([part for metric in metrics for part in metric.statistics], ensemble.grid, options.regions)
     mean = _climate(ensemble, climatology)
-    trajectories, _, times, variables = ensemble.members.shape[:4]
-    for trajectory, time, variable in np.ndindex(trajectories, times, variables):
-        table.add(
-            Row(trajectory, time, variable),
-            Pair(
-                ensemble.members[trajectory, :, time, variable],
-                truth.values[trajectory, time, variable],
-                ensemble.grid,
-                mean(ensemble.times[time])[variable] if mean else None,
-            ),
-        )
+    for trajectory, time in np.ndindex(ensemble.trajectories, ensemble.times.size):
+        members, actual = ensemble.read(trajectory, time), truth.read(trajectory, time)[0]
+        climate = mean(ensemble.times[time]) if mean else [None] * len(ensemble.variables)
+        for place, normal in enumerate(climate):
+            table.add(
+                Row(trajectory, time, place), Pair(members[:, place], actual[place], ensemble.grid, normal)
+            )
     return table
 
 
-def lead_seconds(ensemble: Ensemble) -> np.ndarray | None:
+def lead_seconds(ensemble: FieldStream) -> np.ndarray | None:
     """Return the lead of every time in seconds; None for analyses.
 
     Raises:
@@ -141,7 +137,7 @@ def lead_seconds(ensemble: Ensemble) -> np.ndarray | None:
     return np.asarray((ensemble.times - start) / np.timedelta64(1, "s"))
 
 
-def _climate(ensemble: Ensemble, climatology: Climatology | None) -> Callable[[Any], np.ndarray] | None:
+def _climate(ensemble: FieldStream, climatology: Climatology | None) -> Callable[[Any], np.ndarray] | None:
     """Return the climatological state at a time, on the analysis' grid and with its variables."""
     if climatology is None:
         return None
@@ -204,7 +200,9 @@ def _by_time(table: Table, matched: Matched, options: VerifyOptions, one_unit: b
     variables = {variable.name: place for place, variable in enumerate(ensemble.variables)}
     rows = table.rows
     series: dict[str, Any] = {"time": [_stamp(time) for time in ensemble.times]}
-    per_time = [[row for row in rows if row.time == index] for index in range(ensemble.times.size)]
+    per_time: list[list[Row]] = [[] for _ in ensemble.times]
+    for row in rows:
+        per_time[row.time].append(row)
     if one_unit:
         series.update(_series(table, per_time))
     if len(variables) > 1:

@@ -1,0 +1,69 @@
+"""Fields and ensembles that are read one frame at a time, so that an archive may be larger than the memory.
+
+    read(trajectory, time) -> members [m k y x]        physical, NaN where missing; single fields have m = 1
+
+What else is known of them (times, variables, grid, attributes) is small and held.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float32
+
+from assimilation.fields import Ensemble, Fields
+from assimilation.grid import Grid, Variable
+
+Read = Callable[[int, int], Float32[np.ndarray, "m k y x"]]
+
+
+@dataclass(frozen=True, eq=False)
+class FieldStream:
+    """Frames of trajectories, single or as an ensemble.
+
+    Attributes:
+        trajectories: how many.
+        members: of each; 1 for single fields.
+        times: datetime64[ns], ascending.
+        variables: what the entries along k are.
+        grid: where the points along y and x lie.
+        read: returns the members of one trajectory at one place in ``times``.
+        attributes: text that travels with the fields.
+    """
+
+    trajectories: int
+    members: int
+    times: np.ndarray
+    variables: tuple[Variable, ...]
+    grid: Grid
+    read: Read
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def of(held: "Ensemble | Fields | FieldStream") -> "FieldStream":
+        """Return the stream over what is held in memory; a stream stays as it is."""
+        if isinstance(held, FieldStream):
+            return held
+        values = held.values[:, None] if isinstance(held, Fields) else held.members
+        return FieldStream(
+            values.shape[0],
+            values.shape[1],
+            held.times,
+            held.variables,
+            held.grid,
+            lambda trajectory, time: values[trajectory, :, time],
+            held.attributes,
+        )
+
+    def ensemble(self) -> Ensemble:
+        """Return everything, in memory."""
+        shape = (self.trajectories, self.members, self.times.size, len(self.variables), *self.grid.shape)
+        members = np.empty(shape, np.float32)
+        for trajectory, time in np.ndindex(self.trajectories, self.times.size):
+            members[trajectory, :, time] = self.read(trajectory, time)
+        return Ensemble(members, self.times, self.variables, self.grid, dict(self.attributes))
+
+    def fields(self) -> Fields:
+        """Return everything of single fields, in memory."""
+        whole = self.ensemble()
+        return Fields(whole.members[:, 0], self.times, self.variables, self.grid, dict(self.attributes))
