@@ -1,4 +1,4 @@
-"""The verbs of ``recon``: reconstruct, simulate, phantom, score, demo, config.
+"""The verbs of ``recon``: reconstruct, simulate, convert, phantom, score, demo, config.
 
 Settings come from ``-c`` files, then from options, then from ``key=value`` arguments; later ones win.
 """
@@ -19,12 +19,15 @@ Overrides = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the resolved settings and stop.")]
+Series = Annotated[
+    str | None, typer.Option(help="SeriesInstanceUID, or its ending, where a DICOM folder holds several.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in this folder.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Give the command line its verbs."""
-    for verb in (reconstruct, simulate, phantom, score, demo):
+    for verb in (reconstruct, simulate, convert, phantom, score, demo):
         app.command()(verb)
     app.command("config")(config)
     app.command("prepare-ct")(prepare_ct)
@@ -87,6 +90,7 @@ def simulate(
     background: Annotated[float | None, typer.Option(min=0, help="Photons past the object.")] = None,
     grid: Annotated[int | None, typer.Option(min=1, help="Pixels of the reconstruction's slice.")] = None,
     slices: Annotated[str | None, typer.Option(help="Slices of the volume, START:STOP.")] = None,
+    series: Series = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the noise.")] = None,
     config: Config = None,
     print_config: PrintConfig = False,
@@ -111,7 +115,31 @@ def simulate(
         return
     if out is None:
         raise typer.BadParameter("missing option '--out': the scan file to write")
-    jobs.simulate(volume, settings, out)
+    jobs.simulate(volume, settings, out, series=series)
+
+
+def convert(
+    volume: Annotated[Path, typer.Argument(help="Volume, or the run folder of a reconstruction.")],
+    out: Annotated[Path | None, typer.Option("--out", help="File to write; a folder for DICOM.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help="Format, where the ending does not say it: dicom.")
+    ] = None,
+    series: Series = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="DICOM series whose study and frame of reference are kept.")
+    ] = None,
+    keep_patient: Annotated[
+        bool, typer.Option("--keep-patient", help="Copy patient and study data from the reference.")
+    ] = False,
+) -> None:
+    """Write a volume in another format: NIfTI, DICOM, MetaImage, NRRD, TIFF, Zarr, HDF5, NumPy."""
+    from recon.convert import convert as convert_file
+    from recon.io.volume_format import ReadOptions, WriteOptions
+
+    if out is None:
+        raise typer.BadParameter("missing option '--out': the file to write")
+    write = WriteOptions(reference, keep_patient)
+    convert_file(volume, out, read=ReadOptions(series), write=write, name=format)
 
 
 def phantom(

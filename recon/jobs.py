@@ -20,7 +20,7 @@ from recon import results
 from recon.estimate import estimate
 from recon.io.image import Image
 from recon.io.scans import ScanData, write_scan
-from recon.io.volumes import read_volume, write_nifti
+from recon.io.volumes import ReadOptions, read_volume, write_nifti
 from recon.phantoms import thorax
 from recon.pipeline import read_problem, solve
 from recon.settings import (
@@ -105,9 +105,9 @@ def print_plan(scan: Path, chosen: ReconstructSettings, *, as_json: bool) -> Non
         print(f"time: about {clock(expected.seconds)} ({basis})")
 
 
-def simulate(volume: Path, chosen: SimulateSettings, out: Path) -> None:
+def simulate(volume: Path, chosen: SimulateSettings, out: Path, *, series: str | None = None) -> None:
     """Simulate a scan of ``volume`` and write it to ``out``."""
-    data = simulate_image(read_volume(volume), chosen)
+    data = simulate_image(read_volume(volume, ReadOptions(series)), chosen)
     write_scan(out, data)
     views, (rows, columns) = data.scan.views, data.scan.shape
     z, y, x = data.volume.shape

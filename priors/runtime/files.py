@@ -1,6 +1,7 @@
 """Writing files so that a reader never sees half of one: write to a temporary name, then rename."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,3 +34,28 @@ def atomic(path: Path) -> Iterator[Path]:
         raise InputError(f"{path}: could not be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path`` that becomes it when the block ends well.
+
+    Raises:
+        InputError: ``path`` exists and is not an empty folder, or cannot be written; nothing is left behind.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path}: exists already, expected a new or empty folder to write into")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".partial-"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    try:
+        yield temporary
+        os.chmod(temporary, 0o755)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path}: could not be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Plain arrays as volumes: .npy and TIFF with a description beside them, .npz that describes itself.
+"""NumPy arrays as volumes: .npy with a description beside it, .npz that describes itself.
 
 An .npz holds ``values`` (z, y, x), ``unit`` ("HU" or "1/mm") and either ``voxel_mm`` (z, y, x) or ``affine``
 (index (x, y, z) to RAS mm). Without an affine the middle of the array is the origin, x grows to the patient's
@@ -10,37 +10,51 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from jaxtyping import Float64, Shaped
 from pydantic import ValidationError
 
 from priors.runtime.errors import InputError
+from priors.runtime.files import atomic
 from recon.geometry.volume import Volume
 from recon.io.image import LPS_TO_RAS, Image, check_affine, grid_affine
 from recon.io.sidecar import Sidecar, read_sidecar, sidecar_path
+from recon.io.stated_unit import numbers_3d
+from recon.io.volume_format import ReadOptions, VolumeFormat, WriteOptions
 
 
-def read_array(path: Path) -> Image:
-    """Return the volume in an .npy, .npz or TIFF file.
+def read_npy(path: Path) -> Image:
+    """Return the volume in an .npy file with its description.
 
     Raises:
         InputError: damaged, not a 3-D (or 2-D) array of numbers, or unit or voxel size not stated.
     """
-    if path.name.lower().endswith(".npz"):
-        return _read_npz(path)
-    values = _volume_shaped(path, _load(path))
+    try:
+        values = np.array(np.load(path, allow_pickle=False))
+    except (ValueError, OSError, EOFError, KeyError, RuntimeError, SyntaxError, MemoryError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise InputError(f"{path}: is not a readable array ({reason})") from error
+    return described_array(path, numbers_3d(path, values), None)
+
+
+def described_array(
+    path: Path, values: Shaped[np.ndarray, "z y x"], voxel_mm: tuple[float, float, float] | None
+) -> Image:
+    """Return an array whose unit, and voxel size unless the file states ``voxel_mm``, are told beside it.
+
+    Raises:
+        InputError: they are not.
+    """
     sidecar = read_sidecar(path)
-    if sidecar is None or sidecar.voxel_mm is None:
+    voxel = voxel_mm if sidecar is None or sidecar.voxel_mm is None else sidecar.voxel_mm
+    if sidecar is None or voxel is None:
         low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        wanted = "unit" if voxel else "unit and voxel_mm (z, y, x)"
         raise InputError(
             f"{path}: holds {values.dtype} values from {low:.5g} to {high:.5g} of unknown unit; "
-            f"state unit and voxel_mm (z, y, x) in {sidecar_path(path).name} beside it"
+            f"state {wanted} in {sidecar_path(path).name} beside it"
         )
-    return Image(
-        np.ascontiguousarray(sidecar.scaled(values)),
-        centred_affine(values.shape, sidecar.voxel_mm),
-        sidecar.unit,
-    )
+    affine = centred_affine(values.shape, voxel)
+    return Image(np.ascontiguousarray(sidecar.scaled(values)), affine, sidecar.unit)
 
 
 def centred_affine(
@@ -51,27 +65,12 @@ def centred_affine(
     return np.asarray(LPS_TO_RAS @ grid_affine(Volume((z, y, x), voxel_mm)))
 
 
-def _load(path: Path) -> np.ndarray:
-    try:
-        if path.name.lower().endswith(".npy"):
-            return np.array(np.load(path, allow_pickle=False))
-        return np.array(tifffile.imread(path))
-    except (ValueError, OSError, EOFError, KeyError, tifffile.TiffFileError, RuntimeError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise InputError(f"{path}: is not a readable array ({reason})") from error
+def read_npz(path: Path) -> Image:
+    """Return the volume in an .npz file that describes itself.
 
-
-def _volume_shaped(path: Path, values: np.ndarray) -> Shaped[np.ndarray, "z y x"]:
-    values = values[None] if values.ndim == 2 else values
-    if values.ndim != 3 or 0 in values.shape or values.dtype.kind not in "iuf":
-        raise InputError(
-            f"{path}: found {values.dtype} values of shape {values.shape}, "
-            "expected numbers in the order (z, y, x)"
-        )
-    return values
-
-
-def _read_npz(path: Path) -> Image:
+    Raises:
+        InputError: damaged, incomplete, or of unknown unit.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             content = {key: file[key] for key in file.files}
@@ -81,6 +80,8 @@ def _read_npz(path: Path) -> Image:
         EOFError,
         RuntimeError,
         NotImplementedError,
+        SyntaxError,
+        MemoryError,
         zlib.error,
         zipfile.BadZipFile,
     ) as error:
@@ -89,7 +90,7 @@ def _read_npz(path: Path) -> Image:
     if missing or not ({"voxel_mm", "affine"} & content.keys()):
         keys = ", ".join(sorted(content)) or "nothing"
         raise InputError(f"{path}: found {keys}, expected values, unit and either voxel_mm or affine")
-    values = _volume_shaped(path, content["values"])
+    values = numbers_3d(path, content["values"])
     try:
         sidecar = Sidecar.model_validate({"unit": str(content["unit"])})
     except ValidationError as error:
@@ -107,3 +108,31 @@ def _read_npz(path: Path) -> Image:
             )
         affine = centred_affine(values.shape, (float(voxel[0]), float(voxel[1]), float(voxel[2])))
     return Image(np.ascontiguousarray(values, dtype=np.float32), affine, sidecar.unit)
+
+
+def write_npz(path: Path, image: Image) -> None:
+    """Write ``image`` (.npz) so that it describes itself.
+
+    Raises:
+        InputError: the name has another ending or the file cannot be written.
+    """
+    if not path.name.lower().endswith(".npz"):
+        raise InputError(f"{path}: expected a name that ends in .npz")
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, values=image.values, unit=image.unit, affine=image.affine)
+
+
+def _read(path: Path, options: ReadOptions) -> Image:
+    return read_npz(path) if path.name.lower().endswith(".npz") else read_npy(path)
+
+
+def _write(path: Path, image: Image, options: WriteOptions) -> tuple[str, ...]:
+    write_npz(path, image)
+    return ()
+
+
+def _claims(path: Path, head: bytes) -> bool:
+    return path.name.lower().endswith((".npz", ".npy"))
+
+
+FORMAT = VolumeFormat("numpy", "NumPy (.npy, .npz)", (".npz", ".npy"), _claims, _read, _write)

@@ -1,16 +1,21 @@
 """Where the slices of a DICOM series are, and whether they make one gapless stack.
 
-With the slices sorted along the normal n = c x r, the step between slices is (P_last - P_first) / (S - 1) as
-a vector, so a tilted gantry gives a sheared affine rather than a wrong one.
+A slice is a file, or a frame of a multi-frame file, whose attributes are looked up in the frame's functional
+groups, then the shared ones, then the data set (PS3.3 C.7.6.16). With the slices sorted along the normal
+n = c x r, the step between slices is (P_last - P_first) / (S - 1) as a vector, so a tilted gantry gives a sheared
+affine rather than a wrong one.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.sequence import Sequence
 
 from priors.runtime.errors import InputError
 from recon.io.image import LPS_TO_RAS
@@ -21,30 +26,74 @@ SPACING_TOLERANCE = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """One file: ``name`` for messages, ``dataset`` as read."""
+    """One slice: ``name`` for messages, ``dataset`` as read, ``frame`` of a multi-frame file."""
 
     name: str
     dataset: FileDataset
+    frame: int | None = None
 
-    def _vector(self, key: str, length: int) -> Float64[np.ndarray, " n"]:
-        found = self.dataset.get(key)
+    def get(self, key: str) -> Any:
+        """Return an attribute of this slice, None where it has none or it cannot be decoded."""
+        try:
+            if self.frame is not None:
+                for group in self._groups():
+                    if key in group:
+                        return group[key].value
+            return self.dataset.get(key)
+        except Exception as error:
+            # pydicom decodes on access; what a damaged element raises is of no certain kind.
+            raise InputError(f"{self.name}: {key}: cannot be decoded ({type(error).__name__})") from error
+
+    def _groups(self) -> Iterator[Dataset]:
+        assert self.frame is not None
+        frames = self.dataset.get("PerFrameFunctionalGroupsSequence") or []
+        own = [frames[self.frame]] if self.frame < len(frames) else []
+        for item in [*own, *(self.dataset.get("SharedFunctionalGroupsSequence") or [])]:
+            for element in item:
+                if isinstance(element.value, Sequence) and len(element.value):
+                    yield element.value[0]
+
+    def vector(self, key: str, length: int) -> Float64[np.ndarray, " n"]:
+        """Return an attribute of ``length`` numbers.
+
+        Raises:
+            InputError: it is not there, or something else.
+        """
+        found = self.get(key)
         try:
             vector = np.array([float(number) for number in found], np.float64)
         except (TypeError, ValueError):
             vector = np.empty(0)
         if len(vector) != length or not np.isfinite(vector).all():
-            raise InputError(f"{self.name}: {key}: found {found}, expected {length} numbers")
+            raise InputError(f"{self.name}: {key}: found {str(found)[:80]}, expected {length} numbers")
         return vector
+
+    def number(self, key: str) -> float | None:
+        """Return an attribute that is a number, None where it is absent.
+
+        Raises:
+            InputError: it is something else.
+        """
+        found = self.get(key)
+        if found is None or found == "":
+            return None
+        try:
+            number = float(found)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{self.name}: {key}: found {str(found)[:80]}, expected a number") from error
+        if not np.isfinite(number):
+            raise InputError(f"{self.name}: {key}: found {found}, expected a finite number")
+        return number
 
     @cached_property
     def position(self) -> Float64[np.ndarray, " 3"]:
         """Centre of the first pixel in mm, left-posterior-superior."""
-        return self._vector("ImagePositionPatient", 3)
+        return self.vector("ImagePositionPatient", 3)
 
     @cached_property
     def axes(self) -> Float64[np.ndarray, "3 3"]:
         """Unit vectors of growing column index, growing row index, and their normal, one per row."""
-        c, r = self._vector("ImageOrientationPatient", 6).reshape(2, 3)
+        c, r = self.vector("ImageOrientationPatient", 6).reshape(2, 3)
         if abs(np.linalg.norm(c) - 1) > 1e-3 or abs(np.linalg.norm(r) - 1) > 1e-3 or abs(c @ r) > 1e-3:
             raise InputError(
                 f"{self.name}: ImageOrientationPatient: expected two unit vectors at right angles"
@@ -54,7 +103,7 @@ class Slice:
     @cached_property
     def spacing(self) -> Float64[np.ndarray, " 2"]:
         """Distance in mm between rows and between columns."""
-        spacing = self._vector("PixelSpacing", 2)
+        spacing = self.vector("PixelSpacing", 2)
         if (spacing <= 0).any():
             raise InputError(f"{self.name}: PixelSpacing: found {spacing.tolist()}, expected positive mm")
         return spacing
@@ -62,9 +111,27 @@ class Slice:
     @cached_property
     def size(self) -> tuple[int, int]:
         """Rows and columns."""
-        if int(self.dataset.get("NumberOfFrames") or 1) != 1:
-            raise InputError(f"{self.name}: found a multi-frame file, expected one slice per file")
-        return int(self.dataset.get("Rows") or 0), int(self.dataset.get("Columns") or 0)
+        rows, columns = self.number("Rows"), self.number("Columns")
+        return int(rows or 0), int(columns or 0)
+
+
+def frames(name: str, dataset: FileDataset) -> list[Slice]:
+    """Return the slices of a file: one, or one per frame.
+
+    Raises:
+        InputError: the number of frames is not that of their descriptions.
+    """
+    single = Slice(name, dataset)
+    count = single.number("NumberOfFrames") or 1.0
+    described = single.get("PerFrameFunctionalGroupsSequence")
+    if described is None and count == 1:
+        return [single]
+    found = 0 if described is None else len(described)
+    if found != count:
+        raise InputError(
+            f"{name}: found {count:.0f} frames and {found} descriptions of frames, expected as many"
+        )
+    return [Slice(f"{name} frame {i + 1}", dataset, i) for i in range(found)]
 
 
 def stack_affine(path: Path, slices: list[Slice]) -> tuple[list[Slice], Float64[np.ndarray, "4 4"]]:
@@ -92,17 +159,17 @@ def _check_alike(path: Path, first: Slice, item: Slice) -> None:
         raise InputError(
             f"{path}: {item.name} has {item.size} rows and columns, {first.name} has {first.size}"
         )
-    if not np.allclose(item.spacing, first.spacing, rtol=1e-3):
+    # Plain comparisons: numpy.allclose would cost as much as reading the slice.
+    if (abs(item.spacing - first.spacing) > 1e-3 * abs(first.spacing)).any():
         found = f"{item.spacing.tolist()} mm, {first.name} has {first.spacing.tolist()}"
         raise InputError(f"{path}: {item.name} has PixelSpacing {found}")
-    if not np.allclose(item.axes, first.axes, atol=1e-3):
+    if (abs(item.axes - first.axes) > 1e-3).any():
         raise InputError(f"{path}: {item.name} and {first.name} have different ImageOrientationPatient")
 
 
 def _step(path: Path, ordered: list[Slice], normal: Float64[np.ndarray, " 3"]) -> Float64[np.ndarray, " 3"]:
     if len(ordered) == 1:
-        thickness = ordered[0].dataset.get("SliceThickness")
-        return normal * (float(thickness) if thickness else 1.0)
+        return normal * (ordered[0].number("SliceThickness") or 1.0)
     positions = np.stack([item.position for item in ordered])
     gaps = np.diff(positions @ normal)
     usual = float(np.median(gaps))

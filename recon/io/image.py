@@ -4,7 +4,8 @@
 NIfTI does. DICOM and MetaImage use left-posterior-superior: their readers multiply by diag(-1, -1, 1).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -25,6 +26,8 @@ class Image:
         values: attenuation in ``unit``.
         affine: index (x, y, z) to RAS millimetres.
         unit: Hounsfield units, or attenuation in 1/mm.
+        facts: what else the file says, label to value; never anything about a patient.
+        warnings: what a reader had to assume or leave out, one sentence each.
 
     Raises:
         InputError: the affine is not a finite invertible map with the bottom row 0 0 0 1.
@@ -33,6 +36,8 @@ class Image:
     values: Float32[np.ndarray, "z y x"]
     affine: Float64[np.ndarray, "4 4"]
     unit: Unit
+    facts: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_affine(self.affine, "affine")

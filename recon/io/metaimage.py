@@ -3,9 +3,11 @@
 
 Index (i, j, k) is at  Offset + i s_x d_x + j s_y d_y + k s_z d_z  in left-posterior-superior millimetres;
 ``TransformMatrix`` lists the unit vectors d_x, d_y, d_z one after the other. Values are x-fastest, little-
-endian unless said, optionally one zlib stream. Source: https://itk.org/Wiki/MetaIO/Documentation
+endian unless said, optionally one zlib stream. The unit of a file written here is in ``Comment``.
+Source: https://itk.org/Wiki/MetaIO/Documentation
 """
 
+import math
 import zlib
 from pathlib import Path
 
@@ -13,7 +15,10 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from priors.runtime.errors import InputError
-from recon.io.image import LPS_TO_RAS
+from priors.runtime.files import atomic
+from recon.io.image import LPS_TO_RAS, Image
+from recon.io.stated_unit import DESCRIPTIONS, described_unit, with_unit
+from recon.io.volume_format import ReadOptions, VolumeFormat, WriteOptions
 
 _TYPES = {
     "MET_CHAR": "i1",
@@ -37,13 +42,54 @@ _SYNONYMS = {
 }
 
 
-def read_metaimage(path: Path) -> tuple[Shaped[np.ndarray, "z y x"], Float64[np.ndarray, "4 4"]]:
-    """Return stored values (z, y, x) and the affine from index (x, y, z) to RAS mm.
+def read_metaimage(path: Path) -> Image:
+    """Return the image in ``path``.
 
     Raises:
-        InputError: the header is incomplete, the type is not supported, or values are missing.
+        InputError: the header is incomplete, the type is not supported, values are missing, or their unit is
+            not known.
     """
     header, start = _header(path)
+    values = _values(path, header, start)
+    return with_unit(path, values, _affine(header, path), described_unit(header.get("Comment", "")))
+
+
+def write_metaimage(path: Path, image: Image) -> None:
+    """Write ``image`` in float32 to one file (.mha).
+
+    Raises:
+        InputError: the name has another ending or the file cannot be written.
+    """
+    if not path.name.lower().endswith(".mha"):
+        raise InputError(f"{path}: expected a name that ends in .mha")
+    affine = LPS_TO_RAS @ image.affine
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    z, y, x = image.values.shape
+    lines = {
+        "ObjectType": "Image",
+        "NDims": 3,
+        "BinaryData": "True",
+        "BinaryDataByteOrderMSB": "False",
+        "CompressedData": "False",
+        "TransformMatrix": _words((affine[:3, :3] / spacing).T),
+        "Offset": _words(affine[:3, 3]),
+        "ElementSpacing": _words(spacing),
+        "DimSize": f"{x} {y} {z}",
+        "Comment": DESCRIPTIONS[image.unit],
+        "ElementType": "MET_FLOAT",
+        "ElementDataFile": "LOCAL",
+    }
+    header = "".join(f"{key} = {value}\n" for key, value in lines.items())
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        stream.write(header.encode("ascii"))
+        stream.write(np.ascontiguousarray(image.values, "<f4").tobytes())
+
+
+def _words(numbers: np.ndarray) -> str:
+    return " ".join(repr(float(number)) for number in np.ravel(numbers))
+
+
+def _values(path: Path, header: dict[str, str], start: int) -> Shaped[np.ndarray, "z y x"]:
     shape = tuple(int(n) for n in _numbers(header, "DimSize", 3, path))
     if min(shape) < 1:
         raise InputError(f"{path}: DimSize: found {shape}, expected positive numbers of voxels")
@@ -54,14 +100,13 @@ def read_metaimage(path: Path) -> tuple[Shaped[np.ndarray, "z y x"], Float64[np.
         raise InputError(f"{path}: ElementType: found {kind!r}, expected one of {', '.join(_TYPES)}")
     big = header.get("BinaryDataByteOrderMSB", "False").lower() == "true"
     dtype = np.dtype(_TYPES[kind]).newbyteorder(">" if big else "<")
-    data = _data(path, header, start)
-    wanted = int(np.prod(shape)) * dtype.itemsize
+    wanted = math.prod(shape) * dtype.itemsize
+    data = _data(path, header, start, wanted)
     if len(data) < wanted:
         raise InputError(
             f"{path}: found {len(data)} bytes of values, expected {wanted} for {shape}; truncated file?"
         )
-    values = np.frombuffer(data[:wanted], dtype).reshape(shape[::-1])
-    return values, _affine(header, path)
+    return np.frombuffer(data, dtype, count=math.prod(shape)).reshape(shape[::-1])
 
 
 def _header(path: Path) -> tuple[dict[str, str], int]:
@@ -100,7 +145,7 @@ def _affine(header: dict[str, str], path: Path) -> Float64[np.ndarray, "4 4"]:
     return LPS_TO_RAS @ affine
 
 
-def _data(path: Path, header: dict[str, str], start: int) -> bytes:
+def _data(path: Path, header: dict[str, str], start: int, wanted: int) -> bytes:
     name = header["ElementDataFile"]
     if name.split()[0] == "LIST" or "%" in name:
         raise InputError(f"{path}: ElementDataFile: found {name!r}, expected LOCAL or one file name")
@@ -114,6 +159,22 @@ def _data(path: Path, header: dict[str, str], start: int) -> bytes:
     if header.get("CompressedData", "False").lower() != "true":
         return data
     try:
-        return zlib.decompress(data)
+        return zlib.decompressobj().decompress(data, wanted)
     except zlib.error as error:
         raise InputError(f"{path}: the compressed values cannot be unpacked; truncated file?") from error
+
+
+def _claims(path: Path, head: bytes) -> bool:
+    return path.name.lower().endswith((".mha", ".mhd"))
+
+
+def _read(path: Path, options: ReadOptions) -> Image:
+    return read_metaimage(path)
+
+
+def _write(path: Path, image: Image, options: WriteOptions) -> tuple[str, ...]:
+    write_metaimage(path, image)
+    return ()
+
+
+FORMAT = VolumeFormat("metaimage", "MetaImage", (".mha", ".mhd"), _claims, _read, _write)

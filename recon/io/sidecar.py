@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, PositiveFloat, Validati
 from priors.runtime.errors import InputError
 from recon.io.image import Unit
 
-ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".npy", ".npz", ".tiff", ".tif")
+ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".npy", ".npz", ".tiff", ".tif", ".zarr")
 
 
 class Sidecar(BaseModel):

@@ -1,0 +1,105 @@
+"""DICOM files in a folder, a zip archive or one file, parsed side by side in threads.
+
+Reading and decoding leave the interpreter for most of their time, so that threads help; the order of what comes
+back is that of the names. Messages carry file names, never a patient's name, number or date.
+"""
+
+import io
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import pydicom
+from pydicom.dataset import FileDataset
+from pydicom.errors import InvalidDicomError
+
+from priors.runtime.errors import InputError
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+Named = tuple[str, FileDataset]
+_NOT_SLICES = ("DICOMDIR",)
+_INFLATED = 2**31
+"""Bytes of the largest file an archive may hold: more is an archive made to exhaust the memory."""
+
+
+def in_threads(work: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
+    """Return ``work`` of every item, in order; an error of the first that fails is raised."""
+    workers = min(
+        8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(work, items))
+
+
+def is_dicom(head: bytes) -> bool:
+    """Tell from the first 132 bytes whether a file is DICOM."""
+    return head[128:132] == b"DICM"
+
+
+def read_files(path: Path) -> list[Named]:
+    """Return the data sets in ``path`` with the names of their files; other files are passed over.
+
+    Raises:
+        InputError: a damaged file or archive, or a single file that is not DICOM.
+    """
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file() and p.name not in _NOT_SLICES)
+        return [found for found in in_threads(_optional, files) if found is not None]
+    if zipfile.is_zipfile(path):
+        return [found for found in in_threads(_parsed, _members(path)) if found is not None]
+    return [(path.name, parse(path.name, path.read_bytes()))]
+
+
+def parse(name: str, content: bytes) -> FileDataset:
+    """Return the data set in ``content``; an element is decoded when it is asked for.
+
+    Raises:
+        InputError: it is not DICOM, or damaged.
+    """
+    try:
+        return pydicom.dcmread(io.BytesIO(content))
+    except InvalidDicomError as error:
+        raise InputError(f"{name}: is not a DICOM file (no DICM after 128 bytes)") from error
+    except Exception as error:
+        # A damaged file makes pydicom fail in many ways (EOFError, KeyError, struct.error, ...).
+        raise InputError(f"{name}: is a damaged or truncated DICOM file ({type(error).__name__})") from error
+
+
+def _optional(file: Path) -> Named | None:
+    return _parsed((file.name, file.read_bytes()))
+
+
+def _parsed(named: tuple[str, bytes]) -> Named | None:
+    name, content = named
+    return (name, parse(name, content)) if is_dicom(content[:132]) else None
+
+
+def _members(path: Path) -> list[tuple[str, bytes]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = []
+            for member in sorted(archive.infolist(), key=lambda info: info.filename):
+                name = Path(member.filename).name
+                if member.is_dir() or name in _NOT_SLICES:
+                    continue
+                if member.file_size > _INFLATED:
+                    raise InputError(
+                        f"{path}: {name} unpacks to {member.file_size} bytes, which no slice needs"
+                    )
+                found.append((name, archive.read(member)))
+            return found
+    except (
+        zipfile.BadZipFile,
+        RuntimeError,
+        NotImplementedError,
+        EOFError,
+        OSError,
+        ValueError,
+        zlib.error,
+    ) as error:
+        raise InputError(f"{path}: the archive cannot be unpacked ({error})") from error
