@@ -1,6 +1,7 @@
 """Plain arrays as a scan: a YAML file that names them and says how they were measured.
 
     data: sinogram.npy           # or a TIFF file, or a pattern such as raw_*.tif, one file per view
+    raw: {dtype: uint16, shape: [720, 1, 512]}   # only for files without a header, see recon.io.frames
     kind: line-integrals         # or counts (needs flat and dark, or i0)
     orbit: {name: parallel, arc_deg: 180, views: 181, column_mm: 0.5, row_mm: 0.5}
     unit: 1/mm                   # of the reconstruction, or HU
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import tifffile
 import yaml
 from jaxtyping import Real
 from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError, model_validator
@@ -25,8 +25,10 @@ from priors.runtime.errors import InputError
 from recon.centre import find_centre
 from recon.geometry.orbits import Orbit, Parallel
 from recon.geometry.volume import Volume
+from recon.io.frames import RawLayout, load_frames
 from recon.io.image import Unit
 from recon.io.scan_data import ScanData, check_line_integrals, check_sinogram_shape
+from recon.io.scan_format import ScanFormat
 from recon.noise import Exposure, line_integrals
 from recon.preprocess import LineIntegrals, estimate_i0, flat_correct, weights_without_counts
 from recon.units import MU_WATER
@@ -45,6 +47,7 @@ class ArrayScan(BaseModel):
     dark: str | None = None
     i0: PositiveFloat | None = None
     find_centre: bool = False
+    raw: RawLayout | None = None
     mu_water: PositiveFloat = MU_WATER
 
     @model_validator(mode="after")
@@ -89,7 +92,7 @@ def _description(path: Path) -> ArrayScan:
 
 
 def _scan_data(description: ArrayScan, folder: Path) -> ScanData:
-    data = _frames(folder, description.data)
+    data = load_frames(folder, description.data, raw=description.raw)
     rows, columns = data.shape[1:]
     orbit = description.orbit.model_copy(
         update={
@@ -121,7 +124,8 @@ def _lines(
 ) -> tuple[LineIntegrals, float | None]:
     if description.flat is not None and description.dark is not None:
         dark, flat = (
-            _frames(folder, pattern, views=False) for pattern in (description.dark, description.flat)
+            load_frames(folder, pattern, views=False, raw=_frame_layout(description.raw, data))
+            for pattern in (description.dark, description.flat)
         )
         return flat_correct(data, dark, flat), None
     if description.kind == "counts" and description.i0 is not None:
@@ -141,28 +145,13 @@ def _grid(orbit: Orbit, rows: int, columns: int) -> Volume:
     return Volume((rows, columns, columns), (row, pixel, pixel))
 
 
-def _frames(folder: Path, pattern: str, *, views: bool = True) -> Real[np.ndarray, "v r c"]:
-    files = sorted(folder.glob(pattern))
-    if not files:
-        raise InputError(f"{pattern}: does not exist beside the YAML file")
-    frames = [_load(file) for file in files]
-    if len({frame.shape for frame in frames}) > 1:
-        raise InputError(f"{pattern}: files of different shapes, found {sorted({f.shape for f in frames})}")
-    array = frames[0] if len(frames) == 1 else np.stack(frames)
-    if array.ndim == 2:
-        # One file of a scan is a sinogram (view, column); one file of a field is a frame (row, column).
-        array = array[:, None] if views else array[None]
-    if array.ndim != 3 or array.dtype.kind not in "iuf" or 0 in array.shape:
-        raise InputError(
-            f"{pattern}: found {array.dtype} values of shape {array.shape}, expected (view, row, column)"
-        )
-    return array
+def _frame_layout(raw: RawLayout | None, data: Real[np.ndarray, "v r c"]) -> RawLayout | None:
+    """Return the layout of a field in raw numbers: one frame of the data's detector, without a header."""
+    return None if raw is None else raw.model_copy(update={"shape": data.shape[1:], "offset": 0})
 
 
-def _load(file: Path) -> np.ndarray:
-    try:
-        if file.suffix.lower() == ".npy":
-            return np.asarray(np.load(file, allow_pickle=False))
-        return np.asarray(tifffile.imread(file))
-    except (ValueError, OSError, EOFError, KeyError, RuntimeError, tifffile.TiffFileError) as error:
-        raise InputError(f"{file.name}: is not a readable .npy or TIFF file") from error
+def _claims(path: Path, head: bytes) -> bool:
+    return path.suffix.lower() in (".yaml", ".yml")
+
+
+FORMAT = ScanFormat("a scan.yaml beside a .npy, TIFF or raw file", _claims, read_array_scan)

@@ -20,9 +20,20 @@ from recon.centre import find_centre
 from recon.geometry.orbits import Parallel
 from recon.geometry.volume import Volume
 from recon.io.scan_data import ScanData
+from recon.io.scan_format import ScanFormat, hdf5_holds
 from recon.preprocess import LineIntegrals, flat_correct
 
-_METRES = {"m": 1e3, "mm": 1.0, "um": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6}
+_METRES = {
+    "m": 1e3,
+    "meter": 1e3,
+    "mm": 1.0,
+    "um": 1e-3,
+    "micron": 1e-3,
+    "microns": 1e-3,
+    "micrometer": 1e-3,
+    "µm": 1e-3,
+    "nm": 1e-6,
+}
 _PIXEL = "measurement/instrument/detector/x_pixel_size"
 
 
@@ -33,16 +44,17 @@ def read_data_exchange(path: Path) -> ScanData:
         InputError: data, white or dark fields or angles are missing, of wrong shape, or not what they should
             be.
     """
-    with h5py.File(path, "r") as file:
-        try:
+    try:
+        with h5py.File(path, "r") as file:
             lines = flat_correct(*(_frames(file, name) for name in ("data", "data_dark", "data_white")))
             angles = _angles(file, len(lines.sinogram))
-            pixel_mm = _pixel_mm(file)
-            return _scan_data(lines, angles, pixel_mm)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: is a damaged or truncated HDF5 file") from error
+            pixel_mm = size_mm(file, _PIXEL, "micron")
+            return parallel_data(lines, angles, pixel_mm, "HDF5 Data Exchange")
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except Exception as error:
+        # HDF5 reports damage with errors of many kinds.
+        raise InputError(f"{path}: is a damaged or truncated HDF5 file ({type(error).__name__})") from error
 
 
 def parallel_scan(
@@ -61,7 +73,20 @@ def parallel_scan(
     )
 
 
-def _scan_data(lines: LineIntegrals, angles: Float64[np.ndarray, " v"], pixel_mm: float | None) -> ScanData:
+def parallel_data(
+    lines: LineIntegrals, angles: Float64[np.ndarray, " v"], pixel_mm: float | None, kind: str
+) -> ScanData:
+    """Return the scan of a half or full turn of parallel views, with its centre of rotation found.
+
+    Args:
+        lines: corrected radiographs.
+        angles: degrees.
+        pixel_mm: size of a square pixel, None where it is not recorded.
+        kind: name of the file format.
+
+    Raises:
+        InputError: no two views face each other, or the values are not those of a scan.
+    """
     rows, columns = lines.sinogram.shape[1:]
     # The row with the most contrast shows its centre best.
     busiest = int(np.argmax(lines.sinogram.std(axis=(0, 2))))
@@ -75,7 +100,7 @@ def _scan_data(lines: LineIntegrals, angles: Float64[np.ndarray, " v"], pixel_mm
         unit="1/mm",
         provenance={
             "kind": "measured",
-            "format": "HDF5 Data Exchange",
+            "format": kind,
             "centre_column": round(centre, 3),
             "pixel_mm": size if pixel_mm else "not recorded, taken as 1",
         },
@@ -100,19 +125,37 @@ def _angles(file: h5py.File, views: int) -> Float64[np.ndarray, " v"]:
         raise InputError(
             f"exchange/theta: found {len(angles)} angles, expected {views}, one per view of the data"
         )
-    units = found.attrs.get("units", "degrees")
-    units = units.decode() if isinstance(units, bytes) else str(units)
+    units = text_of(found.attrs.get("units", "degrees"))
     if units.lower().startswith("rad"):
         return np.rad2deg(angles)
     return angles
 
 
-def _pixel_mm(file: h5py.File) -> float | None:
-    found = file.get(_PIXEL)
+def size_mm(group: h5py.Group, name: str, usual: str) -> float | None:
+    """Return a recorded length in mm, None where there is none.
+
+    Raises:
+        InputError: its unit is not one of length, or it is not a positive number.
+    """
+    found = group.get(name)
     if not isinstance(found, h5py.Dataset):
         return None
-    units = found.attrs.get("units", "micron")
-    units = units.decode() if isinstance(units, bytes) else str(units)
+    units = text_of(found.attrs.get("units", usual))
     if units not in _METRES:
-        raise InputError(f"{_PIXEL}: units: found {units!r}, expected one of {', '.join(_METRES)}")
-    return float(np.asarray(found[()]).item()) * _METRES[units]
+        raise InputError(f"{name}: units: found {units!r}, expected one of {', '.join(_METRES)}")
+    value = np.asarray(found[()], np.float64).ravel()
+    if len(value) != 1 or not (np.isfinite(value[0]) and value[0] > 0):
+        raise InputError(f"{name}: found {value[:4].tolist()}, expected one positive length")
+    return float(value[0]) * _METRES[units]
+
+
+def text_of(attribute: object) -> str:
+    """Return an attribute that HDF5 may hold as bytes or as text."""
+    return attribute.decode("utf-8", "replace") if isinstance(attribute, bytes) else str(attribute)
+
+
+def _claims(path: Path, head: bytes) -> bool:
+    return hdf5_holds(path, head, lambda file: isinstance(file.get("exchange"), h5py.Group))
+
+
+FORMAT = ScanFormat("HDF5 Data Exchange (.h5)", _claims, read_data_exchange)

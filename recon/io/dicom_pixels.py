@@ -26,7 +26,7 @@ def fill_hounsfield(item: Slice, out: Float32[np.ndarray, "y x"]) -> None:
     Raises:
         InputError: the pixels cannot be decoded, or are not as many as the header says.
     """
-    stored = _stored(item)
+    stored = stored_pixels(item)
     if stored.shape != out.shape:
         raise InputError(f"{item.name}: found pixels of shape {stored.shape}, expected {out.shape}")
     slope, intercept = item.number("RescaleSlope"), item.number("RescaleIntercept")
@@ -41,7 +41,12 @@ def fill_hounsfield(item: Slice, out: Float32[np.ndarray, "y x"]) -> None:
         out[padding & (out > PADDING_HU)] = PADDING_HU
 
 
-def _stored(item: Slice) -> Shaped[np.ndarray, "_ _"]:
+def stored_pixels(item: Slice) -> Shaped[np.ndarray, "_ _"]:
+    """Return the numbers in the file, rows x columns.
+
+    Raises:
+        InputError: they cannot be decoded.
+    """
     data = item.dataset
     try:
         syntax = data.file_meta.TransferSyntaxUID

@@ -28,6 +28,7 @@ from priors.runtime.errors import InputError
 from recon.geometry.orbits import FanFlat
 from recon.geometry.volume import Volume
 from recon.io.scan_data import ScanData
+from recon.io.scan_format import ScanFormat, hdf5_holds
 from recon.preprocess import estimate_i0, weights_without_counts
 
 PIXELS = 512
@@ -106,3 +107,12 @@ def _plain(group: h5py.Group) -> dict[str, Any]:
         name: _plain(item) if isinstance(item, h5py.Group) else np.asarray(item[()]).T
         for name, item in group.items()
     }
+
+
+def _claims(path: Path, head: bytes) -> bool:
+    if head.startswith(b"MATLAB 5.0"):
+        return True
+    return hdf5_holds(path, head, lambda file: any(name in file for name in _STRUCTS))
+
+
+FORMAT = ScanFormat("HTC 2022 (.mat)", _claims, read_htc2022)

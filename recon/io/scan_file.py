@@ -17,9 +17,10 @@ from priors.runtime.files import atomic
 from recon.geometry.scan import Beam, Detector, Scan
 from recon.geometry.volume import Volume
 from recon.io.scan_data import ScanData
+from recon.io.scan_format import ScanFormat, hdf5_holds
 from recon.noise import Exposure
 
-FORMAT = "tomocast-scan"
+KIND = "tomocast-scan"
 VERSION = 1
 _POSES = ("source_mm", "detector_mm", "u_mm", "v_mm")
 
@@ -33,7 +34,7 @@ def write_scan(path: Path, data: ScanData) -> None:
     # Built in memory: HDF5 crashes the interpreter when the disk fills up under an open file.
     memory = io.BytesIO()
     with h5py.File(memory, "w") as file:
-        file.attrs.update(format=FORMAT, version=VERSION, unit=data.unit, mu_water_per_mm=data.mu_water)
+        file.attrs.update(format=KIND, version=VERSION, unit=data.unit, mu_water_per_mm=data.mu_water)
         file.attrs["provenance"] = json.dumps(dict(data.provenance), sort_keys=True)
         file.create_dataset("frame", data=data.frame)
         geometry = file.create_group("geometry")
@@ -65,17 +66,18 @@ def read_scan_file(path: Path) -> ScanData:
     Raises:
         InputError: a later version, something missing, or values that no scan has.
     """
-    with h5py.File(path, "r") as file:
-        version = file.attrs.get("version")
-        if version != VERSION:
-            raise InputError(f"{path}: version: found {version}, expected {VERSION}")
-        try:
+    try:
+        with h5py.File(path, "r") as file:
+            version = file.attrs.get("version")
+            if version != VERSION:
+                raise InputError(f"version: found {version}, expected {VERSION}")
             return _read(file)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-        except (KeyError, TypeError, ValueError, OSError, RuntimeError, AttributeError) as error:
-            reason = str(error).splitlines()[0][:120]
-            raise InputError(f"{path}: incomplete or damaged scan file ({reason})") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except Exception as error:
+        # HDF5 reports damage with errors of many kinds.
+        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
+        raise InputError(f"{path}: incomplete or damaged scan file ({reason})") from error
 
 
 def _write_array(file: h5py.File, name: str, array: np.ndarray) -> h5py.Dataset:
@@ -137,3 +139,10 @@ def _dataset(group: h5py.Group, name: str) -> np.ndarray:
     if not isinstance(group.get(name), h5py.Dataset):
         raise InputError(f"{group.name.rstrip('/')}/{name}: is missing")
     return np.asarray(group[name][()])
+
+
+def _claims(path: Path, head: bytes) -> bool:
+    return hdf5_holds(path, head, lambda file: file.attrs.get("format") == KIND)
+
+
+FORMAT = ScanFormat("a tomocast scan (.h5)", _claims, read_scan_file)

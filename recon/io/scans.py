@@ -1,24 +1,30 @@
-"""Scans in files: our own HDF5, HTC 2022 MATLAB files, HDF5 Data Exchange, and NumPy with a geometry in YAML.
+"""Scans in files: every format, listed once, and how one is chosen.
 
-The format is told by content: the signature of HDF5 and what the file holds, the header of MATLAB 5, else the
-ending.
+The format is told by content: the signature of HDF5 and what the file holds, the header of MATLAB 5, the private tags
+of DICOM, else the ending; the first in the list that claims a file reads it.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 
 from priors.runtime.errors import InputError
-from recon.io.array_scan import read_array_scan
-from recon.io.data_exchange import read_data_exchange
-from recon.io.htc2022 import read_htc2022
+from recon.io import array_scan, ct_pd, data_exchange, htc2022, nxtomo, scan_file
 from recon.io.scan_data import ScanData
-from recon.io.scan_file import FORMAT, read_scan_file, write_scan
+from recon.io.scan_file import write_scan
+from recon.io.scan_format import HEAD, ScanFormat, is_hdf5
 
-__all__ = ["ScanData", "read_scan", "write_scan"]
+__all__ = ["FORMATS", "ScanData", "format_of", "read_scan", "write_scan"]
 
-_KINDS = "a tomocast scan (.h5), HTC 2022 (.mat), HDF5 Data Exchange (.h5) or a scan.yaml beside a .npy"
+FORMATS: tuple[ScanFormat, ...] = (
+    scan_file.FORMAT,
+    htc2022.FORMAT,
+    data_exchange.FORMAT,
+    nxtomo.FORMAT,
+    array_scan.FORMAT,
+    ct_pd.FORMAT,
+)
+_KINDS = ", ".join(kind.title for kind in FORMATS)
 
 
 def read_scan(path: Path) -> ScanData:
@@ -29,43 +35,39 @@ def read_scan(path: Path) -> ScanData:
             measures.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, expected {_KINDS}")
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: does not exist, expected {_KINDS}")
-    return _reader(path)(path)
-
-
-def _reader(path: Path) -> Callable[[Path], ScanData]:
-    with path.open("rb") as file:
-        head = file.read(520)
+    head = _head(path)
+    kind = format_of(path)
+    if kind is not None:
+        return kind.read(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder without projections, expected {_KINDS}")
     if not head:
         raise InputError(f"{path}: is empty, expected {_KINDS}")
-    if head.startswith(b"MATLAB 5.0"):
-        return read_htc2022
-    # A MATLAB 7.3 file is HDF5 behind a header of 512 bytes.
-    if b"\x89HDF\r\n\x1a\n" in (head[:8], head[512:520]):
-        return _hdf5_reader(path)
-    if path.suffix.lower() in (".yaml", ".yml"):
-        return read_array_scan
-    if path.suffix.lower() == ".npy":
+    if path.suffix.lower() in (".npy", ".tif", ".tiff", ".raw", ".bin"):
         raise InputError(
             f"{path}: has no geometry; give the .yaml that names it as data (see docs/scan-format.md)"
         )
+    if is_hdf5(head):
+        with h5py.File(path, "r") as file:
+            keys = ", ".join(sorted(file)) or "nothing"
+        raise InputError(f"{path}: HDF5 file with {keys} inside, expected {_KINDS}")
     raise InputError(f"{path}: unknown kind of file, expected {_KINDS}")
 
 
-def _hdf5_reader(path: Path) -> Callable[[Path], ScanData]:
-    try:
-        with h5py.File(path, "r") as file:
-            kind, keys = file.attrs.get("format"), sorted(file.keys())
-            exchange = isinstance(file.get("exchange"), h5py.Group)
-    except (OSError, RuntimeError, KeyError) as error:
-        raise InputError(f"{path}: is a damaged or truncated HDF5 file") from error
-    if kind == FORMAT:
-        return read_scan_file
-    if "CtDataLimited" in keys or "CtDataFull" in keys:
-        return read_htc2022
-    if exchange:
-        return read_data_exchange
-    raise InputError(f"{path}: HDF5 file with {', '.join(keys) or 'nothing'} inside, expected {_KINDS}")
+def format_of(path: Path) -> ScanFormat | None:
+    """Return the format that claims ``path``, None where none does.
+
+    Raises:
+        InputError: an HDF5 file is damaged.
+    """
+    head = _head(path)
+    return next((kind for kind in FORMATS if kind.claims(path, head)), None)
+
+
+def _head(path: Path) -> bytes:
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(HEAD)

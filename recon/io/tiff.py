@@ -9,7 +9,7 @@ here, which carry unit and affine as JSON in ImageJ's ``Info``.
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,16 @@ def read_tiff(path: Path) -> Image:
 
 def natural_order(folder: Path) -> list[Path]:
     """Return the TIFF files of a folder, by the numbers in their names."""
+    return natural_order_of(p for p in folder.iterdir() if p.name.lower().endswith(ENDINGS))
+
+
+def natural_order_of(files: Iterable[Path]) -> list[Path]:
+    """Return files by the numbers in their names: 2 before 10."""
 
     def key(file: Path) -> list[Any]:
         return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", file.name)]
 
-    return sorted((p for p in folder.iterdir() if p.name.lower().endswith(ENDINGS)), key=key)
+    return sorted(files, key=key)
 
 
 def load_tiff(path: Path) -> tuple[np.ndarray, Mapping[str, Any]]:

@@ -175,9 +175,9 @@ DARK, WHITE = np.full((1, ROWS, COLUMNS), 100.0), np.full((1, ROWS, COLUMNS), 10
 
 CASES: dict[str, tuple[Writer, str]] = {
     "missing file": (lambda folder: folder / "absent.h5", "absent.h5: does not exist"),
-    "a folder": (lambda folder: folder, "is a folder, expected"),
+    "a folder": (lambda folder: folder, "is a folder without projections, expected"),
     "empty file": (content("scan.h5", b""), "scan.h5: is empty"),
-    "unknown signature": (content("scan.raw", b"RAWDATA" * 99), "scan.raw: unknown kind of file"),
+    "unknown signature": (content("scan.xyz", b"RAWDATA" * 99), "scan.xyz: unknown kind of file"),
     "array alone": (content("scan.npy", b"\x93NUMPY\x01\x00"), "has no geometry"),
     "truncated": (truncated, "is a damaged or truncated HDF5 file"),
     "foreign HDF5": (foreign, "HDF5 file with measurements inside"),

@@ -255,3 +255,39 @@ def test_the_example_of_the_documentation_is_a_scan(tmp_path: Path, monkeypatch:
     expected = Parallel(views=180, columns=20, column_mm=0.5, rows=3, row_mm=0.5).scan()
     for name in ("source_mm", "detector_mm", "u_mm", "v_mm"):
         np.testing.assert_allclose(getattr(data.scan, name), getattr(expected, name), atol=1e-12)
+
+
+@pytest.mark.parametrize("byteorder", ["little", "big"])
+@pytest.mark.parametrize("files", ["one", "per view"])
+def test_raw_numbers_with_their_layout(tmp_path: Path, byteorder: str, files: str) -> None:
+    raw, dark, flat, lines = radiographs(44.5, views=12)
+    kind = np.dtype("u2").newbyteorder("<" if byteorder == "little" else ">")
+
+    def write(name: str, array: np.ndarray, header: bytes = b"") -> None:
+        (tmp_path / name).write_bytes(header + np.rint(array).astype(kind).tobytes())
+
+    write("dark.raw", dark.mean(0))
+    write("flat.raw", flat.mean(0))
+    shape = [12, 2, 90]
+    if files == "one":
+        write("scan.raw", raw, b"head")
+    else:
+        shape = shape[1:]
+        for k, view in enumerate(raw):
+            write(f"view_{k}.raw", view, b"head")
+    description = {
+        "data": "scan.raw" if files == "one" else "view_*.raw",
+        "kind": "counts",
+        "unit": "1/mm",
+        "dark": "dark.raw",
+        "flat": "flat.raw",
+        "raw": {"dtype": "uint16", "shape": shape, "offset": 4, "byteorder": byteorder},
+        "orbit": {"name": "parallel", "views": 12, "column_mm": 1.0},
+    }
+    (tmp_path / "scan.yaml").write_text(yaml.safe_dump(description))
+    # Photon noise of 2e4 counts behind at most one attenuation length: 1 % of a value, 6 sigma.
+    np.testing.assert_allclose(read_scan(tmp_path / "scan.yaml").sinogram, lines, atol=0.07)
+    description["raw"]["offset"] = 0
+    (tmp_path / "scan.yaml").write_text(yaml.safe_dump(description))
+    with pytest.raises(InputError, match=r"bytes, expected 0 \+ .* x 2 = "):
+        read_scan(tmp_path / "scan.yaml")
