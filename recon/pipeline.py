@@ -206,7 +206,13 @@ def _fit(data: ScanData, projection: Float[np.ndarray, "v r c"]) -> dict[str, fl
 
 
 def rows(data: ScanData, start: int, stop: int) -> ScanData:
-    """Return the scan seen by some detector rows; they are the slices of parallel and fan beams."""
+    """Return the scan seen by some detector rows; they are the slices of parallel and fan beams.
+
+    Raises:
+        InputError: rays cross slices, so that no slice can be reconstructed alone.
+    """
+    if not data.scan.sliced:
+        raise InputError(f"slices: the rays of a {data.scan.beam} beam cross slices, expected all of them")
     counts = None if data.counts is None else data.counts[:, start:stop]
     scan, volume = data.scan.rows(start, stop), data.volume.slices(start, stop)
     sinogram, weights = data.sinogram[:, start:stop], data.weights[:, start:stop]

@@ -47,8 +47,8 @@ def fan_coordinates(scan: Scan) -> Fan:
     Raises:
         InputError: the beam is a cone, the source does not circle the z axis, or a flat detector is tilted.
     """
-    if scan.beam == "cone":
-        raise InputError("fbp: found a cone beam, expected parallel or fan")
+    if not scan.sliced:
+        raise InputError(f"fbp: found a {scan.beam} beam, expected parallel or fan")
     column = np.arange(scan.shape[1]) - (scan.shape[1] - 1) / 2
     u, detector, source = scan.u_mm[:, :2], scan.detector_mm[:, :2], scan.source_mm[:, :2]
     if scan.beam == "parallel":

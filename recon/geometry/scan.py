@@ -4,21 +4,23 @@ Points are (x, y, z) in mm. Column c and row r of a flat detector with C columns
 
     detector_mm + (c - (C - 1) / 2) * u_mm + (r - (R - 1) / 2) * v_mm
 
-A curved detector is a cylinder around the source: column c is seen from the source at the angle
-(c - (C - 1) / 2) * |u_mm| / |detector_mm - source_mm| from the detector's centre, towards u_mm.
+A curved detector is a cylinder around the line through the source along v_mm: column c is seen from that line at the
+angle (c - (C - 1) / 2) * |u_mm| / R from the detector's centre, towards u_mm, with R the distance of the detector's
+centre from the line.
 Parallel rays have no source: ``source_mm`` then holds the unit direction in which they travel.
-In parallel and fan beams a detector row sees the slice of the same index and no other.
+In ``parallel`` and ``fan`` beams a detector row sees the slice of the same index and no other. In ``cone``
+and ``parallel-3d`` beams a row is where its vectors say, and rays cross slices.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64
 
 from priors.runtime.errors import InputError
 
-Beam = Literal["parallel", "fan", "cone"]
+Beam = Literal["parallel", "fan", "cone", "parallel-3d"]
 Detector = Literal["flat", "curved"]
 Index = slice | list[int] | np.ndarray
 
@@ -57,9 +59,9 @@ class Scan:
         self._check_poses()
 
     def _check_shapes(self) -> None:
-        if self.beam not in ("parallel", "fan", "cone") or self.detector not in ("flat", "curved"):
+        if self.beam not in get_args(Beam) or self.detector not in get_args(Detector):
             found = f"beam {self.beam!r} with a {self.detector!r} detector"
-            raise InputError(f"scan: found {found}, expected parallel, fan or cone with flat or curved")
+            raise InputError(f"scan: found {found}, expected {', '.join(get_args(Beam))} with flat or curved")
         if len(self.shape) != 2 or min(self.shape) < 1:
             raise InputError(f"scan.shape: found {self.shape}, expected (rows, columns), both at least 1")
         for name in ("source_mm", "detector_mm", "u_mm", "v_mm"):
@@ -81,9 +83,9 @@ class Scan:
             raise InputError(
                 "scan: u_mm and v_mm point the same way, expected two directions of the detector"
             )
-        travel = self.source_mm if self.beam == "parallel" else self.detector_mm - self.source_mm
+        travel = self.source_mm if self.parallel else self.detector_mm - self.source_mm
         length = np.linalg.norm(travel, axis=1)
-        if self.beam == "parallel" and (abs(length - 1) > 1e-6).any():
+        if self.parallel and (abs(length - 1) > 1e-6).any():
             raise InputError("scan.source_mm: a parallel beam needs unit directions, found another length")
         if (length <= 0).any():
             raise InputError("scan: a source sits on the centre of its detector")
@@ -92,10 +94,20 @@ class Scan:
             raise InputError("scan: rays travel inside the plane of the detector")
         if self.detector == "curved":
             along = abs(np.einsum("vi,vi->v", self.u_mm, travel)) / (u * length)
-            if self.beam == "parallel" or (along > 1e-6).any():
+            if self.parallel or (along > 1e-6).any():
                 raise InputError(
                     "scan: a curved detector needs a source, and u_mm at right angles to its direction"
                 )
+
+    @property
+    def sliced(self) -> bool:
+        """Whether row r sees slice r and no other."""
+        return self.beam in ("parallel", "fan")
+
+    @property
+    def parallel(self) -> bool:
+        """Whether rays are parallel, and ``source_mm`` their direction."""
+        return self.beam in ("parallel", "parallel-3d")
 
     @property
     def views(self) -> int:
@@ -112,6 +124,13 @@ class Scan:
         if poses[0].ndim != 2 or not len(poses[0]):
             raise InputError("scan: expected at least one view in a slice or list of views")
         return Scan(self.beam, *poses, self.shape, self.detector)
+
+    def bend(self) -> tuple[Float64[np.ndarray, "v 3"], Float64[np.ndarray, "v 3"]]:
+        """Return the vector from a curved detector's axis to its centre, and from the source to the foot of that."""
+        along = self.v_mm / np.linalg.norm(self.v_mm, axis=1, keepdims=True)
+        reach = self.detector_mm - self.source_mm
+        rise = (reach * along).sum(1, keepdims=True) * along
+        return reach - rise, rise
 
     def rows(self, start: int, stop: int) -> "Scan":
         """Return the scan seen by detector rows ``start`` to ``stop`` (excluded).

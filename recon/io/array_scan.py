@@ -23,8 +23,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError, mode
 
 from priors.runtime.errors import InputError
 from recon.centre import find_centre
-from recon.geometry.orbits import Orbit, Parallel
-from recon.geometry.volume import Volume
+from recon.geometry.orbits import Orbit, Parallel, Vectors
 from recon.io.frames import RawLayout, load_frames
 from recon.io.image import Unit
 from recon.io.scan_data import ScanData, check_line_integrals, check_sinogram_shape
@@ -60,7 +59,7 @@ class ArrayScan(BaseModel):
             raise ValueError("counts need flat and dark, or i0")
         if self.find_centre and not isinstance(self.orbit, Parallel):
             raise ValueError("find_centre works for a parallel orbit only")
-        if self.orbit.column_mm is None:
+        if self.orbit.column_mm is None and not isinstance(self.orbit, Vectors):
             raise ValueError("orbit.column_mm must be given")
         return self
 
@@ -94,29 +93,31 @@ def _description(path: Path) -> ArrayScan:
 def _scan_data(description: ArrayScan, folder: Path) -> ScanData:
     data = load_frames(folder, description.data, raw=description.raw)
     rows, columns = data.shape[1:]
-    orbit = description.orbit.model_copy(
-        update={
-            "rows": description.orbit.rows or rows,
-            "columns": description.orbit.columns or columns,
-            "row_mm": description.orbit.row_mm or description.orbit.column_mm,
-        }
-    )
+    orbit = _completed(description.orbit, rows, columns)
     check_sinogram_shape(data, orbit.scan(), description.data)
     lines, i0 = _lines(description, folder, data)
     check_line_integrals(lines.sinogram, lines.weights)
-    if description.find_centre:
+    if description.find_centre and isinstance(orbit, Parallel):
         busiest = int(np.argmax(lines.sinogram.std(axis=(0, 2))))
         centre = find_centre(lines.sinogram[:, busiest], np.rad2deg(orbit.angles()))
         orbit = orbit.model_copy(update={"offset_columns": (columns - 1) / 2 - centre})
     return ScanData(
         orbit.scan(),
-        _grid(orbit, rows, columns),
+        orbit.grid(),
         lines.sinogram,
         lines.weights,
         mu_water=description.mu_water,
         unit=description.unit,
         provenance={"kind": "measured", "format": "arrays", "i0": i0, "orbit": orbit.model_dump(mode="json")},
     )
+
+
+def _completed(orbit: Orbit, rows: int, columns: int) -> Orbit:
+    """Return the orbit with the shape of the data's detector, and square pixels, where it leaves them open."""
+    if isinstance(orbit, Vectors):
+        return orbit
+    size = {"rows": orbit.rows or rows, "columns": orbit.columns or columns}
+    return orbit.model_copy(update={**size, "row_mm": orbit.row_mm or orbit.column_mm})
 
 
 def _lines(
@@ -136,13 +137,6 @@ def _lines(
     check_line_integrals(sinogram, np.ones_like(sinogram))
     i0 = description.i0 or estimate_i0(sinogram)
     return LineIntegrals(sinogram, weights_without_counts(sinogram, i0)), i0
-
-
-def _grid(orbit: Orbit, rows: int, columns: int) -> Volume:
-    """Return as many pixels as columns, as large as a column is at the rotation axis."""
-    column, row = orbit.column_mm or 1.0, orbit.row_mm or 1.0
-    pixel = column if isinstance(orbit, Parallel) else column * orbit.sod_mm / orbit.sdd_mm
-    return Volume((rows, columns, columns), (row, pixel, pixel))
 
 
 def _frame_layout(raw: RawLayout | None, data: Real[np.ndarray, "v r c"]) -> RawLayout | None:

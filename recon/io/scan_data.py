@@ -54,7 +54,7 @@ class ScanData:
     def __post_init__(self) -> None:
         check_affine(self.frame, "frame")
         rows, slices = self.scan.shape[0], self.volume.shape[0]
-        if self.scan.beam != "cone" and rows != slices:
+        if self.scan.sliced and rows != slices:
             found = f"{rows} detector rows for {slices} slices"
             raise InputError(f"volume: found {found}, expected one row per slice in a {self.scan.beam} beam")
         if not (np.isfinite(self.mu_water) and self.mu_water > 0):

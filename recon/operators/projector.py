@@ -3,7 +3,8 @@ adjoint.
 
 Every backend reads the same ray table, so A and A.T are matched, and autograd closes on itself: the
 derivative of one is the other, to any order, with nothing saved in between. In parallel and fan beams row r
-sees slice r, and all slices share the table.
+sees slice r, and all slices share the table (``rays``); in cone and parallel-3d beams rays cross slices
+(``cone_rays``).
 
 Memory: any strides are accepted. Results are slice-last, ``empty(y, x, z).permute(2, 0, 1)`` and
 ``empty(v, c, r).permute(0, 2, 1)``, and arrays that already are skip a copy. Results are always fresh memory,
@@ -24,6 +25,7 @@ from recon.operators.backends import BackendName
 from recon.operators.backends.base import Backend, Engine, Table, Traced
 from recon.operators.backends.choice import check_name, choose
 from recon.operators.base import LinearOperator
+from recon.operators.cone_rays import trace_cone
 from recon.operators.rays import trace
 
 
@@ -32,18 +34,18 @@ class Projector(LinearOperator):
 
     Args:
         volume: the voxel grid.
-        scan: a parallel or fan-beam scan with one detector row per slice.
+        scan: of any beam; parallel and fan beams have one detector row per slice.
         backend: who computes, see ``recon.operators.backends``; ``auto`` follows the device of the argument.
 
     Raises:
-        InputError: rows are not slices, the beam is a cone, a source is inside the volume, or the backend is
-            unknown, not available or refuses the geometry.
+        InputError: the rows of a parallel or fan beam are not the slices, a source is inside the volume, or the
+            backend is unknown, not available or refuses the geometry.
     """
 
     def __init__(self, volume: Volume, scan: Scan, *, backend: BackendName = "auto") -> None:
         check_name(backend)
         self._place(volume, scan, backend)
-        self._attach(trace(volume, scan))
+        self._attach(trace(volume, scan) if scan.sliced else trace_cone(volume, scan))
 
     def __repr__(self) -> str:
         return f"Projector({self.volume!r}, {self.scan!r}, backend={self.backend!r})"
@@ -71,11 +73,12 @@ class Projector(LinearOperator):
     def faded_adjoint(self, y: Float[Tensor, "v r c"]) -> Float[Tensor, "z y x"]:
         """Return A.T y with every weight divided by its distance in mm from the source of the fan.
 
-        Filtered backprojection of fans needs it; parallel rays have no source and give A.T y.
+        Filtered backprojection of fans needs it; parallel rays have no source and give A.T y. A cone has no use for
+        it: its rows spread like its columns, and the weights of A.T fall with the square of the distance already.
         Not differentiable.
 
         Raises:
-            InputError: as ``adjoint``.
+            InputError: as ``adjoint``, or rays cross slices.
         """
         self._check(y, self.range, "sinogram (view, row, column)")
         return self._backproject(y, fading=True)
@@ -90,13 +93,21 @@ class Projector(LinearOperator):
         return self._with(self.volume, self.scan[views], self._traced.table[views])
 
     def slices(self, start: int, stop: int) -> "Projector":
-        """Return the projector on slices ``start`` to ``stop`` (excluded) and their detector rows."""
+        """Return the projector on slices ``start`` to ``stop`` (excluded) and their detector rows.
+
+        Raises:
+            InputError: the range is empty, or rays cross slices.
+        """
+        if not self.scan.sliced:
+            raise InputError(
+                f"projector: the rays of a {self.scan.beam} beam cross slices, which cannot be parted"
+            )
         part = self._with(self.volume.slices(start, stop), self.scan.rows(start, stop), self._traced.table)
         part._engines = self._engines
         return part
 
     def _place(self, volume: Volume, scan: Scan, backend: BackendName) -> None:
-        if scan.beam != "cone" and scan.shape[0] != volume.shape[0]:
+        if scan.sliced and scan.shape[0] != volume.shape[0]:
             found = f"{scan.shape[0]} detector rows for {volume.shape[0]} slices"
             raise InputError(f"projector: found {found}, expected one row per slice in a {scan.beam} beam")
         self.volume, self.scan, self.backend = volume, scan, backend

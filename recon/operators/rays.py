@@ -68,10 +68,34 @@ def trace(volume: Volume, scan: Scan) -> RayTable:
     """Return the table of a parallel or fan-beam scan over the slices of a volume.
 
     Raises:
-        InputError: the beam is a cone, the scan leaves the plane of the slices, or a source is inside the
+        InputError: rows are not slices, the scan leaves the plane of the slices, or a source is inside the
             volume.
     """
     point, direction = _rays(scan)
+    table = plane_table(volume, point, direction, from_source=scan.beam == "fan")
+    if table.source is not None:
+        _check_sources(table.source, np.array(table.grid[::-1]))
+    return table
+
+
+def plane_table(
+    volume: Volume,
+    point: Float64[np.ndarray, "v c 2"],
+    direction: Float64[np.ndarray, "v c 2"],
+    *,
+    from_source: bool,
+) -> RayTable:
+    """Return the table of lines in the plane of the slices.
+
+    Args:
+        volume: whose slices are crossed.
+        point: a point (x, y) of every line in mm; the source where there is one.
+        direction: of travel along (x, y), of any length but not zero.
+        from_source: whether the lines start at ``point``, the same for all columns of a view.
+
+    Raises:
+        InputError: a slice has too many pixels.
+    """
     _, height, width = volume.shape
     if max(height, width) > LARGEST_GRID:
         raise InputError(
@@ -80,9 +104,7 @@ def trace(volume: Volume, scan: Scan) -> RayTable:
     spacing = np.array([volume.voxel_mm[2], volume.voxel_mm[1]])
     corner = np.array([volume.coordinates(2)[0], volume.coordinates(1)[0]])
     at, to = (point - corner) / spacing, direction / spacing
-    source = np.ascontiguousarray(at[:, 0]) if scan.beam == "fan" else None
-    if source is not None:
-        _check_sources(source, np.array([width, height]))
+    source = np.ascontiguousarray(at[:, 0]) if from_source else None
     along_y = abs(to[..., 0]) < abs(to[..., 1])
     driven, crossed = (np.where(along_y, to[..., k], to[..., 1 - k]) for k in (1, 0))
     start, other = (np.where(along_y, at[..., k], at[..., 1 - k]) for k in (1, 0))
@@ -105,9 +127,9 @@ def trace(volume: Volume, scan: Scan) -> RayTable:
 
 def _rays(scan: Scan) -> tuple[Float64[np.ndarray, "v c 2"], Float64[np.ndarray, "v c 2"]]:
     """Return a point of every ray and its direction, in the plane; for a fan the point is the source."""
-    if scan.beam == "cone":
+    if not scan.sliced:
         raise InputError(
-            "scan.beam: found cone, expected parallel or fan: this projector works slice by slice"
+            f"scan.beam: found {scan.beam}, expected parallel or fan: this table works slice by slice"
         )
     travel = scan.source_mm if scan.beam == "parallel" else scan.detector_mm - scan.source_mm
     tilt = max(

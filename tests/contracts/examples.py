@@ -18,7 +18,7 @@ from priors.parametrisation import Clean, Noise, Parametrisation, Preconditioned
 from priors.sampler import DDIM, Heun, Multistep, Sampler
 from priors.schedule import EDM, VP, Cosine, Discrete, Rectified, Schedule, Spaced
 from recon.functionals import L1, L21, Functional, NonNegative, SquaredL2
-from recon.geometry.orbits import FanCurved, Parallel
+from recon.geometry.orbits import CircularCone, FanCurved, Parallel
 from recon.geometry.scan import Scan
 from recon.geometry.volume import Volume
 from recon.methods.base import IterativeMethod
@@ -61,6 +61,7 @@ def operators() -> list[LinearOperator]:
     return [
         Projector(VOLUME, scan()),
         Projector(VOLUME, fan(), backend="reference"),
+        Projector(VOLUME, CircularCone(views=7, sod_mm=60.0, sdd_mm=100.0).fit(VOLUME).scan()),
         Differences((4, 5, 6)),
         Differences((4, 5, 6), axes=(0,), weights=(0.5,)),
         Adjoint(Differences((4, 5, 6), axes=(2, 0))),

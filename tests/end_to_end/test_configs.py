@@ -41,8 +41,8 @@ def test_it_builds(path):
         from priors.runtime.config import read_yaml
 
         orbit = load(OrbitFile, [{"orbit": read_yaml(path)}]).orbit
-        scan = orbit.fit(Volume((2, 64, 64), (2.0, 1.5, 1.5))).scan()
-        assert scan.views == orbit.views
+        orbit = orbit.fit(Volume((2, 64, 64), (2.0, 1.5, 1.5)))
+        assert orbit.scan().views == orbit.views
     elif kind == "train":
         settings = load_training([path])
         assert settings == type(settings).model_validate(settings.model_dump(mode="json"))

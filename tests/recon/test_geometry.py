@@ -194,6 +194,6 @@ SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "orbits").glob("*.yaml
 def test_shipped_orbits_fit_a_chest(path: Path) -> None:
     adapter: TypeAdapter[Orbit] = TypeAdapter(Orbit)
     orbit = adapter.validate_python(yaml.safe_load(path.read_text()))
-    scan = orbit.fit(Volume((4, 256, 256), (2.0, 1.4, 1.4))).scan()
-    assert scan.views == orbit.views
+    orbit = orbit.fit(Volume((4, 256, 256), (2.0, 1.4, 1.4)))
+    assert orbit.scan().views == orbit.views
     assert path.stem.startswith(orbit.name)

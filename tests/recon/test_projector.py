@@ -242,8 +242,6 @@ def test_mismatches_are_one_clear_line() -> None:
         A(torch.zeros(volume.shape, dtype=torch.float16))
     with pytest.raises(InputError, match="2 detector rows for 3 slices"):
         Projector(volume, scan.rows(0, 2))
-    with pytest.raises(InputError, match="slice by slice"):
-        Projector(volume, dataclasses.replace(arbitrary_vectors(volume), beam="cone"))
     with pytest.raises(InputError, match="leave the plane"):
         Projector(volume, dataclasses.replace(scan, u_mm=scan.u_mm + np.array([0, 0, 0.1])))
     with pytest.raises(InputError, match="source of view 0 is inside"):

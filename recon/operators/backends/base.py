@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from priors.runtime.errors import InputError
 from recon.geometry.scan import Scan
 from recon.geometry.volume import Volume
 
@@ -91,6 +92,18 @@ class Backend(ABC):
     def home(self, device: torch.device) -> torch.device:
         """Return the device on which tensors from ``device`` are worked on: the same one where it can."""
         return device if device.type in self.devices else torch.device(self.devices[0])
+
+
+def refuse_fading(fading: bool) -> None:
+    """Refuse to fade the weights of rays that cross slices.
+
+    Raises:
+        InputError: ``fading`` was asked for.
+    """
+    if fading:
+        raise InputError(
+            "projector: faded_adjoint is for parallel and fan beams; a cone's adjoint fades by itself"
+        )
 
 
 def refusal_of_table(engines: Mapping[type, object], traced: Traced) -> str | None:

@@ -1,27 +1,24 @@
 """The default projector on a CPU: compiled tiles, bundles of up to 64 slices, one thread per core.
 
 A ray's weights are computed once per bundle of slices, so 64 slices cost little more than 16. Work is dealt
-to plain threads (the compiled loops release Python's lock) by views in the forward direction and by tiles
-in the adjoint. The number of threads is torch's, which follows OMP_NUM_THREADS, and never above
-NUMBA_NUM_THREADS.
+to threads by views in the forward direction and by tiles in the adjoint.
 """
 
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import numba
 import numpy as np
 import torch
 from jaxtyping import Float
-from numba.core import config
 from torch import Tensor
 
+from recon.geometry.scan import Beam
 from recon.operators.backends import tiles
 from recon.operators.backends.base import Backend, Engine, Traced, refusal_of_table
+from recon.operators.backends.numba_cone import ConeEngine
+from recon.operators.backends.threads import run_shares
+from recon.operators.cone_rays import ConeTable
 from recon.operators.rays import RayTable
 
 # A tile with its bundle fits the second-level cache of a core: lanes -> pixels along the edge.
@@ -67,16 +64,13 @@ class SliceEngine(Engine):
         grid = self._tiles(edge)
         count = self.table.shape[0] if kernel is tiles.forward else grid[0] * grid[1]
         rays = (*self._rays, self._columns_of(edge))
-        threads = min(_threads(), count)
-        shares = pairwise(count * k // threads for k in range(threads + 1))
         # The compiler drops a branch on None only for an argument of its own.
         last = (self.table.source if fading else None,) if kernel is tiles.adjoint else ()
-        jobs = [(*arrays, rays, (edge, grid, first, slices, *share), doublings, *last) for share in shares]
-        if threads == 1:
-            kernel(*jobs[0])
-            return
-        for future in [_pool(threads).submit(kernel, *job) for job in jobs]:
-            future.result()
+
+        def share(begin: int, end: int) -> None:
+            kernel(*arrays, rays, (edge, grid, first, slices, begin, end), doublings, *last)
+
+        run_shares(share, count)
 
     def _tiles(self, edge: int) -> tuple[int, int]:
         height, width = self.table.grid
@@ -93,9 +87,9 @@ class Numba(Backend):
 
     name = "numba"
     matched = True
-    beams = ("parallel", "fan")
+    beams = get_args(Beam)
     devices = ("cpu",)
-    engines: ClassVar[dict[type, Callable[[Traced], Engine]]] = {RayTable: SliceEngine}
+    engines: ClassVar[dict[type, Callable[[Traced], Engine]]] = {RayTable: SliceEngine, ConeTable: ConeEngine}
 
     def availability(self) -> None:
         """Return None: numba is a dependency."""
@@ -119,16 +113,3 @@ def _bundles(slices: int) -> Iterator[tuple[int, int, int]]:
     for first in range(0, slices, 64):
         count = min(64, slices - first)
         yield first, count, next(lanes for lanes in TILE_EDGE if lanes >= count)
-
-
-def _threads() -> int:
-    return max(1, min(torch.get_num_threads(), int(config.NUMBA_NUM_THREADS)))  # type: ignore[attr-defined]
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="projector")
-
-
-# Threads do not survive a fork: a child process starts its own.
-os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -5,7 +5,7 @@ backend with it; its memory grows with the number of crossings, so it refuses la
 """
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import numpy as np
 import scipy
@@ -14,7 +14,10 @@ from jaxtyping import Float
 from scipy import sparse
 from torch import Tensor
 
+from recon.geometry.scan import Beam
 from recon.operators.backends.base import Backend, Engine, Traced, refusal_of_table
+from recon.operators.backends.reference_cone import ConeEngine, cone_bytes
+from recon.operators.cone_rays import ConeTable
 from recon.operators.rays import FRACTION_BITS, RayTable
 
 LARGEST_BYTES = 2 << 30
@@ -46,9 +49,9 @@ class Reference(Backend):
 
     name = "reference"
     matched = True
-    beams = ("parallel", "fan")
+    beams = get_args(Beam)
     devices = ("cpu",)
-    engines: ClassVar[dict[type, Callable[[Traced], Engine]]] = {RayTable: SliceEngine}
+    engines: ClassVar[dict[type, Callable[[Traced], Engine]]] = {RayTable: SliceEngine, ConeTable: ConeEngine}
 
     def availability(self) -> None:
         """Return None: scipy is a dependency."""
@@ -63,7 +66,10 @@ class Reference(Backend):
         if missing:
             return missing
         # Two weights per crossing; while the matrix is built each takes about 40 bytes.
-        needed = 80 * int(np.maximum(traced.table.stop - traced.table.first, 0).sum())
+        if isinstance(traced.table, ConeTable):
+            needed = cone_bytes(traced)
+        else:
+            needed = 80 * int(np.maximum(traced.table.stop - traced.table.first, 0).sum())
         if needed > LARGEST_BYTES:
             return f"the matrix needs {needed >> 20} MiB, allowed {LARGEST_BYTES >> 20}: use numba"
         return None

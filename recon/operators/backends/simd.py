@@ -27,10 +27,13 @@ class Bundle(types.Type):
         return self.dtype, self.lanes
 
 
+ELEMENTS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.int32: ir.IntType(32)}
+
+
 @register_model(Bundle)
 class _BundleModel(models.PrimitiveModel):
     def __init__(self, manager: Any, bundle: Any) -> None:
-        element = ir.FloatType() if bundle.dtype == types.float32 else ir.DoubleType()
+        element = ELEMENTS[bundle.dtype]
         super().__init__(manager, bundle, ir.VectorType(element, bundle.lanes))  # type: ignore[no-untyped-call]
 
 
@@ -60,11 +63,7 @@ def spread(typing: Any, array: Any, number: Any, doublings: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = context.get_value_type(bundle)
-        index = ir.IntType(32)
-        scalar = context.cast(builder, args[1], signature.args[1], bundle.dtype)
-        one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, index(0))
-        mask = ir.Constant(ir.VectorType(index, bundle.lanes), [0] * bundle.lanes)
-        return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
+        return _repeat(builder, context.cast(builder, args[1], signature.args[1], bundle.dtype), vector)
 
     return bundle(array, number, doublings), generate
 
@@ -105,3 +104,161 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
         )
 
     return a(a, a, a), generate
+
+
+@intrinsic
+def fused(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """Return a * b + c for three float64 numbers, rounded once on every machine."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        double = ir.DoubleType()
+        cast = [context.cast(builder, x, t, types.float64) for x, t in zip(args, signature.args, strict=True)]
+        function = ir.FunctionType(double, [double] * 3)
+        return builder.call(cgutils.get_or_insert_function(builder.module, function, "llvm.fma.f64"), cast)
+
+    return types.float64(a, b, c), generate
+
+
+@intrinsic
+def ramp(typing: Any, start: Any, slope: Any, first: Any, doublings: Any) -> Any:
+    """Return start + slope * n for n = first, first + 1, ... in float64, rounded once."""
+    bundle = Bundle(types.float64, 2 ** len(doublings))
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = context.get_value_type(bundle)
+        origin, step, number = (
+            _repeat(builder, context.cast(builder, value, kind, types.float64), vector)
+            for value, kind in zip(args[:3], signature.args[:3], strict=True)
+        )
+        numbers = builder.fadd(number, ir.Constant(vector, [float(k) for k in range(bundle.lanes)]))
+        function = ir.FunctionType(vector, [vector] * 3)
+        name = f"llvm.fma.v{bundle.lanes}f64"
+        module = cgutils.get_or_insert_function(builder.module, function, name)
+        return builder.call(module, [step, numbers, origin])
+
+    return bundle(start, slope, first, doublings), generate
+
+
+@intrinsic
+def whole(typing: Any, bundle: Any) -> Any:
+    """Return the whole part of a bundle of numbers that are not negative, as integers."""
+    integers = Bundle(types.int32, bundle.lanes)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fptosi(args[0], context.get_value_type(integers))
+
+    return integers(bundle), generate
+
+
+@intrinsic
+def remainder(typing: Any, array: Any, bundle: Any, integers: Any) -> Any:
+    """Return what a bundle of float64 exceeds a bundle of integers by, in the element type of ``array``."""
+    narrow = Bundle(array.dtype, bundle.lanes)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        rest = builder.fsub(args[1], builder.sitofp(args[2], args[1].type))
+        wanted = context.get_value_type(narrow)
+        return rest if wanted == rest.type else builder.fptrunc(rest, wanted)
+
+    return narrow(array, bundle, integers), generate
+
+
+@intrinsic
+def between(typing: Any, array: Any, at: Any, integers: Any, fraction: Any) -> Any:
+    """Return (1 - f) x[k] + f x[k + 1] for the numbers x that start at flat index ``at`` of an array."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes, index = integers.lanes, ir.IntType(32)
+        number = context.get_value_type(array.dtype)
+        pair = ir.VectorType(number, 2)
+        data = builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]])
+        parts = []
+        for lane in range(lanes):
+            where = builder.zext(builder.extract_element(args[2], index(lane)), ir.IntType(64))
+            parts.append(
+                builder.load(builder.bitcast(builder.gep(data, [where]), pair.as_pointer()), align=4)
+            )
+        while len(parts) > 1:
+            parts = [_joined(builder, a, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        near, far = (_picked(builder, parts[0], range(k, 2 * lanes, 2)) for k in (0, 1))
+        return builder.fadd(near, builder.fmul(args[3], builder.fsub(far, near)))
+
+    return fraction(array, types.intp, integers, fraction), generate
+
+
+@intrinsic
+def shares(typing: Any, bundle: Any, fraction: Any) -> Any:
+    """Return the bundle of twice the width (1 - f) x, f x, (1 - f) x, f x, ..."""
+    both = Bundle(bundle.dtype, 2 * bundle.lanes)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        far = builder.fmul(args[0], args[1])
+        near, lanes = builder.fsub(args[0], far), bundle.lanes
+        return _picked(
+            builder, _joined(builder, near, far), [k + lanes * o for k in range(lanes) for o in (0, 1)]
+        )
+
+    return both(bundle, fraction), generate
+
+
+def _repeat(builder: Any, scalar: Any, vector: ir.Type) -> Any:
+    index = ir.IntType(32)
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, index(0))
+    mask = ir.Constant(ir.VectorType(index, vector.count), [0] * vector.count)
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
+
+
+def _joined(builder: Any, a: Any, b: Any) -> Any:
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), 2 * a.type.count), list(range(2 * a.type.count)))
+    return builder.shuffle_vector(a, b, mask)
+
+
+def _picked(builder: Any, vector: Any, lanes: Any) -> Any:
+    chosen = list(lanes)
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(chosen)), chosen)
+    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
+
+
+@intrinsic
+def add(typing: Any, a: Any, b: Any) -> Any:
+    """Return a + b for two bundles."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fadd(args[0], args[1])
+
+    return a(a, b), generate
+
+
+@intrinsic
+def multiply(typing: Any, a: Any, b: Any) -> Any:
+    """Return a * b for two bundles."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fmul(args[0], args[1])
+
+    return a(a, b), generate
+
+
+@intrinsic
+def add_pairs(typing: Any, array: Any, at: Any, stride: Any, integers: Any, pairs: Any) -> Any:
+    """Add the n-th pair of ``pairs`` to x[k_n] and x[k_n + 1], in order.
+
+    x starts at flat index ``at`` of an array, ``stride`` further on for every next n modulo 4: neighbours that meet in
+    the same numbers would wait for each other.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        index, pair = ir.IntType(32), ir.VectorType(context.get_value_type(array.dtype), 2)
+        data = context.make_array(array)(context, builder, args[0]).data
+        starts = [args[1]]
+        for _ in range(3):
+            starts.append(builder.add(starts[-1], args[2]))
+        for lane in range(integers.lanes):
+            where = builder.zext(builder.extract_element(args[3], index(lane)), ir.IntType(64))
+            where = builder.add(where, starts[lane % 4])
+            address = builder.bitcast(builder.gep(data, [where]), pair.as_pointer())
+            own = _picked(builder, args[4], (2 * lane, 2 * lane + 1))
+            builder.store(builder.fadd(builder.load(address, align=4), own), address, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, integers, pairs), generate

@@ -1,0 +1,223 @@
+"""Compiled loops for rays that cross slices: forward projection and its adjoint from one ``ConeTable``.
+
+At a crossing the two pixels beside a column's line are blended into one vertical profile
+
+    P(k) = (1 - w) I(j, k) + w I(j + 1, k),        ray r:  (1 - f) P(k) + f P(k + 1),   k + f = z(i, r)
+
+so a sample costs two numbers, not four. The adjoint goes backwards: the rows of a column are collected in a
+profile, which is added to the two pixels. Heights are fused multiply-adds in float64 of the same numbers in both
+directions, so the weights are the same to the last bit. Rows come in bundles of ``LANES``; profiles are padded, so that
+rows of a bundle that miss the volume read zeros.
+
+The forward projector owns views, the adjoint tiles of the (y, x) plane: no two workers ever write the same number,
+every sum has a fixed order, and results do not depend on the number of workers.
+"""
+
+# Numba infers the types of compiled loops; mypy does not see them.
+# mypy: ignore-errors
+
+import math
+
+import numpy as np
+
+from recon.operators.backends.simd import (
+    add,
+    add_pairs,
+    between,
+    fma,
+    fused,
+    load,
+    multiply,
+    ramp,
+    remainder,
+    shares,
+    spread,
+    store,
+    whole,
+)
+from recon.operators.backends.tiles import MASK, SCALE, compiled, crossings
+from recon.operators.rays import FRACTION_BITS
+
+LANES = 8
+WIDE = (0, 0, 0)
+
+
+@compiled
+def rows_inside(a, b, rows, low, top):
+    """Return the range of rows within [first, stop) where low <= a + b * r < top, exactly."""
+    begin, end = rows
+    start, last = fused(b, begin, a), fused(b, end - 1, a)
+    if low <= start < top and low <= last < top:
+        return begin, end
+    if b == 0:
+        return begin, begin
+    near, far = (low - a) / b, (top - a) / b
+    # Division only proposes the ends; the heights themselves decide.
+    near, far = min(near, far), max(near, far)
+    if near >= end or far < begin - 1:
+        return begin, begin
+    begin, end = int(max(begin, near - 1)), int(min(end, far + 2))
+    while begin < end and not low <= fused(b, begin, a) < top:
+        begin += 1
+    while end > begin and not low <= fused(b, end - 1, a) < top:
+        end -= 1
+    return begin, end
+
+
+@compiled
+def ray_length(step, rise):
+    """Return the length of ray per driving index from its parts in the plane and along z, in mm."""
+    return math.sqrt(fused(step, step, rise * rise))
+
+
+@compiled
+def slices_of(a, b, begin, end, low, top):
+    """Return the first and last slice that rows [begin, end) touch, within [low, top)."""
+    k0, k1 = int(fused(b, begin, a)), int(fused(b, end - 1, a))
+    return max(min(k0, k1), low), min(max(k0, k1) + 1, top - 1)
+
+
+@compiled
+def forward(image, sinogram, table, work):
+    """Write the projection of the rows that follow their column's line to the owned views.
+
+    Args:
+        image: (y, x, z), contiguous. sinogram: (view, column, row), contiguous.
+        table: columns of the line table, ``height``, ``upright`` and dz.
+        work: slices of padding, first owned view, one past the last.
+    """
+    along_y, offset, slope, step, first, stop, height, upright, dz = table
+    pad, view0, view1 = work
+    ny, nx, nz = image.shape
+    voxels = image.reshape(-1)
+    profile = np.zeros(nz + 2 * pad, image.dtype)
+    total = np.zeros(sinogram.shape[2] + LANES, image.dtype)
+    one = image.dtype.type(1.0)
+    for v in range(view0, view1):
+        for c in range(sinogram.shape[1]):
+            rows = upright[v, c, 0], upright[v, c, 1]
+            if rows[0] >= rows[1]:
+                continue
+            a0, a1, b0, b1 = height[v, c, 0] + pad, height[v, c, 1], height[v, c, 2], height[v, c, 3]
+            along, across, count = (nx * nz, nz, nx) if along_y[v, c] else (nz, nx * nz, ny)
+            total[:] = 0
+            for i in range(first[v, c], stop[v, c]):
+                p = offset[v, c] + slope[v, c] * i
+                j = p >> FRACTION_BITS
+                if j < -1 or j >= count:
+                    continue
+                a, b = fused(a1, i, a0), fused(b1, i, b0)
+                begin, end = rows_inside(a, b, rows, pad - 1.0, float(pad + nz))
+                if begin >= end:
+                    continue
+                far = image.dtype.type((p & MASK) * SCALE)
+                near = one - far
+                here = i * along + j * across - pad
+                there = here + across
+                if j < 0:
+                    near, here = image.dtype.type(0), there
+                if j + 1 >= count:
+                    far, there = image.dtype.type(0), here
+                k0, k1 = slices_of(a, b, begin, end, pad, pad + nz)
+                k = k0
+                while k + LANES <= k1 + 1:
+                    left = multiply(spread(image, near, WIDE), load(voxels, here + k, WIDE))
+                    store(profile, k, fma(spread(image, far, WIDE), load(voxels, there + k, WIDE), left))
+                    k += LANES
+                while k <= k1:
+                    profile[k] = near * voxels[here + k] + far * voxels[there + k]
+                    k += 1
+                for block in range(begin // LANES, (end - 1) // LANES + 1):
+                    at = block * LANES
+                    z = ramp(a, b, at, WIDE)
+                    level = whole(z)
+                    sample = between(profile, 0, level, remainder(image, z, level))
+                    store(total, at, add(load(total, at, WIDE), sample))
+            for r in range(rows[0], rows[1]):
+                sinogram[v, c, r] = total[r] * image.dtype.type(ray_length(step[v, c], dz * fused(b1, r, a1)))
+
+
+@compiled
+def adjoint(sinogram, image, table, columns, work):
+    """Add the backprojection of the rows that follow their column's line to the owned tiles of ``image``.
+
+    Args:
+        sinogram: (view, column, row), contiguous. image: (y, x, z), contiguous.
+        table: as for ``forward``.
+        columns: what ``columns_of_tiles`` found.
+        work: slices of padding, tile edge, tiles along y and x, first owned tile, one past the last.
+    """
+    along_y, offset, slope, step, first, stop, height, upright, dz = table
+    pad, tile, tiles, tile0, tile1 = work
+    ny, nx, nz = image.shape
+    pitch = nz + LANES
+    buffer = np.empty((tile + 2) * (tile + 3) * pitch, image.dtype)
+    stride = nz + 2 * pad + LANES
+    profile = np.zeros(4 * stride, image.dtype)
+    value = np.zeros(sinogram.shape[2] + LANES, image.dtype)
+    one = image.dtype.type(1.0)
+    for t in range(tile0, tile1):
+        y0, x0 = t // tiles[1] * tile, t % tiles[1] * tile
+        buffer[:] = 0
+        for v in range(sinogram.shape[0]):
+            for c in range(columns[v, t, 0], columns[v, t, 1]):
+                i0, j0 = (y0, x0) if along_y[v, c] else (x0, y0)
+                low, high = (j0 - 1) << FRACTION_BITS, (j0 + tile) << FRACTION_BITS
+                i_begin, i_end = max(first[v, c], i0), min(stop[v, c], i0 + tile)
+                i_begin, i_end = crossings(offset[v, c], slope[v, c], i_begin, i_end, low, high)
+                rows = upright[v, c, 0], upright[v, c, 1]
+                if i_begin >= i_end or rows[0] >= rows[1]:
+                    continue
+                a0, a1, b0, b1 = height[v, c, 0] + pad, height[v, c, 1], height[v, c, 2], height[v, c, 3]
+                along, across = ((tile + 3) * pitch, pitch) if along_y[v, c] else (pitch, (tile + 3) * pitch)
+                value[:] = 0
+                for r in range(rows[0], rows[1]):
+                    length = ray_length(step[v, c], dz * fused(b1, r, a1))
+                    value[r] = sinogram[v, c, r] * image.dtype.type(length)
+                for i in range(i_begin, i_end):
+                    a, b = fused(a1, i, a0), fused(b1, i, b0)
+                    begin, end = rows_inside(a, b, rows, pad - 1.0, float(pad + nz))
+                    if begin >= end:
+                        continue
+                    begin, end = begin // LANES, (end - 1) // LANES + 1
+                    for block in range(begin, end):
+                        z = ramp(a, b, block * LANES, WIDE)
+                        level = whole(z)
+                        pairs = shares(load(value, block * LANES, WIDE), remainder(image, z, level))
+                        add_pairs(profile, 0, stride, level, pairs)
+                    p = offset[v, c] + slope[v, c] * i
+                    far = image.dtype.type((p & MASK) * SCALE)
+                    near = one - far
+                    here = (i - i0 + 1) * along + ((p >> FRACTION_BITS) - j0 + 1) * across - pad
+                    k0, k1 = slices_of(a, b, begin * LANES, end * LANES, 0, stride)
+                    collect(
+                        profile, stride, buffer, (here, here + across), (near, far), (k0, k1, pad, pad + nz)
+                    )
+        for y in range(min(tile, ny - y0)):
+            for x in range(min(tile, nx - x0)):
+                at = ((y + 1) * (tile + 3) + x + 1) * pitch
+                for k in range(nz):
+                    image[y0 + y, x0 + x, k] += buffer[at + k]
+
+
+@compiled
+def collect(profile, stride, buffer, pixels, weights, slices):
+    """Add the four parts of a profile to two pixels and clear them."""
+    k0, k1, low, top = slices
+    zero = spread(buffer, 0.0, WIDE)
+    near, far = spread(buffer, weights[0], WIDE), spread(buffer, weights[1], WIDE)
+    for k in range(k0, low):
+        for part in range(4):
+            profile[part * stride + k] = 0
+    for k in range(max(k0, low), min(k1 + 1, top), LANES):
+        total = load(profile, k, WIDE)
+        store(profile, k, zero)
+        for part in range(1, 4):
+            total = add(total, load(profile, part * stride + k, WIDE))
+            store(profile, part * stride + k, zero)
+        here, there = pixels[0] + k, pixels[1] + k
+        store(buffer, here, fma(near, total, load(buffer, here, WIDE)))
+        store(buffer, there, fma(far, total, load(buffer, there, WIDE)))
+    for k in range(top, k1 + LANES):
+        for part in range(4):
+            profile[part * stride + k] = 0
