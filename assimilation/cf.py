@@ -6,6 +6,7 @@ Read datasets are brought to one form: latitude, y and x ascending, longitude in
 of length one dropped. What was changed is told in the attribute ``normalised``.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +20,10 @@ from priors.runtime.errors import InputError
 
 CONVENTIONS = "CF-1.11"
 LEADING = ("trajectory", "member")
+MAPPING = "crs"
+"""Name of the variable that holds the grid mapping."""
 _CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
-_ALIASES = {"lat": "latitude", "lon": "longitude", "number": "member"}
+_ALIASES = {"lat": "latitude", "lon": "longitude", "number": "member", "realization": "member"}
 # What the grid says: written beside the fields and read back, never part of their free attributes.
 _ALL = slice(None)
 _OWN = ("Conventions", "periodic_axes", "projection", "variables")
@@ -86,7 +89,7 @@ def build(content: Parsed) -> xr.Dataset:
     dataset = skeleton(content, sizes={name: content.values.shape[LEADING.index(name)] for name in leading})
     for place, item in enumerate(content.variables):
         values = content.values[(*index, slice(None), place)]
-        dataset[item.name] = xr.Variable(dims, values, variable_attributes(item))
+        dataset[item.name] = xr.Variable(dims, values, variable_attributes(item, mapped=MAPPING in dataset))
     return dataset
 
 
@@ -113,12 +116,31 @@ def skeleton(content: Any, *, sizes: Mapping[str, int]) -> xr.Dataset:
     attrs = {"Conventions": CONVENTIONS, "periodic_axes": periodic, "variables": order, **content.attributes}
     if grid.projection:
         attrs["projection"] = grid.projection
-    return xr.Dataset(coords=coords, attrs=attrs)
+    mapping = grid_mapping(grid)
+    placed = {MAPPING: xr.Variable((), np.int32(0), mapping)} if mapping else {}
+    return xr.Dataset(placed, coords=coords, attrs=attrs)
 
 
-def variable_attributes(variable: Variable) -> dict[str, Any]:
-    """Return the CF attributes of a data variable."""
-    attributes: dict[str, Any] = {"units": variable.unit}
+def grid_mapping(grid: Grid) -> dict[str, Any]:
+    """Return the CF grid mapping of a grid's projection; empty where there is none that CF has a name for."""
+    if not grid.projection:
+        return {}
+    import pyproj
+
+    try:
+        with warnings.catch_warnings():
+            # What the CF attributes cannot say is in crs_wkt.
+            warnings.simplefilter("ignore", UserWarning)
+            attributes = pyproj.CRS.from_user_input(grid.projection).to_cf()
+    except pyproj.exceptions.CRSError:
+        return {}
+    named = attributes.get("grid_mapping_name", "unknown") != "unknown"
+    return {key: value for key, value in attributes.items() if value is not None} if named else {}
+
+
+def variable_attributes(variable: Variable, *, mapped: bool = False) -> dict[str, Any]:
+    """Return the CF attributes of a data variable; ``mapped``: beside a grid mapping."""
+    attributes: dict[str, Any] = {"units": variable.unit, **({"grid_mapping": MAPPING} if mapped else {})}
     if variable.standard_name:
         attributes["standard_name"] = variable.standard_name
     if variable.minimum is not None:
@@ -157,7 +179,10 @@ def describe(dataset: xr.Dataset, source: str) -> Described:
     Raises:
         InputError: dimensions, times, units or coordinates cannot be used.
     """
-    dataset = dataset.rename({old: new for old, new in _ALIASES.items() if old in dataset.variables})
+    known = {*dataset.variables, *dataset.dims}
+    aliases = {old: new for old, new in _ALIASES.items() if old in known and new not in known}
+    # A file with both names of the members' axis keeps the first.
+    dataset = dataset.rename({old: new for new, old in {new: old for old, new in aliases.items()}.items()})
     kind = _kind(dataset, source)
     names = ("latitude", "longitude") if kind == "sphere" else ("y", "x")
     fields = [str(name) for name, item in dataset.data_vars.items() if {*names} <= {*item.dims}]
@@ -197,6 +222,12 @@ def _kind(dataset: xr.Dataset, source: str) -> Kind:
             f"{source}: latitude: found two dimensions, expected latitude or projection y along one axis"
         )
     found = ", ".join(f"{name} ({size})" for name, size in dataset.sizes.items()) or "none"
+    places = dataset.variables.get("latitude")
+    if places is not None and places.ndim == 1 and "latitude" not in dataset.dims:
+        raise InputError(
+            f"{source}: found series at {places.size} places (dimensions {found}), expected a horizontal grid; "
+            "observations at places belong into a table (.csv, .parquet)"
+        )
     raise InputError(f"{source}: found dimensions {found}, expected time, latitude, longitude or time, y, x")
 
 

@@ -155,7 +155,7 @@ class Ensemble:
 def _check_sizes(shape: tuple[int, ...], owner: Fields | Ensemble) -> None:
     """Refuse an array whose (time, k, y, x) differ from its description."""
     names = [item.name for item in owner.variables]
-    taken = {"time", "trajectory", "member", *owner.grid.names} & {*names}
+    taken = {"time", "trajectory", "member", cf.MAPPING, *owner.grid.names} & {*names}
     if taken or len({*names}) < len(names):
         raise InputError(
             f"fields: found the variables {', '.join(names)}, expected names unlike each other's "

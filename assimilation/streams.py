@@ -39,6 +39,11 @@ class FieldStream:
     read: Read
     attributes: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def frame_size(self) -> int:
+        """Return how many values a frame has: members, variables, y and x."""
+        return self.members * len(self.variables) * int(np.prod(self.grid.shape))
+
     @staticmethod
     def of(held: "Ensemble | Fields | FieldStream") -> "FieldStream":
         """Return the stream over what is held in memory; a stream stays as it is."""

@@ -61,6 +61,8 @@ def write_dataset(dataset: xr.Dataset, path: Path) -> None:
     dataset = dataset.assign_attrs(provenance(dataset.attrs))
     encoding: dict[str, dict[str, Any]] = {"time": time_encoding(dataset["time"].values)}
     for name, item in dataset.data_vars.items():
+        if name == cf.MAPPING:
+            continue
         chunks = (*(1,) * (item.ndim - 2), *item.shape[-2:])
         encoding[str(name)] = {**compression(path, chunks), "_FillValue": np.float32(np.nan)}
     with replacing(path) as temporary:

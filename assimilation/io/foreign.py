@@ -1,7 +1,8 @@
 """Fields as other software writes them, brought to the conventions of ``assimilation.cf``.
 
     pressure levels      one variable per level: t (isobaricInhPa 850, 500) -> t850, t500
-    time + lead time     valid time, where each occurs once
+    axes                 told by standard name where they have other names (yc, Longitude, realization ...)
+    time + lead time     valid time, where each occurs once (step of GRIB, prediction_timedelta of WeatherBench-2)
     units                canonical ones (``assimilation.io.units``), coordinates of a map projection in km
     projection           the CF grid mapping as a PROJ text in km
     static variables     left out where others have a time
@@ -27,6 +28,15 @@ _HORIZONTAL = {
     "x": "",
 }
 _LEVELS = ("isobaricInhPa", "level", "pressure_level", "plev", "pressure", "isobaricInPa")
+_AXES = {
+    "latitude": "latitude",
+    "longitude": "longitude",
+    "projection_y_coordinate": "y",
+    "projection_x_coordinate": "x",
+    "realization": "number",
+    "time": "time",
+}
+_LEADS = ("step", "prediction_timedelta", "lead_time")
 _LENGTHS = ("m", "km", "metre", "meter", "metres", "meters", "kilometer", "kilometers", "kilometre", "dm")
 # What ECMWF's short names mean where a file gives no standard name.
 _STANDARD = {
@@ -59,7 +69,7 @@ def normalise(dataset: xr.Dataset, source: str) -> xr.Dataset:
         InputError: a unit does not fit its quantity, a projection cannot be read, or times occur twice.
     """
     projection = _projection(dataset, source)
-    dataset = _valid_time(dataset, source)
+    dataset = _valid_time(_with_leads(_axes_named(dataset), source), source)
     dataset = _timed(_fields_only(dataset))
     dataset = _levels_apart(dataset)
     dataset = _lengths_in_km(dataset, source)
@@ -86,6 +96,34 @@ def _timed(dataset: xr.Dataset) -> xr.Dataset:
     """Leave out static variables where others have a time."""
     with_time = [name for name, item in dataset.data_vars.items() if "time" in item.dims]
     return dataset[with_time] if with_time else dataset
+
+
+def _axes_named(dataset: xr.Dataset) -> xr.Dataset:
+    """Give axes that a standard name tells the names used here."""
+    renamed: dict[Any, str] = {}
+    for name in dataset.dims:
+        standard = dataset[name].attrs.get("standard_name", "") if name in dataset.coords else ""
+        wanted = _AXES.get(str(standard), str(name))
+        # GRIB has two kinds of time; what is called time already stays.
+        if wanted != name and wanted not in (*dataset.variables, *dataset.dims, *renamed.values()):
+            renamed[name] = wanted
+    return dataset.rename(renamed)
+
+
+def _with_leads(dataset: xr.Dataset, source: str) -> xr.Dataset:
+    """Add the valid time where a file tells start and lead time only."""
+    lead = next((name for name in _LEADS if name in dataset.coords), None)
+    if lead is None or "valid_time" in dataset.coords or "time" not in dataset.coords:
+        return dataset
+    item = dataset[lead].variable
+    if item.dtype.kind in "iuf":
+        scale, _ = affine(str(item.attrs.get("units", "")), "s", label=f"{source}: {lead}")
+        nanoseconds = np.rint(item.values.astype(np.float64) * scale * 1e9).astype("int64")
+        item = xr.Variable(item.dims, nanoseconds.astype("timedelta64[ns]"))
+    valid = dataset["time"].variable + item
+    dataset = dataset if lead == "step" else dataset.rename({lead: "step"})
+    dims = tuple("step" if name == lead else name for name in valid.dims)
+    return dataset.assign_coords(valid_time=(dims, valid.values))
 
 
 def _valid_time(dataset: xr.Dataset, source: str) -> xr.Dataset:
@@ -199,4 +237,9 @@ def proj_in_km(attributes: dict[str, Any], source: str) -> str:
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{source}: the grid mapping cannot be used ({reason})") from error
     parts["units"] = "km"
-    return " ".join(f"+{key}" if value is None else f"+{key}={value}" for key, value in parts.items())
+    return " ".join(f"+{key}" if value is None else f"+{key}={_plain(value)}" for key, value in parts.items())
+
+
+def _plain(value: Any) -> str:
+    """Return a parameter as PROJ writes it: lists with commas."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

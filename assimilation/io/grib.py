@@ -18,6 +18,14 @@ from priors.runtime.errors import InputError
 SIGNATURE = b"GRIB"
 
 
+def is_grib(path: Path) -> bool:
+    """Tell whether a file begins as GRIB."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(SIGNATURE)) == SIGNATURE
+
+
 @contextmanager
 def opened_grib(path: Path, variable: str | None = None) -> Iterator[xr.Dataset]:
     """Yield the dataset in a GRIB file.

@@ -54,8 +54,18 @@ def _grid(geographic: h5py.Group, shape: tuple[int, int]) -> Grid:
     # Rows count downwards from the offset: the first centre is the northernmost.
     y = centres(dy * place["row_offset"], dy, shape[0])[::-1].copy()
     x = centres(dx * place["column_offset"], dx, shape[1])
-    projection = _text(geographic["map_projection"].attrs["projection_proj4_params"])
+    projection = _in_metres(_text(geographic["map_projection"].attrs["projection_proj4_params"]))
     return Grid(y, x, "plane", "km", projection=projection)
+
+
+def _in_metres(text: str) -> str:
+    """Return the PROJ text with the Earth's axes in metres, as PROJ wants them, and lengths on the map in km."""
+
+    def metres(match: re.Match[str]) -> str:
+        axis = float(match[2])
+        return f"{match[1]}{1000 * axis:.3f}" if axis < 1e4 else match[0]
+
+    return re.sub(r"(\+[ab]=)([\d.]+)", metres, text) + " +units=km"
 
 
 def _first(value: Any) -> Any:

@@ -1,28 +1,73 @@
-"""Fields in any file that is understood: NetCDF (3 and 4), Zarr, GRIB, and folders of radar composites.
+"""Fields in any file that is understood, told by content: the list of readers is ``READERS``, one module each.
 
-The format is told by content: signatures of HDF5, NetCDF-3 and GRIB, the metadata of Zarr, names of radar files.
+Files of datasets (NetCDF, Zarr, GRIB) are brought to one form by ``foreign.normalise``; the others are read by modules
+that know the place and the unit of everything. All of them give a stream of frames.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from assimilation.cf import describe
 from assimilation.fields import Fields
-from assimilation.io.blocks import stream as stream_of
+from assimilation.io import blocks
 from assimilation.io.foreign import normalise
-from assimilation.io.grib import SIGNATURE, opened_grib
-from assimilation.io.radar import is_radar_folder, open_radar_folder
+from assimilation.io.grib import is_grib, opened_grib
+from assimilation.io.netcdf import is_netcdf, is_zarr, opened_netcdf, opened_zarr
+from assimilation.io.radar import is_radar, open_radar
+from assimilation.io.sevir import is_sevir, open_sevir
 from assimilation.streams import FieldStream
 from priors.runtime.errors import InputError
 from priors.runtime.memory import available_bytes, human
 
-_CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
-_KINDS = "NetCDF, Zarr, GRIB or a folder of radar composites"
+
+@dataclass(frozen=True)
+class Reader:
+    """One kind of file.
+
+    Attributes:
+        kind: for messages.
+        claims: whether a path looks like this kind, by signature, name or content.
+        dataset: opens it as xarray decodes it, for kinds that are datasets.
+        stream: opens it as frames, for the others.
+    """
+
+    kind: str
+    claims: Callable[[Path], bool]
+    dataset: Callable[[Path, str | None], AbstractContextManager[xr.Dataset]] | None = None
+    stream: Callable[[Path], FieldStream] | None = None
+
+
+READERS = (
+    Reader("radar composite", is_radar, stream=open_radar),
+    Reader("SEVIR", is_sevir, stream=open_sevir),
+    Reader("NetCDF", is_netcdf, dataset=opened_netcdf),
+    Reader("Zarr", is_zarr, dataset=opened_zarr),
+    Reader("GRIB", is_grib, dataset=opened_grib),
+)
+_KINDS = ", ".join(reader.kind for reader in READERS)
+
+
+def reader_of(path: Path) -> Reader:
+    """Return the reader of a file or folder.
+
+    Raises:
+        InputError: it does not exist, is empty or of an unknown kind.
+    """
+    path = Path(path)
+    for reader in READERS:
+        if reader.claims(path):
+            return reader
+    if not path.exists():
+        raise InputError(f"{path}: does not exist, expected {_KINDS}")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder without known files, expected {_KINDS}")
+    found = "is empty" if path.stat().st_size == 0 else "unknown kind of file"
+    raise InputError(f"{path}: {found}, expected {_KINDS}")
 
 
 def read_any_fields(path: Path, variable: str | None = None) -> Fields:
@@ -39,13 +84,7 @@ def read_any_fields(path: Path, variable: str | None = None) -> Fields:
     with open_stream(path, variable) as stream:
         if stream.members > 1:
             raise InputError(f"{path}: found the dimension member ({stream.members}), expected single fields")
-        size = (
-            4
-            * stream.trajectories
-            * stream.times.size
-            * len(stream.variables)
-            * int(np.prod(stream.grid.shape))
-        )
+        size = 4 * stream.trajectories * stream.times.size * stream.frame_size
         if size > available_bytes():
             raise InputError(
                 f"{path}: holds {human(size)} of fields but {human(available_bytes())} of memory are free"
@@ -61,15 +100,12 @@ def open_stream(path: Path, variable: str | None = None) -> Iterator[FieldStream
         InputError: see ``read_any_fields``.
     """
     path = Path(path)
-    if is_radar_folder(path):
-        stream = open_radar_folder(path)
-        names = [item.name for item in stream.variables]
-        if variable not in (None, *names):
-            raise InputError(f"{path}: variable: found '{variable}', expected {', '.join(names)}")
-        yield stream
+    reader = reader_of(path)
+    if reader.stream is not None:
+        yield _chosen(reader.stream(path), variable, path)
         return
     with open_dataset(path, variable) as dataset:
-        yield stream_of(describe(dataset, str(path)))
+        yield blocks.stream(describe(dataset, str(path)))
 
 
 @contextmanager
@@ -77,10 +113,13 @@ def open_dataset(path: Path, variable: str | None = None) -> Iterator[xr.Dataset
     """Yield the normalised dataset in a file or Zarr folder.
 
     Raises:
-        InputError: see ``read_any_fields``.
+        InputError: see ``read_any_fields``; or its kind is no dataset.
     """
     path = Path(path)
-    with _raw(path, variable) as raw:
+    reader = reader_of(path)
+    if reader.dataset is None:
+        raise InputError(f"{path}: found {reader.kind}, expected NetCDF, Zarr or GRIB")
+    with reader.dataset(path, variable) as raw:
         dataset = normalise(raw, str(path))
         if variable is not None:
             if variable not in dataset.data_vars:
@@ -90,53 +129,16 @@ def open_dataset(path: Path, variable: str | None = None) -> Iterator[xr.Dataset
         yield dataset
 
 
-@contextmanager
-def _raw(path: Path, variable: str | None) -> Iterator[xr.Dataset]:
-    """Yield the dataset as xarray decodes it."""
-    if not path.exists():
-        raise InputError(f"{path}: does not exist, expected {_KINDS}")
-    if path.is_dir():
-        if not any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zmetadata")):
-            raise InputError(f"{path}: is a folder without known files, expected {_KINDS}")
-        engine = "zarr"
-    else:
-        with path.open("rb") as stream:
-            head = stream.read(8)
-        if head.startswith(SIGNATURE):
-            with opened_grib(path, variable) as dataset:
-                yield dataset
-            return
-        engine = _engine(head, path)
-    options: Any = {"consolidated": False} if engine == "zarr" else {}
-    try:
-        coded = xr.open_dataset(path, engine=engine, decode_times=False, **options)
-        _check_calendar(coded, path)
-        dataset = xr.decode_cf(coded)
-    except InputError:
-        raise
-    except Exception as error:
-        # Damaged files make h5py, zarr, scipy and xarray's decoding fail in many ways.
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise InputError(f"{path}: is damaged or truncated, not readable as {engine} ({reason})") from error
-    with dataset:
-        yield dataset
-
-
-def _check_calendar(dataset: xr.Dataset, path: Path) -> None:
-    """Refuse times that no civil calendar knows, before xarray asks for a library to decode them."""
-    for name, item in dataset.variables.items():
-        calendar = str(item.attrs.get("calendar", "standard")).lower()
-        if calendar not in _CALENDARS:
-            raise InputError(
-                f"{path}: {name}: found the calendar {calendar}, expected times of the standard calendar"
-            )
-
-
-def _engine(head: bytes, path: Path) -> str:
-    if not head:
-        raise InputError(f"{path}: is empty, expected {_KINDS}")
-    if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "h5netcdf"
-    if head[:3] == b"CDF" and head[3] in (1, 2):
-        return "scipy"
-    raise InputError(f"{path}: unknown kind of file, expected {_KINDS}")
+def _chosen(stream: FieldStream, variable: str | None, path: Path) -> FieldStream:
+    """Return one variable of a stream, or all."""
+    if variable is None:
+        return stream
+    names = [item.name for item in stream.variables]
+    if variable not in names:
+        raise InputError(f"{path}: variable: found '{variable}', expected {', '.join(names)}")
+    place = names.index(variable)
+    return replace(
+        stream,
+        variables=(stream.variables[place],),
+        read=lambda trajectory, time: np.asarray(stream.read(trajectory, time)[:, [place]]),
+    )

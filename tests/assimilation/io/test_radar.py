@@ -7,7 +7,7 @@ import numpy as np
 import pyproj
 import pytest
 
-from assimilation.io.radar import is_radar_folder, read_radar_folder
+from assimilation.io.radar import is_radar, open_radar
 from assimilation.io.radar_bom import read_bom
 from assimilation.io.radar_fmi import read_fmi
 from assimilation.io.radar_frame import rain_rate
@@ -149,18 +149,18 @@ def test_ten_minutes_of_rain_become_a_rate():
 def test_a_truncated_file_is_told(tmp_path, folder):
     first = file(folder, 0)
     (tmp_path / first.name).write_bytes(first.read_bytes()[:700])
-    assert is_radar_folder(tmp_path)
+    assert is_radar(tmp_path)
     with pytest.raises(InputError, match=first.name[:12]):
-        read_radar_folder(tmp_path)
+        open_radar(tmp_path).fields()
 
 
 def test_a_folder_in_the_order_of_time(tmp_path):
     for place in (2, 0, 1):
         shutil.copy(file(MCH, place), tmp_path)
     (tmp_path / "notes.txt").write_text("not an image")
-    fields = read_radar_folder(tmp_path)
+    fields = open_radar(tmp_path).fields()
     assert fields.values.shape == (1, 3, 1, 640, 710)
     assert fields.times[0] == np.datetime64("2016-07-11T20:45")
     assert (np.diff(fields.times) == np.timedelta64(5, "m")).all()
     assert [(item.name, item.unit, item.minimum) for item in fields.variables] == [("rain_rate", "mm/h", 0.0)]
-    assert not is_radar_folder(tmp_path.parent)
+    assert not is_radar(tmp_path.parent)

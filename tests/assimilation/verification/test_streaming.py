@@ -97,7 +97,7 @@ def test_radar_folders_are_read_file_by_file(tmp_path):
 
 
 def test_memory_is_that_of_a_few_frames(tmp_path):
-    ensemble, _ = case(n=1, m=8, count=24, side=96)  # 7.1 MB of members, 0.3 MB a frame
+    ensemble, _ = case(n=1, m=8, count=48, side=96)  # 14 MB of members, 0.3 MB a frame
     write_ensemble(ensemble, tmp_path / "a.zarr")
     write_fields(ensemble.mean(), tmp_path / "t.zarr")
     del ensemble
@@ -108,8 +108,8 @@ def test_memory_is_that_of_a_few_frames(tmp_path):
         verify(members, truth, options)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    # Statistics hold about ten arrays of a frame in double precision; the archive in single precision is 7.1 MB.
-    assert peak < 5e6
+    # Statistics hold about ten arrays of a frame in double precision; the archive in single precision is 14 MB.
+    assert peak < 8e6
 
 
 def test_a_truth_with_members_is_refused():

@@ -1,0 +1,69 @@
+"""NetCDF 3 and 4 files and Zarr folders (formats 2 and 3), as xarray decodes them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from assimilation.io.calendars import civil
+from priors.runtime.errors import InputError
+
+HDF5 = b"\x89HDF\r\n\x1a\n"
+CLASSIC = (b"CDF\x01", b"CDF\x02")
+_ZARR = ("zarr.json", ".zgroup", ".zmetadata")
+
+
+def is_netcdf(path: Path) -> bool:
+    """Tell whether a file begins as NetCDF."""
+    return path.is_file() and signature(path).startswith((HDF5, *CLASSIC))
+
+
+def is_zarr(path: Path) -> bool:
+    """Tell whether a folder is a Zarr group."""
+    return path.is_dir() and any((path / name).exists() for name in _ZARR)
+
+
+def signature(path: Path) -> bytes:
+    """Return the first eight bytes of a file."""
+    with path.open("rb") as stream:
+        return stream.read(8)
+
+
+@contextmanager
+def opened_netcdf(path: Path, variable: str | None = None) -> Iterator[xr.Dataset]:
+    """Yield the dataset in a NetCDF file.
+
+    Raises:
+        InputError: it is damaged, or its times cannot be used.
+    """
+    engine = "h5netcdf" if signature(path).startswith(HDF5) else "scipy"
+    with _opened(path, engine, {}) as dataset:
+        yield dataset
+
+
+@contextmanager
+def opened_zarr(path: Path, variable: str | None = None) -> Iterator[xr.Dataset]:
+    """Yield the dataset in a Zarr folder.
+
+    Raises:
+        InputError: it is damaged, or its times cannot be used.
+    """
+    with _opened(path, "zarr", {"consolidated": False}) as dataset:
+        yield dataset
+
+
+@contextmanager
+def _opened(path: Path, engine: str, options: dict[str, Any]) -> Iterator[xr.Dataset]:
+    try:
+        coded = xr.open_dataset(path, engine=engine, decode_times=False, **options)
+        dataset = xr.decode_cf(civil(coded, str(path)))
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        # Damaged files make h5py, zarr, scipy and xarray's decoding fail in many ways.
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise InputError(f"{path}: is damaged or truncated, not readable as {engine} ({reason})") from error
+    with dataset:
+        yield dataset
