@@ -1,15 +1,16 @@
 """A scan of a known image, without the inverse crime.
 
 The image is projected on a finer grid than the one it will be reconstructed on, and every detector cell is
-the mean transmission of ``RAYS_PER_CELL`` rays across it:
+the mean transmission of ``RAYS_PER_CELL`` rays across it, or that many squared where rays cross slices:
 
     N ~ Poisson(I0 mean_k exp(-p_k) + r) + Normal(0, s^2)
 
 as a cell of finite width counts photons, not line integrals. The fine grid is the image's own when its pixels
 are at least 1.5 times smaller than those of the reconstruction; otherwise it is the image interpolated to
-half its pixels. The scanner's axes are the image's axes and its isocentre is the middle of the image, so the
-frame of the scan is affine(image) @ inverse(affine of the image's grid about its middle), exact even for an
-oblique or sheared image. HU below -1000 (air, padding) are clipped to air.
+half its pixels. Where rays cross slices, its slices are halved too. The scanner's axes are the image's axes and
+its isocentre is the middle of the image, so the frame of the scan is affine(image) @ inverse(affine of the
+image's grid about its middle), exact even for an oblique or sheared image. HU below -1000 (air, padding) are
+clipped to air.
 """
 
 import math
@@ -33,6 +34,7 @@ RAYS_PER_CELL = 2
 COLUMN_MULTIPLE = 32
 FINER = 1.5
 SLICES_AT_A_TIME = 64
+VIEWS_AT_A_TIME = 32
 
 
 def simulate(image: Image, orbit: Orbit, *, i0: float | Exposure, grid: int | None, seed: int) -> ScanData:
@@ -106,33 +108,65 @@ def reconstruction_grid(image: Image, grid: int | None) -> Volume:
 def _transmission(image: Image, target: Volume, scan: Scan) -> Float32[np.ndarray, "v r c"]:
     fine = image.grid()
     upsample = min(target.voxel_mm[1:]) < FINER * max(fine.voxel_mm[1:])
-    if upsample:
-        (z, y, x), (dz, dy, dx) = fine.shape, fine.voxel_mm
-        fine = Volume((z, 2 * y, 2 * x), (dz, dy / 2, dx / 2))
-    rays = _split_columns(scan)
-    projector = Projector(fine, rays)
+    if scan.sliced:
+        return _by_slices(image, scan, (1, 2, 2) if upsample else (1, 1, 1))
+    # The reconstruction keeps the image's slices, so the grid of the scan needs thinner ones.
+    return _by_views(image, scan, (2, 2, 2) if upsample else (2, 1, 1))
+
+
+def _by_slices(image: Image, scan: Scan, factors: tuple[int, int, int]) -> Float32[np.ndarray, "v r c"]:
+    """Return the transmission of a scan whose rows are the slices, some slices at a time."""
+    fine = _finer(image.grid(), factors)
+    projector = Projector(fine, _split_cells(scan, 1))
     result = np.empty((scan.views, *scan.shape), np.float32)
     for start in range(0, fine.shape[0], SLICES_AT_A_TIME):
         stop = min(start + SLICES_AT_A_TIME, fine.shape[0])
-        attenuation = _attenuation(image, start, stop, upsample)
-        part = projector.slices(start, stop)(torch.from_numpy(attenuation)).numpy()
-        arrived = np.exp(-part.astype(np.float64))
-        result[:, start:stop] = arrived.reshape(*arrived.shape[:2], -1, RAYS_PER_CELL).mean(axis=-1)
+        attenuation = _attenuation(image, slice(start, stop), factors)
+        part = projector.slices(start, stop)(torch.from_numpy(attenuation))
+        result[:, start:stop] = _mean_over_cells(part.numpy(), 1)
     return result
 
 
-def _attenuation(image: Image, start: int, stop: int, upsample: bool) -> Float32[np.ndarray, "z y x"]:
-    values = image.values[start:stop]
+def _by_views(image: Image, scan: Scan, factors: tuple[int, int, int]) -> Float32[np.ndarray, "v r c"]:
+    """Return the transmission of a scan whose rays cross slices, some views at a time."""
+    fine = _finer(image.grid(), factors)
+    attenuation = torch.from_numpy(_attenuation(image, slice(None), factors))
+    slice_last = attenuation.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    result = np.empty((scan.views, *scan.shape), np.float32)
+    for start in range(0, scan.views, VIEWS_AT_A_TIME):
+        views = slice(start, start + VIEWS_AT_A_TIME)
+        part = Projector(fine, _split_cells(scan[views], RAYS_PER_CELL))(slice_last)
+        result[views] = _mean_over_cells(part.numpy(), RAYS_PER_CELL)
+    return result
+
+
+def _finer(grid: Volume, factors: tuple[int, int, int]) -> Volume:
+    z, y, x = (n * k for n, k in zip(grid.shape, factors, strict=True))
+    dz, dy, dx = (d / k for d, k in zip(grid.voxel_mm, factors, strict=True))
+    return Volume((z, y, x), (dz, dy, dx), grid.centre_mm)
+
+
+def _attenuation(image: Image, part: slice, factors: tuple[int, int, int]) -> Float32[np.ndarray, "z y x"]:
+    values = image.values[part]
     if image.unit == "HU":
         values = hu_to_attenuation(np.maximum(values, np.float32(AIR_HU)), MU_WATER)
     values = np.maximum(values, np.float32(0))
-    if upsample:
-        values = zoom(values, (1, 2, 2), order=1, mode="nearest", grid_mode=True)
+    if factors != (1, 1, 1):
+        values = zoom(values, factors, order=1, mode="nearest", grid_mode=True)
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
-def _split_columns(scan: Scan) -> Scan:
-    """Return the scan whose detector cells are ``RAYS_PER_CELL`` times narrower and cover the same width."""
+def _split_cells(scan: Scan, down: int) -> Scan:
+    """Return the scan whose detector cells are ``RAYS_PER_CELL`` times narrower and ``down`` times lower, and cover
+    the same area."""
     rows, columns = scan.shape
-    poses = (scan.source_mm, scan.detector_mm, scan.u_mm / RAYS_PER_CELL, scan.v_mm)
-    return Scan(scan.beam, *poses, (rows, columns * RAYS_PER_CELL), scan.detector)
+    poses = (scan.source_mm, scan.detector_mm, scan.u_mm / RAYS_PER_CELL, scan.v_mm / down)
+    return Scan(scan.beam, *poses, (rows * down, columns * RAYS_PER_CELL), scan.detector)
+
+
+def _mean_over_cells(lines: Float32[np.ndarray, "v fr fc"], down: int) -> Float32[np.ndarray, "v r c"]:
+    """Return the mean transmission of the rays of every cell."""
+    views, rows, columns = lines.shape
+    shape = (views, rows // down, down, columns // RAYS_PER_CELL, RAYS_PER_CELL)
+    arrived = np.exp(-lines.astype(np.float64)).reshape(shape)
+    return np.asarray(arrived.mean(axis=(2, 4)), dtype=np.float32)

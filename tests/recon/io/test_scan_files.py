@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from priors.runtime.errors import InputError
-from recon.geometry.orbits import FanCurved, FanFlat, Orbit, Parallel
+from recon.geometry.orbits import CircularCone, FanCurved, FanFlat, HelicalCone, Orbit, Parallel, Parallel3D
 from recon.geometry.volume import Volume
 from recon.io.scan_data import ScanData
 from recon.io.scans import read_scan, write_scan
@@ -24,6 +24,9 @@ ORBITS: list[Orbit] = [
     Parallel(views=7),
     FanFlat(views=9, sod_mm=200, sdd_mm=300, offset_columns=0.25),
     FanCurved(views=5, arc_deg=200, sod_mm=200, sdd_mm=300),
+    CircularCone(views=4, sod_mm=200, sdd_mm=300, tilt_deg=2, offset_rows=0.5, rows=5, row_mm=4),
+    HelicalCone(views_per_turn=3, pitch_mm=4, sod_mm=200, sdd_mm=300, detector="curved"),
+    Parallel3D(views=3, elevation_deg=20),
 ]
 
 
