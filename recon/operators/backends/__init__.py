@@ -5,9 +5,11 @@ from typing import Literal
 from recon.operators.backends.base import Backend
 from recon.operators.backends.numba_cpu import Numba
 from recon.operators.backends.reference import Reference
+from recon.operators.backends.triton_gpu import Triton
 
-BackendName = Literal["auto", "numba", "reference"]
+BackendName = Literal["auto", "triton", "numba", "reference"]
 """What settings may say; ``auto`` takes the first of ``AUTOMATIC`` that works where the tensor is."""
 
-AUTOMATIC: tuple[Backend, ...] = (Numba(),)
+# The last one serves tensors of every other device.
+AUTOMATIC: tuple[Backend, ...] = (Triton(), Numba())
 FAMILY: tuple[Backend, ...] = (*AUTOMATIC, Reference())

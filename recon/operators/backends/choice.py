@@ -1,7 +1,7 @@
 """From the name of a backend to the one that computes.
 
 A named backend is used or refused with the reason; tensors from elsewhere are brought to its device and the
-result is sent back. ``auto`` takes the first that works on the tensor's own device, else the first that works
+result is sent back. ``auto`` takes the first that works on the tensor's own device, else the last that works
 at all.
 """
 
@@ -42,4 +42,4 @@ def choose(name: str, traced: Traced, device: torch.device) -> Backend:
     if not usable:
         names = ", ".join(backend.name for backend in AUTOMATIC)
         raise InputError(f"projector: no backend ({names}) works with a {traced.scan.beam} beam here")
-    return next((backend for backend in usable if device.type in backend.devices), usable[0])
+    return next((backend for backend in usable if device.type in backend.devices), usable[-1])

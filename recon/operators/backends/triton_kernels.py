@@ -1,0 +1,184 @@
+"""GPU loops over the ray table: forward along rays, adjoint as a gather, many slices at once.
+
+Both read the crossings p(i) = offset + slope * i as integers in 2**-40 pixel (see ``recon.operators.rays``),
+so both find the same weights: at driving index i the pixel floor(p) has 1 - f and its neighbour f, where f
+is the fraction of p, cut to the 24 bits that float32 holds exactly (all 40 in float64).
+
+The forward projection walks a block of neighbouring columns along their rays. The adjoint owns a tile of
+pixels: in every view it visits the columns within ``reach`` of the column through each pixel's centre and adds
+those whose crossing is less than one pixel away. Nothing is added atomically and the order of sums is fixed,
+so results repeat to the last bit. Sums are float32 (float64 for float64 arrays), whatever the storage.
+"""
+
+# Triton reads these functions as source, and mypy does not know its types.
+# mypy: ignore-errors
+
+import inspect
+
+import triton
+import triton.language as tl
+
+
+def compiled(function):
+    """Compile a kernel; a run-time type checker may have wrapped it, which triton cannot see through."""
+    return triton.jit(inspect.unwrap(function))
+
+
+@compiled
+def fraction(p, REAL: tl.constexpr):
+    """Return the fraction of a position in 2**-40 pixel."""
+    if REAL == tl.float64:  # noqa: SIM300 - the constant must come first
+        f = (p & 0xFFFFFFFFFF).to(tl.float64) * 9.094947017729282379e-13
+    else:
+        f = ((p >> 16).to(tl.int32) & 0xFFFFFF).to(tl.float32) * 5.9604644775390625e-08
+    return f
+
+
+@compiled
+def arctangent(q):
+    """Return atan(q) to 2e-8 (Abramowitz and Stegun, 4.4.49)."""
+    large = tl.abs(q) > 1
+    t = tl.where(large, 1 / q, q)
+    s = t * t
+    r = 0.0028662257 * s - 0.0161657367
+    r = r * s + 0.0429096138
+    r = r * s - 0.0752896400
+    r = r * s + 0.1065626393
+    r = r * s - 0.1420889944
+    r = r * s + 0.1999355085
+    r = r * s - 0.3333314528
+    r = r * s * t + t
+    return tl.where(large, tl.where(q > 0, 1.5707963267948966, -1.5707963267948966) - r, r)
+
+
+@compiled
+def forward(
+    image,
+    sinogram,
+    offset,
+    slope,
+    step,
+    first,
+    stop,
+    height,
+    width,
+    columns,
+    slices,
+    REAL: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    SLICES: tl.constexpr,
+):
+    """Write the line integrals of a block of columns of one view, for a block of slices.
+
+    Programs: (block of columns, view, block of slices). ``image`` is (y, x, slice), ``sinogram`` (view, column,
+    slice). ``step`` is positive where y drives the ray and negative where x does.
+    """
+    c = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    z = tl.program_id(2) * SLICES + tl.arange(0, SLICES)
+    inside = c < columns
+    ray = tl.program_id(1) * columns + c
+    length = tl.load(step + ray, mask=inside, other=0)
+    begin = tl.load(first + ray, mask=inside, other=2147483647)
+    end = tl.load(stop + ray, mask=inside, other=0)
+    begin = tl.where(begin < end, begin, 2147483647)
+    along_y = length > 0
+    along, across = tl.where(along_y, width, 1), tl.where(along_y, 1, width)
+    count = tl.where(along_y, width, height)
+    start, last = tl.min(begin, 0), tl.max(end, 0)
+    drift = tl.load(slope + ray, mask=inside, other=0)
+    p = tl.load(offset + ray, mask=inside, other=0) + drift * start
+    pixel = along * start
+    lanes = (z < slices)[None, :]
+    total = tl.zeros((COLUMNS, SLICES), REAL)
+    for i in range(start, last):
+        j = (p >> 40).to(tl.int32)
+        f = fraction(p, REAL)
+        here = (i >= begin) & (i < end)
+        near, far = here & (j >= 0) & (j < count), here & (j >= -1) & (j < count - 1)
+        at = (pixel + j * across).to(tl.int64) * slices
+        source = image + at[:, None] + z[None, :]
+        a = tl.load(source, mask=near[:, None] & lanes, other=0).to(REAL)
+        b = tl.load(source + (across * slices)[:, None], mask=far[:, None] & lanes, other=0).to(REAL)
+        total += a * (1 - f)[:, None]
+        total += b * f[:, None]
+        p += drift
+        pixel += along
+    target = sinogram + ray.to(tl.int64)[:, None] * slices + z[None, :]
+    tl.store(target, total * tl.abs(length).to(REAL)[:, None], mask=inside[:, None] & lanes)
+
+
+@compiled
+def adjoint(
+    sinogram,
+    image,
+    offset,
+    slope,
+    step,
+    first,
+    stop,
+    lines,
+    reach,
+    source,
+    height,
+    width,
+    views,
+    columns,
+    slices,
+    REAL: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    SLICES: tl.constexpr,
+    CURVED: tl.constexpr,
+    CUT: tl.constexpr,
+    FADING: tl.constexpr,
+):
+    """Write the backprojection of a tile of pixels, for a block of slices.
+
+    Programs: (tile, block of slices). ``lines`` (view, 8) holds the column through a pixel's centre, see
+    ``recon.operators.backends.gather``; ``reach`` (view, tile) bounds how many columns away a ray can be that
+    meets a pixel. ``CUT``: some rays end inside the grid, so ``first`` and ``stop`` count. ``FADING``: weights
+    are divided by the distance from ``source`` (view, xy).
+    """
+    tile = tl.program_id(0)
+    z = tl.program_id(1) * SLICES + tl.arange(0, SLICES)
+    lanes = (z < slices)[None, :]
+    across = tl.cdiv(width, WIDTH)
+    k = tl.arange(0, HEIGHT * WIDTH)
+    y = tile // across * HEIGHT + k // WIDTH
+    x = tile % across * WIDTH + k % WIDTH
+    rows, cols = y.to(tl.float32), x.to(tl.float32)
+    total = tl.zeros((HEIGHT * WIDTH, SLICES), REAL)
+    for v in range(views):
+        view = lines + v * 8
+        over = tl.load(view) + tl.load(view + 1) * cols + tl.load(view + 2) * rows
+        under = tl.load(view + 3) + tl.load(view + 4) * cols + tl.load(view + 5) * rows
+        ratio = over / tl.where(tl.abs(under) < 1e-20, 1e-20, under)
+        if CURVED:
+            ratio = arctangent(ratio) * tl.load(view + 7)
+        middle = tl.minimum(tl.maximum(ratio + tl.load(view + 6), -1.0), columns)
+        radius = tl.load(reach + v * tl.num_programs(0) + tile)
+        begin = tl.ceil(middle - radius).to(tl.int32)
+        for n in range((2 * radius).to(tl.int32) + 1):
+            c = begin + n
+            inside = (c >= 0) & (c < columns)
+            ray = v * columns + c
+            length = tl.load(step + ray, mask=inside, other=0)
+            along_y = length > 0
+            i, j = tl.where(along_y, y, x), tl.where(along_y, x, y)
+            p = tl.load(offset + ray, mask=inside, other=0) + tl.load(slope + ray, mask=inside, other=0) * i
+            near = (p >> 40).to(tl.int32) - j
+            f = fraction(p, REAL)
+            hit = inside & ((near == 0) | (near == -1))
+            if CUT:
+                hit &= i >= tl.load(first + ray, mask=inside, other=0)
+                hit &= i < tl.load(stop + ray, mask=inside, other=0)
+            size = tl.abs(length).to(REAL)
+            if FADING:
+                origin = tl.load(source + 2 * v + tl.where(along_y, 1, 0))
+                size = tl.where(size > 0, 1 / tl.abs(i.to(tl.float64) - origin), 0.0).to(REAL)
+            weight = tl.where(near == 0, 1 - f, f) * size
+            line = sinogram + ray.to(tl.int64)[:, None] * slices + z[None, :]
+            value = tl.load(line, mask=hit[:, None] & lanes, other=0).to(REAL)
+            total += value * weight[:, None]
+    target = image + (y * width + x).to(tl.int64)[:, None] * slices + z[None, :]
+    tl.store(target, total, mask=((y < height) & (x < width))[:, None] & lanes)
