@@ -1,10 +1,12 @@
-"""The verbs of ``priors``: train, sample; and what ``inspect`` says of a prior."""
+"""The verbs of ``priors``: train, sample, data; and what ``inspect`` says of a prior."""
 
 import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+
+from priors.datasets.commands import data
 
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random draw.")]
 PriorName = Annotated[str, typer.Argument(help="Embedded prior, or a folder with card.yaml.")]
@@ -14,6 +16,7 @@ def add_to(app: typer.Typer) -> None:
     """Give the command line its verbs."""
     for verb in (train, sample):
         app.command()(verb)
+    app.add_typer(data, name="data")
 
 
 def train(

@@ -27,6 +27,7 @@ def test_the_wheel_holds_code_configurations_priors_and_report_assets(wheel):
     assert names >= {"tomocast.py", "recon/report.py", "priors/card.py", "assimilation/__init__.py"}
     for folder, pattern in (
         ("configs", "*.yaml"),
+        ("data_manifests", "*.yaml"),
         ("recon/report_assets", "*"),
         ("priors/pretrained", "*/*"),
     ):
