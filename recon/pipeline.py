@@ -124,6 +124,8 @@ def read_problem(path: Path, settings: ReconstructSettings) -> Problem:
         InputError: the scan cannot be used, or a range picks nothing.
     """
     data = read_scan(path)
+    for step in settings.preprocess:
+        data = step(data)
     volume = data.volume
     if settings.slices is not None:
         picked = parse_span(settings.slices, volume.shape[0], "slices")

@@ -9,6 +9,7 @@ from priors.runtime.errors import InputError
 from recon.geometry.orbits import Orbit, Parallel
 from recon.noise import Exposure
 from recon.operators.backends import BackendName
+from recon.preprocessing import Preprocess
 from recon.reconstructors import Method
 from recon.reconstructors.fbp import FBP
 
@@ -47,6 +48,7 @@ class ReconstructSettings(_Settings):
 
     Attributes:
         method: what turns line integrals into attenuation.
+        preprocess: steps before it, in order, on all views and slices.
         seed: of every random draw.
         views: views to use; the others are held out and only their residual is reported.
         slices: slices to reconstruct.
@@ -55,6 +57,7 @@ class ReconstructSettings(_Settings):
     """
 
     method: Method = FBP()
+    preprocess: tuple[Preprocess, ...] = ()
     seed: int = Field(0, ge=0)
     views: Span | None = None
     slices: Span | None = None

@@ -29,6 +29,7 @@ from recon.methods.sirt import Sirt, SirtProblem, Subset
 from recon.operators.base import Adjoint, LinearOperator
 from recon.operators.differences import Differences
 from recon.operators.projector import Projector
+from recon.preprocessing import BadPixels, BeamHardening, Centre, Metal, RingsSorting, RingsWavelet, Step
 from recon.reconstructors import CGLS, FBP, SIRT, TV, NerdAdmm, NerdFast, NerdPdhg
 from recon.reconstructors.base import Reconstructor
 from recon.reconstructors.nerd import CgStage, VjpStage
@@ -147,6 +148,18 @@ def codecs() -> list[Codec]:
     return [Codec(offset=-200.0, scale=800.0, low=-1024.0, high=1500.0)]
 
 
+def steps() -> list[Step]:
+    """Steps that suit the projections of a small object, see ``test_contracts``."""
+    return [
+        BadPixels(),
+        RingsSorting(columns=5),
+        RingsWavelet(levels=2),
+        BeamHardening(coefficients=(1.0, 0.1)),
+        Metal(pixels=16, threshold_hu=1e5),
+        Centre(column=11.0),
+    ]
+
+
 EXAMPLES = {
     LinearOperator: operators,
     Functional: functionals,
@@ -159,4 +172,5 @@ EXAMPLES = {
     Codec: codecs,
     System: small_systems,
     ObservationOperator: observation_operators,
+    Step: steps,
 }

@@ -17,6 +17,7 @@ from priors.schedule import Schedule
 from recon.functionals import Functional
 from recon.methods.base import IterativeMethod
 from recon.operators.base import LinearOperator
+from recon.preprocessing import Step
 from recon.reconstructors.base import Reconstructor
 
 PACKAGES = (priors, recon, assimilation)
@@ -32,6 +33,7 @@ FAMILIES = (
     Codec,
     System,
     ObservationOperator,
+    Step,
 )
 
 

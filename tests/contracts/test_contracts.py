@@ -1,5 +1,6 @@
 """Properties that every member of a family has, whoever wrote it."""
 
+import numpy as np
 import pytest
 import torch
 from pydantic import BaseModel
@@ -11,6 +12,7 @@ from priors.parametrisation import Parametrisation
 from priors.sampler import Sampler
 from priors.schedule import EDM, Schedule
 from recon.functionals import Functional
+from recon.io.scan_data import ScanData
 from recon.methods.base import IterativeMethod, Stop, iterate
 from recon.operators.base import LinearOperator
 from recon.operators.projector import Projector
@@ -160,6 +162,24 @@ class TestReconstructor:
         assert told[-1].iteration <= told[-1].total
         again = reconstructor(Measurement(y, torch.full_like(y, 1e4)), projector, Job(seed=1))
         assert torch.equal(x, again)
+
+
+@pytest.mark.parametrize("step", named(examples.steps))
+class TestStep:
+    def test_keeps_the_shape_and_is_recorded(self, step):
+        scan, generator = examples.scan(24), np.random.default_rng(0)
+        truth = torch.zeros(examples.VOLUME.shape)
+        truth[:, 5:11, 4:12] = 0.02
+        sinogram = Projector(examples.VOLUME, scan)(truth).numpy()
+        sinogram = (sinogram + generator.normal(0, 1e-3, sinogram.shape)).astype(np.float32)
+        data = ScanData(scan, examples.VOLUME, sinogram, np.full_like(sinogram, 1e6))
+        done = step(data)
+        assert done.sinogram.shape == done.weights.shape == sinogram.shape
+        assert np.isfinite(done.sinogram).all()
+        assert (done.weights >= 0).all()
+        assert done.provenance["preprocess"][0]["name"] == step.name
+        assert step(done).provenance["preprocess"][1]["name"] == step.name
+        assert not data.provenance
 
 
 @pytest.mark.parametrize("schedule", named(examples.schedules))
