@@ -2,25 +2,16 @@
 
 from pathlib import Path
 
-import h5py
-
+from priors.runtime.errors import InputError
 from priors.runtime.inspection import Inspection
-from recon.io.scans import read_scan
+from recon.io.scans import format_of, read_scan
 
 
 def claims(path: Path) -> bool:
-    """Tell whether a path looks like a scan: HDF5 with a scan's content, MATLAB, or YAML."""
-    if not path.is_file():
-        return False
-    if path.suffix.lower() in (".mat", ".yaml", ".yml"):
-        return True
-    with path.open("rb") as stream:
-        if stream.read(8) != b"\x89HDF\r\n\x1a\n":
-            return False
+    """Tell whether a path looks like a scan: see the formats of ``recon.io.scans``."""
     try:
-        with h5py.File(path, "r") as file:
-            return "format" in file.attrs or "exchange" in file
-    except OSError:
+        return format_of(path) is not None
+    except InputError:
         return False
 
 
@@ -32,11 +23,17 @@ def inspect_file(path: Path) -> Inspection:
     """
     data = read_scan(path)
     rows, columns = data.scan.shape
+    kind = format_of(path)
+    bad = 100 * float((data.weights <= 0).mean())
     facts = {
+        "format": "" if kind is None else kind.title,
         "beam": f"{data.scan.beam}, {data.scan.detector} detector",
         "views": str(data.scan.views),
         "detector": f"{rows} rows x {columns} columns",
         "line integrals": f"{data.sinogram.min():.4g} .. {data.sinogram.max():.4g}",
         "unit of a reconstruction": data.unit,
+        "suggested grid": " x ".join(map(str, data.volume.shape)) + " (z, y, x)",
+        "rays of weight 0": f"{bad:.3g} %",
+        **{key.replace("_", " "): str(value)[:100] for key, value in data.provenance.items()},
     }
     return Inspection("CT scan", facts)

@@ -1,14 +1,14 @@
-"""What a CT file is: `inspect_volume` and `inspect_scan` say it, this module tells which of them to ask."""
+"""What a CT file is: the modules ``recon.inspect_*`` say it, each of its own kind; this one tells whom to ask."""
 
 from pathlib import Path
 
 from priors.runtime.inspection import Inspection
-from recon import inspect_scan, inspect_volume
+from recon import inspect_radiographs, inspect_scan, inspect_volume
 
 
 def claims(path: Path) -> bool:
     """Tell, from names and signatures, whether a path is a CT volume or scan rather than anything else."""
-    return inspect_scan.claims(path) or inspect_volume.claims(path)
+    return any(kind.claims(path) for kind in (inspect_scan, inspect_radiographs, inspect_volume))
 
 
 def inspect_file(path: Path) -> Inspection:
@@ -19,4 +19,7 @@ def inspect_file(path: Path) -> Inspection:
     """
     if inspect_scan.claims(path):
         return inspect_scan.inspect_file(path)
+    # A folder of TIFF radiographs could also be a stack of slices: the more particular kind is asked first.
+    if inspect_radiographs.claims(path):
+        return inspect_radiographs.inspect_file(path)
     return inspect_volume.inspect_file(path)

@@ -1,10 +1,12 @@
-"""NumPy arrays as volumes: .npy with a description beside it, .npz that describes itself.
+"""NumPy arrays as volumes: .npy (or .npy.xz) with a description beside it, .npz that describes itself.
 
 An .npz holds ``values`` (z, y, x), ``unit`` ("HU" or "1/mm") and either ``voxel_mm`` (z, y, x) or ``affine``
 (index (x, y, z) to RAS mm). Without an affine the middle of the array is the origin, x grows to the patient's
 left and y to the back, as in a DICOM slice of a supine patient.
 """
 
+import io
+import lzma
 import zipfile
 import zlib
 from pathlib import Path
@@ -21,6 +23,10 @@ from recon.io.sidecar import Sidecar, read_sidecar, sidecar_path
 from recon.io.stated_unit import numbers_3d
 from recon.io.volume_format import ReadOptions, VolumeFormat, WriteOptions
 
+_ENDINGS = (".npz", ".npy", ".npy.xz")
+_UNPACKED = 2**32
+"""Bytes of the largest array that is unpacked from .xz."""
+
 
 def read_npy(path: Path) -> Image:
     """Return the volume in an .npy file with its description.
@@ -29,8 +35,21 @@ def read_npy(path: Path) -> Image:
         InputError: damaged, not a 3-D (or 2-D) array of numbers, or unit or voxel size not stated.
     """
     try:
-        values = np.array(np.load(path, allow_pickle=False))
-    except (ValueError, OSError, EOFError, KeyError, RuntimeError, SyntaxError, MemoryError) as error:
+        if path.name.lower().endswith(".xz"):
+            with lzma.open(path) as stream:
+                values = np.load(io.BytesIO(stream.read(_UNPACKED)), allow_pickle=False)
+        else:
+            values = np.array(np.load(path, allow_pickle=False))
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        KeyError,
+        RuntimeError,
+        SyntaxError,
+        MemoryError,
+        lzma.LZMAError,
+    ) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise InputError(f"{path}: is not a readable array ({reason})") from error
     return described_array(path, numbers_3d(path, values), None)
@@ -49,9 +68,12 @@ def described_array(
     if sidecar is None or voxel is None:
         low, high = float(np.nanmin(values)), float(np.nanmax(values))
         wanted = "unit" if voxel else "unit and voxel_mm (z, y, x)"
+        flat = (
+            "; a sinogram or radiograph is read through a scan.yaml that names it" if len(values) == 1 else ""
+        )
         raise InputError(
             f"{path}: holds {values.dtype} values from {low:.5g} to {high:.5g} of unknown unit; "
-            f"state {wanted} in {sidecar_path(path).name} beside it"
+            f"state {wanted} in {sidecar_path(path).name} beside it{flat}"
         )
     affine = centred_affine(values.shape, voxel)
     return Image(np.ascontiguousarray(sidecar.scaled(values)), affine, sidecar.unit)
@@ -132,7 +154,7 @@ def _write(path: Path, image: Image, options: WriteOptions) -> tuple[str, ...]:
 
 
 def _claims(path: Path, head: bytes) -> bool:
-    return path.name.lower().endswith((".npz", ".npy"))
+    return path.name.lower().endswith(_ENDINGS)
 
 
-FORMAT = VolumeFormat("numpy", "NumPy (.npy, .npz)", (".npz", ".npy"), _claims, _read, _write)
+FORMAT = VolumeFormat("numpy", "NumPy (.npy, .npy.xz, .npz)", _ENDINGS, _claims, _read, _write)

@@ -20,6 +20,7 @@ Sources: see ``recon.io.ct_pd_header``.
 import warnings
 import zipfile
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -281,8 +282,9 @@ def _claims(path: Path, head: bytes) -> bool:
     """Look at the first DICOM file only."""
     try:
         if path.is_dir():
-            files = (p for p in sorted(path.rglob("*"))[:50] if p.is_file())
-            return any(_is_projection(file) for file in files)
+            files = (p for p in sorted(path.rglob("*")) if p.is_file())
+            first = next((file for file in islice(files, 50) if _is_dicom(file)), None)
+            return first is not None and _is_projection(first)
         if zipfile.is_zipfile(path):
             return False if path.suffix == ".npz" else _archive_holds_projections(path)
         return is_dicom(head) and _is_projection(path)
@@ -291,11 +293,13 @@ def _claims(path: Path, head: bytes) -> bool:
         return False
 
 
+def _is_dicom(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return is_dicom(stream.read(132))
+
+
 def _is_projection(file: Path) -> bool:
     with file.open("rb") as stream:
-        if not is_dicom(stream.read(132)):
-            return False
-        stream.seek(0)
         return TAGS["NumberofDetectorRows"][0] in pydicom.dcmread(stream, stop_before_pixels=True)
 
 

@@ -18,6 +18,17 @@ _STORAGE = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTIma
 _PROJECTION_ROWS = 0x70291010
 
 
+class SeveralSeriesError(InputError):
+    """Several CT series and none chosen; ``listed`` has a line for each."""
+
+    def __init__(self, path: Path, listed: tuple[str, ...]) -> None:
+        """Say which there are and how one is chosen."""
+        super().__init__(
+            f"{path}: found {len(listed)} series: {'; '.join(listed)}; choose one with --series UID"
+        )
+        self.listed = listed
+
+
 @dataclass(frozen=True, eq=False)
 class Series:
     """Files of one SeriesInstanceUID."""
@@ -70,7 +81,7 @@ def _chosen(path: Path, every: list[Series], wanted: str | None) -> tuple[Series
         return every[0], ()
     usable = [series for series in every if not _is_something_else(series)]
     if len(usable) != 1:
-        raise InputError(f"{path}: found {len(every)} series: {listed}; choose one with --series UID")
+        raise SeveralSeriesError(path, tuple(series.told() for series in every))
     left = "; ".join(series.told() for series in every if series is not usable[0])
     return usable[0], (f"left out {len(every) - 1} other series: {left}",)
 

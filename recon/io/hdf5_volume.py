@@ -13,12 +13,12 @@ import numpy as np
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
 from recon.io.image import Image
+from recon.io.scan_format import hdf5_holds
 from recon.io.stated_unit import numbers_3d, self_described
 from recon.io.volume_format import ReadOptions, VolumeFormat, WriteOptions
 
 KIND = "tomocast-volume"
 VERSION = 1
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def read_hdf5_volume(path: Path) -> Image:
@@ -67,7 +67,7 @@ def write_hdf5_volume(path: Path, image: Image) -> None:
 
 
 def _claims(path: Path, head: bytes) -> bool:
-    return head.startswith(_SIGNATURE)
+    return hdf5_holds(path, head, lambda file: file.attrs.get("format") == KIND)
 
 
 def _read(path: Path, options: ReadOptions) -> Image:

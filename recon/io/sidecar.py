@@ -16,7 +16,20 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, PositiveFloat, Validati
 from priors.runtime.errors import InputError
 from recon.io.image import Unit
 
-ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".npy", ".npz", ".tiff", ".tif", ".zarr")
+ENDINGS = (
+    ".nii.gz",
+    ".nii",
+    ".mha",
+    ".mhd",
+    ".nrrd",
+    ".nhdr",
+    ".npy.xz",
+    ".npy",
+    ".npz",
+    ".tiff",
+    ".tif",
+    ".zarr",
+)
 
 
 class Sidecar(BaseModel):

@@ -14,6 +14,7 @@ from priors.runtime.errors import InputError
 from recon.io import arrays, dicom, hdf5_volume, metaimage, nifti, nrrd, tiff, zarr_volume
 from recon.io.image import Image
 from recon.io.nifti import write_nifti
+from recon.io.scan_format import HEAD, is_hdf5
 from recon.io.volume_format import ReadOptions, VolumeFormat, WriteOptions
 
 __all__ = [
@@ -69,10 +70,14 @@ def format_of(path: Path) -> VolumeFormat:
     head = b""
     if path.is_file():
         with path.open("rb") as file:
-            head = file.read(132)
+            head = file.read(HEAD)
     for kind in FORMATS:
         if kind.claims(path, head):
             return kind
+    if path.is_file() and is_hdf5(head):
+        raise InputError(
+            f"{path}: is an HDF5 file of another kind, expected a volume written by tomocast (.h5)"
+        )
     raise InputError(f"{path}: unknown kind of file, expected {_KINDS}")
 
 

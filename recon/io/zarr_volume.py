@@ -110,7 +110,18 @@ def _voxel_mm(multiscale: Mapping[str, Any], level: Mapping[str, Any]) -> tuple[
 
 
 def _claims(path: Path, head: bytes) -> bool:
-    return path.is_dir() and any((path / mark).is_file() for mark in _MARKS)
+    """Claim stores of one array or of multiscales: archives of fields have an array per variable and coordinate."""
+    if not (path.is_dir() and any((path / mark).is_file() for mark in _MARKS)):
+        return False
+    try:
+        store = zarr.open(str(path), mode="r")
+        if isinstance(store, zarr.Array):
+            return True
+        told: Any = dict(store.attrs)
+        return _KEY in told or "multiscales" in told.get("ome", told) or len(list(store.arrays())) == 1
+    except Exception:
+        # Whatever is wrong with it, it is a store and its reader tells.
+        return True
 
 
 def _read(path: Path, options: ReadOptions) -> Image:
