@@ -8,7 +8,6 @@ RUN/log.txt, config.yaml, inputs.json, versions.json
 
 import json
 import resource
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -28,7 +27,6 @@ from assimilation.trajectory import Stepper, TrajectoryModel
 from priors.card import Prior, find_prior, load_prior
 from priors.guidance import Mmps
 from priors.runtime.errors import InputError, Interrupted
-from priors.runtime.files import atomic
 from priors.runtime.memory import available_bytes, human
 from priors.runtime.progress import Progress, clock
 from priors.runtime.record import RunFolder, check_same_config, describe_input, open_run, to_json
@@ -36,7 +34,6 @@ from priors.runtime.record import RunFolder, check_same_config, describe_input, 
 METRICS = "metrics.json"
 REPORT = "report.html"
 CHECKPOINT = "checkpoint.pt"
-PARTS = "parts"
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,18 +101,17 @@ def run(job: Run, out: Path, *, resume: bool, overwrite: bool, as_json: bool = F
     _announce(folder, job)
     begin = time.perf_counter(), time.process_time()
     try:
-        figures = _compute(job, folder)
+        figures = _compute(job, folder, resume=resume)
     except KeyboardInterrupt:
         folder.log("interrupted")
         raise Interrupted(f"continue with the same command and --resume (run folder {out})") from None
-    path = _write_archive(job, folder)
+    path = analysis_path(folder.path)
     figures["seconds"] = time.perf_counter() - begin[0]
     figures["cpu_seconds"] = time.process_time() - begin[1]
     figures["peak_memory_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     _write_report(job, folder, path, figures)
     folder.write_json(METRICS, figures)
     folder.file(CHECKPOINT).unlink(missing_ok=True)
-    shutil.rmtree(folder.file(PARTS), ignore_errors=True)
     folder.log(f"done in {figures['seconds']:.1f} s")
     return _finished(folder, as_json)
 
@@ -138,12 +134,11 @@ def print_plan(job: Run, *, as_json: bool) -> None:
         print(f"time: about {clock(seconds)} ({size}, {ensemble.chunk} members at a time)")
 
 
-def _compute(job: Run, folder: RunFolder) -> dict[str, Any]:
-    """Take every step and keep every analysis in a file of its own."""
+def _compute(job: Run, folder: RunFolder, *, resume: bool) -> dict[str, Any]:
+    """Take every step and write every analysis to the archive as soon as it is complete."""
     task, path = job.frames.task, folder.file(CHECKPOINT)
     ensemble = _ensemble(job, path if path.exists() else None)
-    parts = folder.file(PARTS)
-    parts.mkdir(exist_ok=True)
+    writer = _writer(job, folder, resume=resume)
     with Progress(1, job.command) as progress:
 
         def on_step(done: int, total: int) -> None:
@@ -151,9 +146,10 @@ def _compute(job: Run, folder: RunFolder) -> dict[str, Any]:
             progress.step(done=done)
 
         for item in job.assimilator.run(task, ensemble, checkpoint=path, on_step=on_step):
-            with atomic(_part(folder, item.trajectory, item.frame)) as temporary:
-                np.save(temporary, item.members)
+            writer.append_one(job.frames.times[item.frame], item.members, trajectory=item.trajectory)
             folder.log(f"trajectory {item.trajectory}: {job.frames.times[item.frame]} is complete")
+    if not writer.finished:
+        writer.finish()
     schedule = job.assimilator.schedule
     return {
         "command": job.command,
@@ -167,8 +163,8 @@ def _compute(job: Run, folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def _write_archive(job: Run, folder: RunFolder) -> Path:
-    """Gather the analyses of all trajectories, time after time."""
+def _writer(job: Run, folder: RunFolder, *, resume: bool) -> EnsembleWriter:
+    """Return what takes the analyses of all trajectories."""
     frames, task = job.frames, job.frames.task
     path = folder.file(f"analysis.{job.settings.format}")
     attributes = {
@@ -184,11 +180,14 @@ def _write_archive(job: Run, folder: RunFolder) -> Path:
     else:
         schedule = job.assimilator.schedule
         attributes["lag"] = "inf" if schedule.lag is None else str(schedule.lag)
-    with EnsembleWriter(path, variables=frames.variables, grid=frames.grid, attributes=attributes) as writer:
-        for frame, moment in enumerate(frames.times):
-            members = [np.load(_part(folder, n, frame)) for n in range(task.trajectories)]
-            writer.append(moment, np.stack(members))
-    return path
+    return EnsembleWriter(
+        path,
+        variables=frames.variables,
+        grid=frames.grid,
+        trajectories=task.trajectories,
+        attributes=attributes,
+        resume=resume,
+    )
 
 
 def _write_report(job: Run, folder: RunFolder, path: Path, figures: Mapping[str, Any]) -> None:
@@ -248,10 +247,6 @@ def _finished(folder: RunFolder, as_json: bool) -> dict[str, Any]:
         print(f"{metrics['frames']} frames, {metrics['members']} members, {metrics['seconds']:.1f} s")
         print(f"analysis {analysis_path(folder.path)}\nreport {folder.file(REPORT)}")
     return metrics
-
-
-def _part(folder: RunFolder, trajectory: int, frame: int) -> Path:
-    return folder.file(PARTS) / f"{trajectory:04d}-{frame:06d}.npy"
 
 
 def _step(job: Run) -> np.timedelta64:

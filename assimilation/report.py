@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from assimilation.fields import Ensemble, Fields
-from assimilation.io.archive import read_ensemble, read_fields, write_fields
+from assimilation.io.archive import read_fields, write_fields
+from assimilation.io.readers import open_stream
 from assimilation.observation.base import ObservationStream
 from assimilation.report_fields import display
 from assimilation.report_observed import observed_fields
@@ -26,6 +27,8 @@ from priors.runtime.config import read_yaml
 from priors.runtime.files import atomic
 from priors.runtime.record import RunFolder, to_json, versions
 
+REPORT_BYTES = 2**30
+"""Of members that a report is made from; a longer archive is shown at some of its times."""
 OBSERVED = "observed.nc"
 """In a run folder: what the run was given, on the points of the state."""
 
@@ -44,7 +47,8 @@ def write_run_report(
     Raises:
         InputError: the archive cannot be read or the report not be written.
     """
-    ensemble = read_ensemble(path)
+    with open_stream(path) as archive:
+        ensemble = archive.thinned(REPORT_BYTES).ensemble()
     observations = None
     if stream is not None:
         observations = observed_fields(stream, ensemble)
@@ -129,7 +133,13 @@ def render(
 def _facts(ensemble: Ensemble) -> dict[str, str]:
     """Return what stands under the heading."""
     n, m, frames, _, height, width = ensemble.members.shape
-    labels = {"prior": "Prior", "lag": "Lag", "seed": "Seed", "forecast_reference_time": "Forecast from"}
+    labels = {
+        "prior": "Prior",
+        "lag": "Lag",
+        "seed": "Seed",
+        "forecast_reference_time": "Forecast from",
+        "times_shown": "Times shown",
+    }
     told = {label: ensemble.attributes[key] for key, label in labels.items() if key in ensemble.attributes}
     names = ", ".join(f"{item.name} ({item.unit})" for item in ensemble.variables)
     first, last = (str(np.datetime_as_string(ensemble.times[place], unit="ms")) for place in (0, -1))

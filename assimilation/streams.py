@@ -6,7 +6,7 @@ What else is known of them (times, variables, grid, attributes) is small and hel
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float32
@@ -58,6 +58,23 @@ class FieldStream:
             held.grid,
             lambda trajectory, time: values[trajectory, :, time],
             held.attributes,
+        )
+
+    def thinned(self, largest: int) -> "FieldStream":
+        """Return evenly spaced times that together take at most ``largest`` bytes, the first and last among them."""
+        size = 4 * self.trajectories * self.frame_size
+        count = max(2, largest // size)
+        if count >= self.times.size:
+            return self
+        places = np.unique(np.linspace(0, self.times.size - 1, count).round().astype(int))
+        return replace(
+            self,
+            times=self.times[places],
+            read=lambda trajectory, time: self.read(trajectory, int(places[time])),
+            attributes={
+                **self.attributes,
+                "times_shown": f"{places.size} of {self.times.size}, evenly spaced",
+            },
         )
 
     def ensemble(self) -> Ensemble:

@@ -4,9 +4,9 @@ The ending of a name decides the format: ``.nc`` is NetCDF-4 (written with h5net
 Both are written under a temporary name and renamed, so a reader never meets half of one. Times are integers
 since the first of them in the coarsest CF unit that is exact.
 
-``EnsembleWriter`` takes one analysis time after another. Every time is one file in a hidden folder beside the
-archive until ``finish`` streams them into it: memory holds one time, and a run that was killed at any moment
-continues after the last complete one.
+``EnsembleWriter`` takes one analysis time after another into a Zarr folder that grows beside the archive
+(``growing``); ``finish`` gives it the archive's name, or streams it into a NetCDF file. Memory holds one time, and a
+run that was killed at any moment continues after the last complete one.
 """
 
 import shutil
@@ -24,9 +24,18 @@ from jaxtyping import Float32
 from assimilation import cf
 from assimilation.fields import Ensemble, Fields
 from assimilation.grid import Grid, Variable
-from assimilation.io.store import check_path, compression, created, opened, replacing, save, time_encoding
+from assimilation.io.growing import GrowingArchive
+from assimilation.io.store import (
+    check_path,
+    compression,
+    created,
+    opened,
+    replace_folder,
+    replacing,
+    save,
+    time_encoding,
+)
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
 from priors.runtime.record import versions
 
 ANALYSIS = ("analysis.nc", "analysis.zarr")
@@ -102,7 +111,11 @@ def write_ensemble(ensemble: Ensemble, path: Path) -> None:
         InputError: the ending is unknown or the file cannot be written.
     """
     with EnsembleWriter(
-        path, variables=ensemble.variables, grid=ensemble.grid, attributes=ensemble.attributes
+        path,
+        variables=ensemble.variables,
+        grid=ensemble.grid,
+        trajectories=len(ensemble.members),
+        attributes=ensemble.attributes,
     ) as writer:
         for place, time in enumerate(ensemble.times):
             writer.append(time, ensemble.members[:, :, place])
@@ -144,6 +157,7 @@ class EnsembleWriter:
         *,
         variables: tuple[Variable, ...],
         grid: Grid,
+        trajectories: int = 1,
         attributes: Mapping[str, str] | None = None,
         resume: bool = False,
     ) -> None:
@@ -153,30 +167,30 @@ class EnsembleWriter:
             path: archive to write, ``.nc`` or ``.zarr``.
             variables: along k.
             grid: along y and x.
+            trajectories: how many the archive will hold.
             attributes: text for the file.
             resume: keep the times an earlier writer left; otherwise they are removed.
 
         Raises:
-            InputError: the ending is unknown or the folder cannot be written.
+            InputError: the ending is unknown or what is there cannot be continued.
         """
         self.path = check_path(path)
         self.variables, self.grid, self.attributes = variables, grid, dict(attributes or {})
-        self._folder = self.path.with_name(f".{self.path.name}.parts")
-        if not resume:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        self._archive = GrowingArchive(self.path, variables, grid, trajectories=trajectories, resume=resume)
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether the archive is there and nothing is left to add to it."""
+        return self.path.exists() and not self._archive.folder.exists()
 
     def done(self, trajectory: int = 0) -> np.ndarray:
         """Return the times already written of a trajectory, datetime64[ns]."""
-        return np.array([_time(part) for part in self._parts(trajectory)], "int64").astype("datetime64[ns]")
+        return self._archive.times[: self._archive.counts[trajectory]].copy()
 
     def last(self, trajectory: int = 0) -> Float32[np.ndarray, "m k y x"] | None:
         """Return the members of the last time written of a trajectory, None where there is none."""
-        written = self._parts(trajectory)
-        return np.load(written[-1]) if written else None
+        count = self._archive.counts[trajectory]
+        return self._archive.read(count - 1, trajectory=trajectory) if count else None
 
     def append(self, time: np.datetime64, members: Float32[np.ndarray, "n m k y x"]) -> None:
         """Write the members of all trajectories at the next time; see ``append_one``."""
@@ -196,37 +210,32 @@ class EnsembleWriter:
             raise InputError(
                 f"{self.path}: found members of (k, y, x) = {members.shape[1:]}, expected {expected}"
             )
-        written = self.done(trajectory)
-        if written.size and time < written[-1] and time not in written:
-            raise InputError(f"{self.path}: time: found {time} after {written[-1]}, expected a later one")
-        nanoseconds = int(time.astype("datetime64[ns]").astype("int64"))
-        with atomic(self._folder / f"{trajectory}_{nanoseconds}.npy") as temporary:
-            np.save(temporary, members)
+        self._archive.write(time, members, trajectory=trajectory)
 
     def finish(self) -> None:
-        """Write the archive and remove the parts.
+        """Give the archive its name; a NetCDF file is written from the Zarr folder, frame by frame.
 
         Raises:
             InputError: nothing was appended, the trajectories have different times, or the disk is full.
         """
-        count = 1 + max(
-            (int(part.stem.split("_")[0]) for part in self._folder.glob("[0-9]*.npy")), default=-1
-        )
-        written = [self._parts(trajectory) for trajectory in range(count)]
-        if not count or len({tuple(map(_time, parts)) for parts in written}) > 1:
-            found = ", ".join(str(len(parts)) for parts in written) or "none"
+        counts = self._archive.counts
+        if not all(counts) or len({*counts}) > 1:
+            found = ", ".join(map(str, counts)) if any(counts) else "none"
             raise InputError(
                 f"{self.path}: found {found} analysis times, expected as many of each trajectory"
             )
         content = _Content(self.done(), self.variables, self.grid, provenance(self.attributes))
-        leading = {"trajectory": count} if count > 1 else {}
-        dataset = cf.skeleton(
-            content, sizes={**leading, "member": len(np.load(written[0][0], mmap_mode="r"))}
-        )
-        with replacing(self.path) as temporary:
-            save(dataset, temporary, {"time": time_encoding(content.times)})
-            self._stream(temporary, written)
-        shutil.rmtree(self._folder)
+        leading = {"trajectory": len(counts)} if len(counts) > 1 else {}
+        dataset = cf.skeleton(content, sizes={**leading, "member": self._archive.members})
+        dataset["time"].encoding = time_encoding(content.times)
+        if self.path.suffix == ".zarr":
+            self._archive.complete(dataset)
+            replace_folder(self._archive.store, self.path)
+        else:
+            with replacing(self.path) as temporary:
+                save(dataset, temporary, {})
+                self._copy(temporary, (*leading.values(), self._archive.members, content.times.size))
+        shutil.rmtree(self._archive.folder)
 
     def __enter__(self) -> "EnsembleWriter":
         return self
@@ -237,24 +246,14 @@ class EnsembleWriter:
         if kind is None:
             self.finish()
 
-    def _parts(self, trajectory: int) -> list[Path]:
-        return sorted(self._folder.glob(f"{trajectory}_*.npy"), key=_time)
-
-    def _stream(self, target: Path, written: list[list[Path]]) -> None:
-        """Copy the parts into the variables of a file that holds the coordinates."""
-        members, _, height, width = np.load(written[0][0], mmap_mode="r").shape
-        several = len(written) > 1
+    def _copy(self, target: Path, leading: tuple[int, ...]) -> None:
+        """Copy the frames into the variables of a file that holds the coordinates."""
+        several = len(leading) == 3
         dims = (*(("trajectory",) if several else ()), "member", "time", *self.grid.names)
-        shape = (*((len(written),) if several else ()), members, len(written[0]), height, width)
-        with created(target, self.variables, shape, dims=dims) as arrays:
-            for trajectory, parts in enumerate(written):
+        with created(target, self.variables, (*leading, *self.grid.shape), dims=dims) as arrays:
+            for trajectory, count in enumerate(self._archive.counts):
                 row = (trajectory,) if several else ()
-                for place, part in enumerate(parts):
-                    values = np.load(part)
+                for place in range(count):
+                    values = self._archive.read(place, trajectory=trajectory)
                     for k, array in enumerate(arrays):
                         array[(*row, slice(None), place)] = values[:, k]
-
-
-def _time(part: Path) -> int:
-    """Return the time a part is of, in nanoseconds."""
-    return int(part.stem.split("_")[1])

@@ -38,36 +38,16 @@ def check_path(path: Path) -> Path:
 def created(
     path: Path, variables: tuple[Variable, ...], shape: tuple[int, ...], *, dims: Any
 ) -> Iterator[list[Any]]:
-    """Yield empty arrays, one per variable, in the NetCDF file or Zarr folder ``path``."""
-    nan, chunks = np.float32(np.nan), (*(1,) * (len(shape) - 2), *shape[-2:])
-    if path.suffix == ".zarr":
-        import zarr
-
-        group = zarr.open_group(path, mode="a")
-        yield [
-            group.create_array(
-                item.name,
-                shape=shape,
-                chunks=chunks,
-                dtype="float32",
-                fill_value=nan,
-                dimension_names=dims,
-                attributes={
-                    key: float(value) if isinstance(value, np.floating) else value
-                    for key, value in cf.variable_attributes(item).items()
-                },
-            )
-            for item in variables
-        ]
-        return
+    """Yield empty arrays, one per variable, in a NetCDF file that holds the coordinates."""
     import h5netcdf
 
     with h5netcdf.File(path, "a") as file:
         arrays = []
         for item in variables:
+            chunks = (*(1,) * (len(shape) - 2), *shape[-2:])
             options = {"chunks": chunks, "compression": "gzip", "compression_opts": 1, "shuffle": True}
-            array = file.create_variable(item.name, dims, "float32", fillvalue=nan, **options)
-            array.attrs.update(cf.variable_attributes(item))
+            array = file.create_variable(item.name, dims, "float32", fillvalue=np.float32(np.nan), **options)
+            array.attrs.update(cf.variable_attributes(item, mapped=cf.MAPPING in file.variables))
             arrays.append(array)
         yield arrays
 
@@ -98,17 +78,27 @@ def replacing(path: Path) -> Iterator[Path]:
         with atomic(path) as temporary:
             yield temporary
         return
-    fresh, old = (path.with_name(f".partial-{uuid.uuid4().hex}{tag}.zarr") for tag in ("", "-old"))
+    fresh = path.with_name(f".partial-{uuid.uuid4().hex}.zarr")
     try:
         fresh.mkdir(parents=True)
         yield fresh
+        replace_folder(fresh, path)
+    except OSError as error:
+        raise InputError(f"{path}: could not be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def replace_folder(fresh: Path, path: Path) -> None:
+    """Give a folder the name of another, which it replaces."""
+    old = path.with_name(f".partial-{uuid.uuid4().hex}-old.zarr")
+    try:
         if path.exists():
             path.rename(old)
         fresh.rename(path)
     except OSError as error:
         raise InputError(f"{path}: could not be written ({error.strerror or error})") from error
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from assimilation.streams import FieldStream
 from assimilation.verification.aggregation import Region
+from assimilation.verification.matching import match
 from assimilation.verification.verify import VerifyOptions, verify
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
@@ -131,11 +132,14 @@ def _departures(path: Path, ensemble: FieldStream) -> dict[str, Any]:
 
 def _report(archive: Path, ensemble: FieldStream, truth: FieldStream, scores: dict[str, Any]) -> None:
     """Write the run's report again, with the truth and the scores in it."""
-    from assimilation.report import write_report
+    from assimilation.report import REPORT_BYTES, write_report
 
     if not archive.is_dir() or archive.suffix == ".zarr":
         raise InputError(f"{archive}: --report needs the run folder, found an archive")
-    write_report(archive / "report.html", ensemble.ensemble(), truth=truth.fields(), scores=scores)
+    shown = match(ensemble.thinned(REPORT_BYTES), truth)
+    write_report(
+        archive / "report.html", shown.ensemble.ensemble(), truth=shown.truth.fields(), scores=scores
+    )
 
 
 def _heading(first: str) -> str:

@@ -121,7 +121,7 @@ def test_a_killed_run_continues_where_it_stopped(tmp_path, ending):
 def test_trajectories_can_be_written_one_after_the_other(tmp_path):
     one = some_fields(8, n=6, time=3, k=1, grid=plane())
     members, path = one.values.reshape(2, 3, *one.values.shape[1:]), tmp_path / "a.nc"
-    writer = EnsembleWriter(path, variables=one.variables, grid=one.grid)
+    writer = EnsembleWriter(path, variables=one.variables, grid=one.grid, trajectories=2)
     for trajectory in (0, 1):
         with pytest.raises(InputError, match=r"none|3, "):
             writer.finish()

@@ -139,3 +139,15 @@ def test_intervals_are_those_of_drawing_rows(trajectories, times):
         drawn.append(float(part.score(CRPS)))
     low, high = table.interval(CRPS, seed=4, draws=50)
     assert (low, high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), rel=1e-12)
+
+
+def test_a_thinned_stream_keeps_the_ends_and_says_what_it_shows():
+    ensemble, _ = case(n=1, count=12)
+    stream = FieldStream.of(ensemble)
+    frame = 4 * 3 * 8 * 8
+    shown = stream.thinned(5 * frame)
+    assert shown.times.size == 5
+    assert (shown.times[0], shown.times[-1]) == (ensemble.times[0], ensemble.times[-1])
+    np.testing.assert_array_equal(shown.read(0, 4), ensemble.members[0, :, 11])
+    assert shown.attributes["times_shown"] == "5 of 12, evenly spaced"
+    assert stream.thinned(12 * frame) is stream
