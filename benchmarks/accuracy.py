@@ -21,7 +21,7 @@ from recon.geometry.orbits import CircularOrbit, FanCurved, FanFlat, Parallel
 from recon.geometry.redundancy import fan_coordinates
 from recon.geometry.volume import Volume
 from recon.operators.projector import Projector
-from recon.reconstructors import fbp
+from recon.reconstructors import fbp, ramp
 from recon.reconstructors.base import Job, Measurement
 from tests.recon.analytic import body, line_integrals, rasterise
 
@@ -72,10 +72,10 @@ def plain_adjoint() -> None:
     """Compare backprojection with columns as wide as pixels against half columns, 180 parallel views."""
     scan = Parallel(views=180).fit(VOLUME).scan()
     sinogram = line_integrals(PHANTOM, scan, oversampling=4).float()
-    half = fbp.windowed_ramp(scan.shape[1], "ramp", 1.0)
+    half = ramp.windowed_ramp(scan.shape[1], "ramp", 1.0)
     columns = np.arange(scan.shape[1])
-    ramp = torch.from_numpy(half[abs(columns[:, None] - columns)]).float()
-    plain = Projector(VOLUME, scan).adjoint(sinogram @ ramp) * np.pi / fan_coordinates(scan).view.size
+    toeplitz = torch.from_numpy(half[abs(columns[:, None] - columns)]).float()
+    plain = Projector(VOLUME, scan).adjoint(sinogram @ toeplitz) * np.pi / fan_coordinates(scan).view.size
     measured = Measurement(sinogram, torch.ones_like(sinogram))
     fine = fbp.FBP()(measured, Projector(VOLUME, scan), Job())
     errors = [

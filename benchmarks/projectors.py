@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from recon.geometry.orbits import CircularOrbit, FanCurved, FanFlat, Parallel
 from recon.geometry.volume import Volume
 from recon.operators.projector import Projector
-from recon.reconstructors import fbp
+from recon.reconstructors import fbp, ramp
 
 try:
     import astra
@@ -174,13 +174,13 @@ def filtering(name: str, slices: int, views: int, rounds: int) -> dict[str, Any]
     """Time the ramp filter of FBP against its backprojection."""
     _, A = case(name, slices, views)
     reach = A.scan.shape[1]
-    half = fbp.windowed_ramp(reach, "ramp", 1.0)
+    half = ramp.windowed_ramp(reach, "ramp", 1.0)
     taps = np.concatenate([half[:0:-1], half])
     fine = Projector(A.volume, fbp.half_columns(A.scan, (0, 0)))
     line = A(draw(A.domain)).permute(0, 2, 1)
-    filtered = fbp.filter_columns(line, taps).permute(0, 2, 1)
+    filtered = ramp.filter_columns(line, taps).permute(0, 2, 1)
     works: list[Callable[[], object]] = [
-        lambda: fbp.filter_columns(line, taps),
+        lambda: ramp.filter_columns(line, taps),
         lambda: fine.faded_adjoint(filtered),
     ]
     ours, backprojection = interleaved(works, rounds, [2, 2])

@@ -42,16 +42,14 @@ class Fan:
 
 
 def fan_coordinates(scan: Scan) -> Fan:
-    """Return the polar coordinates of a scan's rays.
+    """Return the polar coordinates of a scan's rays, of a cone beam those of its columns seen along z.
 
     Raises:
-        InputError: the beam is a cone, the source does not circle the z axis, or a flat detector is tilted.
+        InputError: the source does not circle the z axis, or a flat detector is tilted.
     """
-    if not scan.sliced:
-        raise InputError(f"fbp: found a {scan.beam} beam, expected parallel or fan")
     column = np.arange(scan.shape[1]) - (scan.shape[1] - 1) / 2
     u, detector, source = scan.u_mm[:, :2], scan.detector_mm[:, :2], scan.source_mm[:, :2]
-    if scan.beam == "parallel":
+    if scan.parallel:
         left = np.stack([-source[:, 1], source[:, 0]], axis=1)
         distance = _dot(detector, left)[:, None] + column * _dot(u, left)[:, None]
         return Fan(np.arctan2(source[:, 1], source[:, 0]), distance, 1.0, True)
@@ -79,20 +77,30 @@ def fan_coordinates(scan: Scan) -> Fan:
 def redundancy(fan: Fan) -> tuple[Float64[np.ndarray, " v"], Float64[np.ndarray, "v c"]]:
     """Return the arc in radians that each view stands for, and the weight of each ray."""
     cells, start, arc = _arc(fan.view)
+    if arc > TURN - 1e-9:
+        return cells, full_turn_weights(fan)
     partner = fan.view[:, None] + np.pi + (0.0 if fan.parallel else 2 * fan.ray)
     edge, edge_of_partner = _edges(fan.ray)
-    if arc > TURN - 1e-9:
-        near, far = np.ones_like(partner), np.ones_like(partner)
-    else:
-        t, other = (
-            _distance_from_ends(fan.view[:, None], start, arc),
-            _distance_from_ends(partner, start, arc),
-        )
-        share = np.where(other > 0, t / np.maximum(t + other, 1e-12), 1.0)
-        near, far = np.sin(np.pi / 2 * share) ** 2, np.cos(np.pi / 2 * share) ** 2
-    own, rival = near * edge, far * edge_of_partner
+    t, other = (
+        _distance_from_ends(fan.view[:, None], start, arc),
+        _distance_from_ends(partner, start, arc),
+    )
+    share = np.where(other > 0, t / np.maximum(t + other, 1e-12), 1.0)
+    near, far = np.sin(np.pi / 2 * share) ** 2, np.cos(np.pi / 2 * share) ** 2
+    return cells, _of_pair(near * edge, far * edge_of_partner)
+
+
+def full_turn_weights(fan: Fan) -> Float64[np.ndarray, "v c"]:
+    """Return the weight of each ray where every line is seen from both sides, if the detector reaches it."""
+    return _of_pair(*_edges(fan.ray))
+
+
+def _of_pair(
+    own: Float64[np.ndarray, "v c"], rival: Float64[np.ndarray, "v c"]
+) -> Float64[np.ndarray, "v c"]:
+    """Return the share of a ray in the pair with its partner, 1 where neither has a claim."""
     total = own + rival
-    return cells, np.where(total > 0, own / np.where(total > 0, total, 1), 1.0)
+    return np.asarray(np.where(total > 0, own / np.where(total > 0, total, 1), 1.0))
 
 
 def _arc(view: Float64[np.ndarray, " v"]) -> tuple[Float64[np.ndarray, " v"], float, float]:

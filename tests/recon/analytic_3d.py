@@ -3,7 +3,7 @@
 Neither reads the code under test beyond the vectors of the scan.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -39,6 +39,25 @@ def balls(radius_mm: float, value: float = 0.02) -> list[Ellipsoid]:
     ]
 
 
+def torso(radius_mm: float, value: float = 0.02) -> list[Ellipsoid]:
+    """A body with a lung, an organ 5% denser, and two small parts, one of them high up."""
+    r = radius_mm
+    return [
+        Ellipsoid((0, 0, 0), (r, 0.8 * r, 0.9 * r), 0.2, value),
+        Ellipsoid((0.3 * r, 0.1 * r, 0.1 * r), (0.2 * r, 0.3 * r, 0.3 * r), 0.5, -0.5 * value),
+        Ellipsoid((-0.4 * r, -0.2 * r, 0.2 * r), (0.22 * r, 0.22 * r, 0.25 * r), 0.0, 0.05 * value),
+        Ellipsoid((-0.1 * r, 0.45 * r, 0), (0.07 * r, 0.06 * r, 0.08 * r), 0.0, value),
+        Ellipsoid((-0.2 * r, 0.2 * r, 0.5 * r), (0.15 * r, 0.15 * r, 0.1 * r), 0.0, 0.5 * value),
+    ]
+
+
+def cylinder(radius_mm: float, value: float = 0.02) -> list[Ellipsoid]:
+    """The same along every z: bodies so long that their ends are out of sight."""
+    return [
+        replace(e, centre=(*e.centre[:2], 0.0), axes=(*e.axes[:2], 1e7)) for e in torso(radius_mm, value)[:4]
+    ]
+
+
 def pixel(scan: Scan, view: int, row: float, column: float) -> tuple[np.ndarray, np.ndarray]:
     """Return a point and the unit direction of one detector position's ray."""
     source, detector, u, v = (x[view] for x in (scan.source_mm, scan.detector_mm, scan.u_mm, scan.v_mm))
@@ -56,16 +75,39 @@ def pixel(scan: Scan, view: int, row: float, column: float) -> tuple[np.ndarray,
     return source, (place - source) / np.linalg.norm(place - source)
 
 
-def line_integrals(ellipsoids: list[Ellipsoid], scan: Scan) -> torch.Tensor:
-    """Return the exact sinogram (view, row, column)."""
+def rays(scan: Scan, view: int, shift: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return a point and the unit direction of every ray of a view (r, c, 3), ``shift`` (rows, columns) beside the
+    middle of its pixel."""
+    rows, columns = scan.shape
+    up = np.arange(rows)[:, None, None] - (rows - 1) / 2 + shift[0]
+    along = np.arange(columns)[None, :, None] - (columns - 1) / 2 + shift[1]
+    source, detector, u, v = (x[view] for x in (scan.source_mm, scan.detector_mm, scan.u_mm, scan.v_mm))
+    place = detector + along * u + up * v
+    if scan.parallel:
+        return place, np.broadcast_to(source, place.shape)
+    if scan.detector == "curved":
+        axis = v / np.linalg.norm(v)
+        foot = source + np.dot(detector - source, axis) * axis
+        spoke, pitch = detector - foot, np.linalg.norm(u)
+        radius = np.linalg.norm(spoke)
+        angle = along * pitch / radius
+        place = foot + np.cos(angle) * spoke + np.sin(angle) * radius * u / pitch + up * v
+    way = place - source
+    return np.broadcast_to(source, way.shape), way / np.linalg.norm(way, axis=-1, keepdims=True)
+
+
+def line_integrals(ellipsoids: list[Ellipsoid], scan: Scan, oversampling: int = 1) -> torch.Tensor:
+    """Return the exact sinogram (view, row, column), every pixel the mean of ``oversampling`` squared rays."""
     result = np.zeros((scan.views, *scan.shape))
-    for place in np.ndindex(result.shape):
-        point, way = pixel(scan, *place)
-        for body in ellipsoids:
-            p, d = body.coordinates(point), body.coordinates(way, vectors=True)
-            a, b, c = d @ d, p @ d, p @ p - 1
-            result[place] += body.value * 2 * np.sqrt(max(b * b - a * c, 0)) / a
-    return torch.from_numpy(result)
+    offsets = (np.arange(oversampling) + 0.5) / oversampling - 0.5
+    for view in range(scan.views):
+        for shift in np.ndindex(oversampling, oversampling):
+            points, ways = rays(scan, view, (offsets[shift[0]], offsets[shift[1]]))
+            for body in ellipsoids:
+                p, d = body.coordinates(points), body.coordinates(ways, vectors=True)
+                a, b, c = (d * d).sum(-1), (p * d).sum(-1), (p * p).sum(-1) - 1
+                result[view] += body.value * 2 * np.sqrt(np.maximum(b * b - a * c, 0)) / a
+    return torch.from_numpy(result / oversampling**2)
 
 
 def rasterise(ellipsoids: list[Ellipsoid], volume: Volume, oversampling: int = 3) -> torch.Tensor:

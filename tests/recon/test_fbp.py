@@ -14,7 +14,8 @@ from recon.geometry.scan import Scan
 from recon.geometry.volume import Volume
 from recon.operators.projector import Projector
 from recon.reconstructors.base import Job, Measurement, StepRecord
-from recon.reconstructors.fbp import FBP, LARGEST_TOEPLITZ, fill_bad, filter_columns, windowed_ramp
+from recon.reconstructors.fbp import FBP
+from recon.reconstructors.ramp import LARGEST_TOEPLITZ, fill_bad, filter_columns, windowed_ramp
 from tests.recon.analytic import body, line_integrals, rasterise
 
 WATER = 0.02
