@@ -39,6 +39,7 @@ class NerdProblem:
         differences: D.
         threshold: tau / rho in network units.
         chunk: slices per network call; halved when memory runs out.
+        mirrored: the network is shown the mirror image of every slice.
     """
 
     data: DataTerm
@@ -47,19 +48,17 @@ class NerdProblem:
     differences: Differences
     threshold: float
     chunk: int
+    mirrored: bool = False
 
     @property
     def coupled(self) -> bool:
         """Whether there is a coupling at all."""
         return self.coupling.rho > 0 and self.data.projector.domain[0] > 1
 
-    def denoise(self, u: Volumes, level: float, *, mirror: bool = False) -> Volumes:
-        """Return E[x | u] slice by slice, without gradients, slice-last; ``mirror`` averages over mirror images."""
+    def denoise(self, u: Volumes, level: float) -> Volumes:
+        """Return E[x | u] slice by slice, without gradients, slice-last."""
         with torch.no_grad():
-            parts = self._by_chunk(lambda part, _: clean_estimate(self.denoiser, part, level), u, u)
-        if mirror:
-            parts = 0.5 * (parts + self.denoise(u.flip(-1), level).flip(-1))
-        return slice_last(parts)
+            return slice_last(self._by_chunk(lambda part, _: self._estimate(part, level), u, u))
 
     def vjp(self, u: Volumes, cotangent: Volumes, level: float) -> Volumes:
         """Return J(u).T cotangent, J the Jacobian of `denoise`, slice by slice."""
@@ -67,10 +66,15 @@ class NerdProblem:
         def pullback(part: Tensor, weight: Tensor) -> Tensor:
             with torch.enable_grad():
                 leaf = part.detach().requires_grad_(True)
-                estimate = clean_estimate(self.denoiser, leaf, level)
-                return torch.autograd.grad(estimate, leaf, weight)[0]
+                return torch.autograd.grad(self._estimate(leaf, level), leaf, weight)[0]
 
         return slice_last(self._by_chunk(pullback, u, cotangent))
+
+    def _estimate(self, part: Tensor, level: float) -> Tensor:
+        """Return E[x | u] of some slices, seen in the mirror or not."""
+        if not self.mirrored:
+            return clean_estimate(self.denoiser, part, level)
+        return clean_estimate(self.denoiser, part.flip(-1), level).flip(-1)
 
     def pull(self, duals: Mapping[str, Tensor], x: Volumes) -> Volumes | float:
         """Return D.T q, zero without a coupling."""

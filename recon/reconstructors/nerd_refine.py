@@ -52,22 +52,19 @@ class CgRefinement(BaseModel):
         error: deviation of the denoiser's error at large levels, network units.
         overestimate: the network is told a noise level this much larger than the noise that was added, because the
             estimate's own error (streaks of few views) is in the state too.
-        mirror: average the network over every slice and its left-right mirror image, which training saw equally often;
-            twice the network's time.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     iterations: int = Field(12, ge=1)
     sweeps: int = Field(1, ge=1)
-    pull: float = Field(0.3, gt=0)
+    pull: float = Field(0.15, gt=0)
     error: float = Field(0.2, gt=0)
     overestimate: float = Field(2.0, ge=1)
-    mirror: bool = False
 
     def __call__(self, problem: NerdProblem, u: Volumes, duals: Duals, level: float) -> Refined:
         """Refine the state ``u`` (u-coordinates) at noise level ``level``."""
-        estimate = problem.denoise(u, self.overestimate * level, mirror=self.mirror)
+        estimate = problem.denoise(u, self.overestimate * level)
         x, figures = estimate, {}
         for _ in range(self.sweeps):
             x = self.solve(problem, estimate, duals, start=x, level=level)
@@ -116,7 +113,7 @@ class VjpRefinement(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    iterations: int = Field(10, ge=1)
+    iterations: int = Field(5, ge=1)
     step: Literal["adam", "condat"] = "adam"
     learning_rate: float = Field(0.005, gt=0)
     forward_weight: float = Field(0.0, ge=0)
