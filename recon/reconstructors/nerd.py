@@ -50,7 +50,8 @@ Volumes = Float[Tensor, "z y x"]
 # Bytes of activations per pixel of one slice in flight: the embedded U-Net's peak grows by 92 MiB per 256 x 256 slice.
 GRAPH_BYTES_PER_PIXEL = 1500
 BUFFERS = 9
-LARGEST_CHUNK = 16
+# More slices at once than this gain nothing on a CPU: their activations leave the last-level cache.
+LARGEST_CHUNK = 4
 
 
 class Stage(BaseModel):
