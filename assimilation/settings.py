@@ -56,21 +56,21 @@ class AssimilateSettings(RunSettings):
         lag: later frames whose observations may reach an analysis; ``inf`` uses all of them.
         overlap: with a finite lag, earlier frames drawn again with every analysis: 0 and more cost as many frames
             more and bring the analysis closer to the exact filter or smoother; None draws every frame once.
-        longest: most frames in flight with an infinite lag.
+        longest: most frames in flight with an infinite lag; None is the length of the windows the prior was trained on.
         guidance: what observations do.
     """
 
     lag: Lag = 0
     overlap: int | None = Field(1, ge=0)
-    longest: int = Field(64, ge=2)
+    longest: int | None = Field(None, ge=2)
     guidance: AnyGuidance = Mmps()
 
-    def schedule(self) -> InferenceSchedule:
-        """Return the schedule of the run."""
-        steps = self.sampler.steps
+    def schedule(self, trained: int) -> InferenceSchedule:
+        """Return the schedule of a run with a prior of windows of ``trained`` frames."""
+        steps, longest = self.sampler.steps, self.longest or max(2, trained)
         if self.lag == "inf":
-            return InferenceSchedule(steps=steps, lag=None, longest=self.longest)
-        return InferenceSchedule(steps=steps, lag=self.lag, overlap=self.overlap, longest=self.longest)
+            return InferenceSchedule(steps=steps, lag=None, longest=longest)
+        return InferenceSchedule(steps=steps, lag=self.lag, overlap=self.overlap, longest=longest)
 
 
 class ForecastSettings(RunSettings):
@@ -84,6 +84,6 @@ class ForecastSettings(RunSettings):
     frames: int = Field(12, ge=1)
     context: int | None = Field(None, ge=1)
 
-    def schedule(self) -> InferenceSchedule:
-        """Return the schedule of the run."""
+    def schedule(self, trained: int) -> InferenceSchedule:
+        """Return the schedule of the run, whatever the prior was trained on."""
         return InferenceSchedule(steps=self.sampler.steps, lag=0)

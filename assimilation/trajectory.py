@@ -18,6 +18,7 @@ from torch import Tensor
 
 from assimilation.schedule import Row, noise_levels
 from priors.denoiser import Denoiser, NetworkDenoiser
+from priors.gaussian import Spread
 from priors.guidance import Guidance, Likelihood
 from priors.networks.space_time_dit_attention import KeyValueCache
 from priors.sampler import Sampler, SamplerState, normal
@@ -118,6 +119,10 @@ class ConditionedDenoiser(Denoiser):
         alpha = self.schedule(zero[:1, :1])[0].to(x_t)
         whole: Tensor = self.prior(torch.cat([alpha * self.past, x_t], 1), torch.cat([zero, t], 1))
         return whole[:, self.past.shape[1] :]
+
+    def gaussian_spread(self, t: Float[Tensor, "f"], *, past: int = 0) -> Spread | None:
+        """See `Denoiser`."""
+        return self.prior.gaussian_spread(t, past=past + self.past.shape[1])
 
 
 @dataclass(frozen=True, eq=False)

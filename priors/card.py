@@ -25,6 +25,7 @@ from priors.parametrisation import AnyParametrisation
 from priors.runtime.config import nearest, read_yaml, validate
 from priors.runtime.errors import InputError
 from priors.schedule import AnySchedule
+from priors.spectrum import Spectrum
 
 EMBEDDED = Path(__file__).parent / "pretrained"
 SELF_TEST_LEVELS = (0.1, 0.3, 1.0, 3.0)
@@ -47,6 +48,7 @@ class TrajectoryCard(BaseModel):
         extent: first and last coordinate (y, y, x, x) of the one domain the prior is for, if it is for one.
         forecast: held-out root-mean-square error, in ``network`` units, one frame ahead of a clean context,
             of the prior and of persistence.
+        spectrum: of a Gaussian process with the second moments of the training data, for guidance at high noise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +60,7 @@ class TrajectoryCard(BaseModel):
     periodic: tuple[bool, bool] = (False, False)
     extent: tuple[float, float, float, float] | None = None
     forecast: dict[str, float] = Field(default_factory=dict)
+    spectrum: Spectrum | None = None
 
 
 class PriorCard(BaseModel):
@@ -205,7 +208,12 @@ def load_prior(name: str | Path, *, device: str = "cpu") -> Prior:
         raise InputError(f"{path}: sha256 is {found[:12]}..., the card expects {card.sha256[:12]}...")
     network = card.network.build()
     read_weights(network, path)
-    denoiser = NetworkDenoiser(network, schedule=card.schedule, parametrisation=card.parametrisation)
+    denoiser = NetworkDenoiser(
+        network,
+        schedule=card.schedule,
+        parametrisation=card.parametrisation,
+        spectrum=None if card.trajectory is None else card.trajectory.spectrum,
+    )
     prior = Prior(denoiser.to(device).eval().requires_grad_(False), card.codec, card)
     self_test(prior, folder)
     return prior

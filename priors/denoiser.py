@@ -13,11 +13,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from priors.gaussian import Spread
 from priors.networks.space_time_dit import SpaceTimeTransformer
 from priors.networks.space_time_dit_attention import KeyValueCache
 from priors.parametrisation import Parametrisation
 from priors.runtime.errors import InputError
 from priors.schedule import Schedule
+from priors.spectrum import Spectrum
 
 States = Float[Tensor, "b ..."]
 Times = Float[Tensor, "b ..."]
@@ -31,6 +33,15 @@ class Denoiser(nn.Module, ABC):
     @abstractmethod
     def forward(self, x_t: States, t: Times) -> States:
         """Return E[x | x_t], same shape and dtype as ``x_t``."""
+
+    def gaussian_spread(self, t: Times, *, past: int = 0) -> Spread | None:
+        """Return Cov[x | x_t] of a Gaussian process near the prior, None where none is known.
+
+        Args:
+            t: times of the frames, one row for all samples.
+            past: clean frames directly before them.
+        """
+        return None
 
 
 def broadcast_scales(schedule: Schedule, x_t: States, t: Times) -> tuple[States, States]:
@@ -61,6 +72,7 @@ class NetworkDenoiser(Denoiser):
         parametrisation: what the network's output means.
         reduced: run the network in bfloat16 where the device has it.
         causal: frames of a trajectory see no later ones; otherwise those above t = 0 see both ways.
+        spectrum: of a Gaussian process with the second moments of the training data, if known.
     """
 
     def __init__(
@@ -71,6 +83,7 @@ class NetworkDenoiser(Denoiser):
         parametrisation: Parametrisation,
         reduced: bool = True,
         causal: bool = False,
+        spectrum: Spectrum | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -78,6 +91,7 @@ class NetworkDenoiser(Denoiser):
         self.parametrisation = parametrisation
         self.reduced = reduced
         self.causal = causal
+        self.spectrum = spectrum
         self.cache: KeyValueCache | None = None
 
     def with_settings(self, *, causal: bool | None = None, reduced: bool | None = None) -> "NetworkDenoiser":
@@ -88,6 +102,7 @@ class NetworkDenoiser(Denoiser):
             parametrisation=self.parametrisation,
             reduced=self.reduced if reduced is None else reduced,
             causal=self.causal if causal is None else causal,
+            spectrum=self.spectrum,
         ).train(self.training)
 
     def cached(self, cache: KeyValueCache | None) -> "NetworkDenoiser":
@@ -107,6 +122,16 @@ class NetworkDenoiser(Denoiser):
         seen, log_ratio = self._seen(x, torch.zeros(x.shape[:2], dtype=torch.float64, device=x.device))
         with self._precision(x.device):
             return network.remember(seen, log_ratio, cache)
+
+    def gaussian_spread(self, t: Times, *, past: int = 0) -> Spread | None:
+        """See `Denoiser`: that of the network's linear estimate, else of the spectrum."""
+        known = past + (0 if self.cache is None else self.cache.frames)
+        ratio = self.schedule.ratio(t)
+        linear = self.network.filter if isinstance(self.network, SpaceTimeTransformer) else None
+        spread = None if linear is None else linear.spread(ratio, known)
+        if spread is not None or self.spectrum is None:
+            return spread
+        return self.spectrum.spread(ratio, known)
 
     def raw(self, x_t: States, t: Times) -> States:
         """Return the network's own output, what training compares with `Parametrisation.target`."""

@@ -76,16 +76,20 @@ def cg(
     return x
 
 
-def cg_each(apply: PairOperator, b: Float[Tensor, "b n"], *, iterations: int) -> Float[Tensor, "b ..."]:
+def cg_each(
+    apply: PairOperator, b: Float[Tensor, "b n"], *, iterations: int, tolerance: float = 0.0
+) -> Float[Tensor, "b ..."]:
     """Return L (I + G)^-1 b by conjugate gradients, sample by sample.
 
     Args:
         apply: d -> (G d, L d); G symmetric positive semidefinite for every sample.
         b: right-hand sides.
         iterations: calls of ``apply``, at least one.
+        tolerance: stop when no sample's residual is larger than this share of its right-hand side.
     """
     residual, direction = b, b
     squared = (b * b).sum(1)
+    target = tolerance**2 * squared
     total: Tensor | float = 0.0
     for iteration in range(iterations):
         image, extra = apply(direction)
@@ -99,6 +103,8 @@ def cg_each(apply: PairOperator, b: Float[Tensor, "b n"], *, iterations: int) ->
             break
         residual = residual - step[:, None] * image
         previous, squared = squared, (residual * residual).sum(1)
+        if tolerance and bool((squared <= target).all()):
+            break
         direction = residual + torch.where(previous > 0, squared / previous, 0.0)[:, None] * direction
     return torch.as_tensor(total)
 

@@ -1,4 +1,4 @@
-"""Our own weights format: safetensors, one tensor per parameter, float16 or float32."""
+"""Our own weights format: safetensors, one tensor per parameter, float16 or float32; buffers keep their precision."""
 
 from pathlib import Path
 
@@ -38,13 +38,14 @@ def read_weights(network: nn.Module, path: Path) -> None:
 
 
 def write_weights(network: nn.Module, path: Path, *, dtype: torch.dtype = torch.float16) -> None:
-    """Write the weights, floating-point tensors as ``dtype``, atomically.
+    """Write the weights, parameters as ``dtype``, atomically.
 
     Raises:
         InputError: the folder cannot be written or the disk is full.
     """
+    learned = {key for key, _ in network.named_parameters()}
     tensors = {
-        key: (value.to(dtype) if value.is_floating_point() else value).contiguous()
+        key: (value.to(dtype) if key in learned and value.is_floating_point() else value).contiguous()
         for key, value in network.state_dict().items()
     }
     with atomic(path) as temporary:

@@ -22,6 +22,8 @@ from priors.denoiser import Denoiser
 from priors.sampler import SamplerState
 
 States = Float[Tensor, "b ..."]
+Tangent = Callable[[Tensor], Tensor]
+Adjoint = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +44,8 @@ class Likelihood:
         """Return (y - H(x)) / sqrt(R) for H(x) = ``predicted``."""
         return (self.values - predicted) * self.variance.rsqrt()
 
-    def tangent(self, x: States) -> Callable[[States], Float[Tensor, "b n"]]:
-        """Return H'(x), a map from changes of the state to changes of what is seen.
+    def linearised(self, x: States) -> tuple[Tangent, Adjoint]:
+        """Return H'(x), a map from changes of the state to changes of what is seen, and its adjoint.
 
         Reverse mode twice: v -> H'(x)^T v is linear in v, and its own adjoint is H'(x). Forward mode would do, but
         loading it costs seconds.
@@ -58,7 +60,11 @@ class Likelihood:
             (image,) = torch.autograd.grad(pulled, weights, change, retain_graph=True)
             return image
 
-        return forward
+        def adjoint(seen: Float[Tensor, "b n"]) -> States:
+            (pulled_back,) = torch.autograd.grad(predicted, leaf, seen, retain_graph=True)
+            return pulled_back
+
+        return forward, adjoint
 
 
 class Guidance(BaseModel, ABC):

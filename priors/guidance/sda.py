@@ -76,5 +76,5 @@ def total_variance(
 ) -> Float[Tensor, "b n"]:
     """Return R + gamma (H' s)^2 for noise variances s^2 that broadcast to the state."""
     with torch.no_grad():
-        seen = likelihood.tangent(clean)(variance.sqrt().expand_as(clean))
+        seen = likelihood.linearised(clean)[0](variance.sqrt().expand_as(clean))
         return likelihood.variance + gamma * seen**2

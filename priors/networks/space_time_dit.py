@@ -12,6 +12,7 @@ An optional learned map (``place``) ties a network to one domain, where coast an
 """
 
 import itertools
+import math
 from typing import Literal
 
 import torch
@@ -20,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from priors.gaussian import is_covariance
+from priors.networks.linear_filter import EigenFilter, LinearFilter, TimeFilter
 from priors.networks.space_time_dit_attention import (
     KeyValueCache,
     SpatialAttention,
@@ -39,7 +42,6 @@ from priors.networks.space_time_dit_blocks import (
     modulated,
     pad_axis,
 )
-from priors.networks.time_filter import TimeFilter, is_covariance
 from priors.runtime.errors import InputError
 
 Trajectories = Float[Tensor, "b f k y x"]
@@ -63,6 +65,8 @@ class SpaceTimeDiT(BaseModel):
         padding: beyond the field's border, along y and x.
         covariance: of a pixel in time by lag, in network units; where given, the network adds to the best linear
             estimate along time (see `TimeFilter`) and needs the velocity parametrisation.
+        modes: spatial modes of the one domain the network is for (``place``), from training data; where given, the
+            network adds to the best linear estimate in space and time (see `EigenFilter`), as with ``covariance``.
         place: field size of the one domain the network is for, where it has a learned map of it.
     """
 
@@ -80,6 +84,7 @@ class SpaceTimeDiT(BaseModel):
     spatial_reach: int | None = Field(None, ge=1)
     padding: tuple[Padding, Padding] = ("zeros", "zeros")
     covariance: tuple[float, ...] = ()
+    modes: int = Field(0, ge=0)
     place: tuple[int, int] | None = None
 
     @model_validator(mode="after")
@@ -93,6 +98,12 @@ class SpaceTimeDiT(BaseModel):
                 f"covariance: no covariance of {2 * self.reach + 1} frames (what one frame sees); values beyond the "
                 "last are zero, so give as many"
             )
+        if self.modes and (self.place is None or self.covariance):
+            raise ValueError(
+                "modes: are those of one domain: give its size as place, and leave covariance out"
+            )
+        if self.modes and self.modes > self.field_channels * math.prod(self.place or ()):
+            raise ValueError(f"modes: found {self.modes}, expected no more than a frame has values")
         return self
 
     @property
@@ -126,7 +137,7 @@ class SpaceTimeTransformer(nn.Module):
         upward = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.ups = nn.ModuleList(Up(*pair) for pair in upward)
         self.up_blocks = nn.ModuleList(self._stage(c, next(layers)) for _, c in upward)
-        self.filter = TimeFilter(s.covariance) if s.covariance else None
+        self.filter = _linear_filter(s)
         self.final = Modulation(s.features, widths[0], parts=2)
         self.out = nn.Linear(widths[0], pixels)
         nn.init.zeros_(self.out.weight)
@@ -192,8 +203,7 @@ class SpaceTimeTransformer(nn.Module):
 
     def _run(self, x: Trajectories, log_ratio: Levels, axis: TimeAxis) -> Trajectories:
         noise = self.noise(log_ratio)
-        pixels = self._packed(x)
-        places = self.stem(pixels)
+        places = self.stem(self._packed(x))
         if self.place is not None:
             places = places + self.place.to(places.dtype)
         skipped: list[Places] = []
@@ -206,19 +216,18 @@ class SpaceTimeTransformer(nn.Module):
         for up, block in zip(self.ups, self.up_blocks, strict=True):
             places = block(up(places, skipped.pop()), noise, axis)
         out: Places = self.out(modulated(places, *self.final.vectors(noise)))
-        if self.filter is not None:
-            out = out + self._filtered(pixels, log_ratio, axis)
-        return self._unpacked(out, x.shape)
+        velocity = self._unpacked(out, x.shape)
+        return velocity if self.filter is None else velocity + self._filtered(x, log_ratio, axis)
 
-    def _filtered(self, pixels: Places, log_ratio: Levels, axis: TimeAxis) -> Places:
-        """Return the velocity of the best linear estimate along time."""
+    def _filtered(self, x: Trajectories, log_ratio: Levels, axis: TimeAxis) -> Trajectories:
+        """Return the velocity of the best linear estimate."""
         assert self.filter is not None
         layer = 2 * len(self.settings.stages) + self.settings.depth
         ratio = log_ratio.double().exp()[..., None, None, None]
         alpha = torch.rsqrt(1 + ratio**2)
-        with torch.autocast(pixels.device.type, enabled=False):
-            estimate = axis.estimate(pixels, log_ratio, by=self.filter, layer=layer)
-            return ((alpha * pixels - estimate) / (alpha * ratio)).to(pixels.dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            estimate = axis.estimate(x, log_ratio, by=self.filter, layer=layer)
+            return ((alpha * x - estimate) / (alpha * ratio)).to(x.dtype)
 
     def _packed(self, x: Trajectories) -> Places:
         """Extend to whole strides; turn patches of pixels into the channels of a place."""
@@ -239,3 +248,13 @@ class SpaceTimeTransformer(nn.Module):
     def _unpacked(self, places: Places, shape: torch.Size) -> Trajectories:
         pixels = functional.pixel_shuffle(places.flatten(0, 1).permute(0, 3, 1, 2), self.settings.patch)
         return pixels[..., : shape[-2], : shape[-1]].reshape(shape)
+
+
+def _linear_filter(settings: SpaceTimeDiT) -> LinearFilter | None:
+    """Return what the network adds to, if anything."""
+    s = settings
+    if s.covariance:
+        return TimeFilter(s.covariance)
+    if not s.modes:
+        return None
+    return EigenFilter(s.modes, s.field_channels * math.prod(s.place or ()), 2 * s.reach + 1)

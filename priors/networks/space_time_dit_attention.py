@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from priors.networks.time_filter import TimeFilter
+from priors.networks.linear_filter import LinearFilter
 
 Pairs = Float[Tensor, "... pairs"]
 
@@ -107,15 +107,15 @@ class TimeAxis:
         """Return the attention of (b locations, heads, frames, width) arrays along frames."""
         return attend(*self._joined(q, k, v, layer), self._mask(len(q)))
 
-    def estimate(self, pixels: Tensor, log_ratio: Tensor, *, by: TimeFilter, layer: int) -> Tensor:
-        """Return a filter's estimate of (b, f, ...) pixels from the frames each frame sees."""
-        k, v = log_ratio[:, None, :, None], pixels.flatten(2)[:, None]
+    def estimate(self, x: Tensor, log_ratio: Tensor, *, by: LinearFilter, layer: int) -> Tensor:
+        """Return a filter's estimate of (b, f, ...) frames from the frames each of them sees."""
+        k, v = log_ratio[:, None, :, None], x.flatten(2)[:, None]
         if self.cache is not None:
             old_k, old_v = self.cache.layers[layer]
             k, v = torch.cat([old_k.to(k), k], dim=2), torch.cat([old_v.to(v), v], dim=2)
         if self.keep:
             self.kept.append((k, v))
-        return by.estimate(v[:, 0], k[:, 0, :, 0], self.mask).reshape(pixels.shape)
+        return by.estimate(v[:, 0], k[:, 0, :, 0], self.mask).reshape(x.shape)
 
     def _joined(self, q: Tensor, k: Tensor, v: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return rotated queries and keys, and values, after the cached ones."""

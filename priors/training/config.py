@@ -135,6 +135,12 @@ class TrajectoryConfig(Training):
     shift: tuple[float, ...] = Field(
         (), description="deviation of a constant added to whole windows, by variable: for short archives"
     )
+    mixing: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="stationary share of the spatial covariance whose modes network.modes asks for",
+    )
     levels: TrajectoryLevels = TrajectoryLevels()
     weighting: Weighting = Weighting()
     causal_share: float = Field(0.5, ge=0, le=1, description="share of batches with a causal mask")

@@ -58,7 +58,10 @@ def open_subject(config: Training) -> Subject:
 
 @dataclass
 class Trainer:
-    """One run in progress: everything that changes from step to step."""
+    """One run in progress: everything that changes from step to step.
+
+    ``useful`` tells that the network is a prior before the first step; training then has to do better than that.
+    """
 
     config: Training
     denoiser: NetworkDenoiser
@@ -66,22 +69,25 @@ class Trainer:
     optimiser: torch.optim.AdamW
     step: int = 0
     best: float = -math.inf
+    useful: bool = False
 
     @classmethod
-    def start(cls, config: Training) -> "Trainer":
-        """Build the network from the configuration's seed."""
+    def start(cls, config: Training, subject: Subject) -> "Trainer":
+        """Build the network from the configuration's seed, or from another prior, and the data."""
         torch.manual_seed(config.seed)
         network = config.network.build()
         if config.initial is not None:
             from priors.card import load_prior
 
             network.load_state_dict(load_prior(config.initial).denoiser.network.state_dict())
+        fitted = config.initial is None and subject.fit(network)
         settings = config.optimisation
         return cls(
             config,
             NetworkDenoiser(network, schedule=config.schedule, parametrisation=config.parametrisation),
             EMA(network, decay=settings.ema),
             torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay, fused=True),
+            useful=fitted or config.initial is not None,
         )
 
     @property
@@ -157,11 +163,15 @@ def train(
         InputError: the data or the checkpoint cannot be used, a loss is not finite, or the disk is full.
     """
     subject = subject or open_subject(config)
-    trainer = Trainer.start(config)
+    trainer = Trainer.start(config, subject)
     checkpoint, best, log = out / "checkpoint.pt", out / "best.pt", out / "training.jsonl"
     if resume and checkpoint.is_file():
         trainer.restore(checkpoint)
     _forget_after(log, trainer.step)
+    if trainer.step == 0 and trainer.useful:
+        figures = subject.held_out(trainer.averaged)
+        _keep_best(trainer, subject.score(figures), best)
+        _log(log, {"step": 0, **figures})
     total = config.optimisation.last
     losses: deque[float] = deque(maxlen=50)
     while trainer.step < total:

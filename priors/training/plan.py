@@ -20,7 +20,7 @@ BACKWARD_SHARE = 2.0
 
 def memory_plan(config: Training, subject: Subject) -> MemoryPlan:
     """Return the memory of a run in bytes."""
-    denoiser = Trainer.start(config).denoiser
+    denoiser = Trainer.start(config, subject).denoiser
     weights = sum(weight.numel() for weight in denoiser.parameters())
     probe = subject.probe()
     return MemoryPlan(
@@ -59,7 +59,7 @@ def expected_seconds(config: Training, subject: Subject) -> float:
 
 def _seconds(config: Training, subject: Subject) -> float:
     """Return the time of a second step."""
-    trainer = Trainer.start(config)
+    trainer = Trainer.start(config, subject)
     trainer.advance(subject)
     begin = time.perf_counter()
     trainer.advance(subject)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from priors.card import Prior
 from priors.denoiser import NetworkDenoiser
@@ -27,6 +27,10 @@ class Probe:
 
 class Subject(ABC):
     """Interface; a subject is opened from its configuration and holds its data."""
+
+    def fit(self, network: nn.Module) -> bool:
+        """Set what a network takes from the data before training, and tell whether it takes anything."""
+        return False
 
     @abstractmethod
     def loss(self, denoiser: NetworkDenoiser, step: int) -> Float[Tensor, ""]:

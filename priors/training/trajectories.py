@@ -15,12 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from priors.card import Prior, TrajectoryCard
 from priors.denoiser import NetworkDenoiser
+from priors.networks.linear_filter import EigenFilter
+from priors.networks.space_time_dit import SpaceTimeTransformer
 from priors.sampler import Multistep
+from priors.spectrum import Spectrum, measured_spectrum
 from priors.training.config import TrajectoryConfig
+from priors.training.eigenmodes import eigenmodes
 from priors.training.gallery import PAGE_STEPS, draw_trajectories, save_trajectory_page
 from priors.training.subject import Probe, Subject
 from priors.training.trajectory_data import PreparedTrajectories, Window, encode, spread_windows
@@ -94,6 +98,25 @@ class Trajectories(Subject):
         config = self.config
         windows = spread_windows(self.validation, count, frames=config.frames, size=config.size)
         return encode(windows, config.codec)
+
+    def fit(self, network: nn.Module) -> bool:
+        """See `Subject`: the modes of the linear estimate."""
+        config = self.config
+        if not isinstance(network, SpaceTimeTransformer) or not isinstance(network.filter, EigenFilter):
+            return False
+        codec = config.codec
+        series = [
+            codec.encode(codec.clip(torch.from_numpy(own))) for array in self.data.arrays for own in array
+        ]
+        found = eigenmodes(
+            series,
+            modes=config.network.modes,
+            lags=network.filter.table.shape[1],
+            mixing=config.mixing,
+            shift=[size / v.scale for size, v in zip(config.shift, codec.variables, strict=False)],
+        )
+        found.put(network.filter)
+        return True
 
     def loss(self, denoiser: NetworkDenoiser, step: int) -> Float[Tensor, ""]:
         """See `Subject`."""
@@ -172,10 +195,21 @@ class Trajectories(Subject):
                 spacing_unit=manifest.spacing_unit,
                 periodic=manifest.periodic,
                 extent=description.pop("extent"),
+                spectrum=self._spectrum(),
                 forecast={"prior": round(forecast, 4), "persistence": round(persistence, 4)},
             ),
             **description,
         }
+
+    def _spectrum(self) -> Spectrum | None:
+        """Return the spectrum of training windows, None where the network has modes of its own."""
+        config = self.config
+        if config.network.modes:
+            return None
+        windows = spread_windows(self.data, HELD_OUT_WINDOWS, frames=config.frames, size=config.size)
+        return measured_spectrum(
+            encode(windows, config.codec)[0], lags=config.frames, periodic=self.data.manifest.periodic
+        )
 
     def save_page(self, prior: Prior, path: Path) -> None:
         """See `Subject`."""

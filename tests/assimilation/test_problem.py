@@ -112,6 +112,6 @@ def test_the_grid_of_a_table_is_the_priors_own():
 
 def test_a_lag_may_be_written_in_many_ways():
     for text, lag in (("3", 3), (0, 0), ("inf", None), (float("inf"), None)):
-        assert AssimilateSettings(prior="x", lag=text).schedule().lag == lag
+        assert AssimilateSettings(prior="x", lag=text).schedule(10).lag == lag
     with pytest.raises(ValueError, match="lag"):
         AssimilateSettings(prior="x", lag=-1)
