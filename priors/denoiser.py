@@ -8,6 +8,7 @@ with the network's output is float32, only the network itself runs in its own dt
 """
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -23,6 +24,7 @@ from priors.spectrum import Spectrum
 
 States = Float[Tensor, "b ..."]
 Times = Float[Tensor, "b ..."]
+DeviceName = Literal["auto", "cpu", "cuda"]
 
 
 class Denoiser(nn.Module, ABC):
@@ -56,6 +58,18 @@ def bfloat16_pays(device: torch.device) -> bool:
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported())
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def resolved_device(asked: DeviceName) -> torch.device:
+    """Return the device of a setting: ``auto`` is the first GPU where there is one.
+
+    Raises:
+        InputError: a GPU was asked for and none can be used.
+    """
+    found = torch.cuda.is_available()
+    if asked == "cuda" and not found:
+        raise InputError("device: found 'cuda', but PyTorch sees no GPU here; expected 'auto' or 'cpu'")
+    return torch.device("cuda" if found and asked != "cpu" else "cpu")
 
 
 class NetworkDenoiser(Denoiser):
@@ -105,6 +119,11 @@ class NetworkDenoiser(Denoiser):
             spectrum=self.spectrum,
         ).train(self.training)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
     def cached(self, cache: KeyValueCache | None) -> "NetworkDenoiser":
         """Return the denoiser of the frames that follow the finished ones in ``cache``.
 
@@ -120,8 +139,8 @@ class NetworkDenoiser(Denoiser):
         if not isinstance(network, SpaceTimeTransformer):
             raise InputError("this prior has no memory of frames: expected a prior of trajectories")
         seen, log_ratio = self._seen(x, torch.zeros(x.shape[:2], dtype=torch.float64, device=x.device))
-        with self._precision(x.device):
-            return network.remember(seen, log_ratio, cache)
+        with self._precision():
+            return network.remember(seen.to(self.device), log_ratio.to(self.device), cache)
 
     def gaussian_spread(self, t: Times, *, past: int = 0) -> Spread | None:
         """See `Denoiser`: that of the network's linear estimate, else of the spectrum."""
@@ -134,15 +153,18 @@ class NetworkDenoiser(Denoiser):
         return self.spectrum.spread(ratio, known)
 
     def raw(self, x_t: States, t: Times) -> States:
-        """Return the network's own output, what training compares with `Parametrisation.target`."""
+        """Return the network's own output, what training compares with `Parametrisation.target`.
+
+        The state may be on another device than the network: it visits the network and comes back.
+        """
         frames = {}
         if isinstance(self.network, SpaceTimeTransformer):
             t = t[:, None].expand(x_t.shape[:2]) if t.ndim == 1 else t
-            frames = {"causal": self.causal, "finished": t == 0, "cache": self.cache}
+            frames = {"causal": self.causal, "finished": (t == 0).to(self.device), "cache": self.cache}
         seen, log_ratio = self._seen(x_t, t)
-        with self._precision(x_t.device):
-            output: Tensor = self.network(seen, log_ratio, **frames)
-        return output.to(x_t.dtype)
+        with self._precision():
+            output: Tensor = self.network(seen.to(self.device), log_ratio.to(self.device), **frames)
+        return output.to(x_t)
 
     def forward(self, x_t: States, t: Times) -> States:
         """See `Denoiser`."""
@@ -155,9 +177,9 @@ class NetworkDenoiser(Denoiser):
         log_ratio = torch.log(self.schedule.ratio(t)).float()
         return self.parametrisation.network_input(x_t, alpha, sigma), log_ratio
 
-    def _precision(self, device: torch.device) -> torch.autocast:
-        reduced = self.reduced and bfloat16_pays(device)
-        return torch.autocast(device.type, torch.bfloat16, enabled=reduced)
+    def _precision(self) -> torch.autocast:
+        reduced = self.reduced and bfloat16_pays(self.device)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=reduced)
 
 
 class GaussianDenoiser(Denoiser):

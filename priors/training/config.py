@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from priors.codec import Codec, FieldCodec
+from priors.denoiser import DeviceName
 from priors.levels import TrajectoryLevels
 from priors.networks import MonaiUNet, SpaceTimeDiT
 from priors.parametrisation import AnyParametrisation, Preconditioned, Velocity
@@ -82,6 +83,9 @@ class Training(BaseModel):
     name: str
     data: Path
     seed: int = Field(0, ge=0)
+    device: DeviceName = Field(
+        "auto", description="where the network is trained; auto takes a GPU if there is one"
+    )
     network: MonaiUNet | SpaceTimeDiT
     schedule: AnySchedule
     parametrisation: AnyParametrisation

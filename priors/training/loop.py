@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from priors.denoiser import NetworkDenoiser
+from priors.denoiser import NetworkDenoiser, resolved_device
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
 from priors.training.config import Optimisation, TrainConfig, Training, TrajectoryConfig
@@ -81,6 +81,7 @@ class Trainer:
 
             network.load_state_dict(load_prior(config.initial).denoiser.network.state_dict())
         fitted = config.initial is None and subject.fit(network)
+        network = network.to(resolved_device(config.device))
         settings = config.optimisation
         return cls(
             config,
@@ -138,7 +139,7 @@ class Trainer:
             InputError: the file is unreadable or belongs to another configuration.
         """
         try:
-            state = torch.load(path, weights_only=True)
+            state = torch.load(path, weights_only=True, map_location="cpu")
             same = state["config"] == self.config.model_dump_json()
         except Exception as error:
             raise InputError(f"{path}: not a training checkpoint ({type(error).__name__})") from error
@@ -186,7 +187,8 @@ def train(
             with atomic(checkpoint) as temporary:
                 _save(trainer.state(), temporary)
     try:
-        trainer.average.module.load_state_dict(torch.load(best, weights_only=True))
+        kept = torch.load(best, weights_only=True, map_location="cpu")
+        trainer.average.module.load_state_dict(kept)
     except Exception as error:
         raise InputError(f"{best}: cannot be read as this run's weights ({type(error).__name__})") from error
     return trainer.averaged

@@ -14,6 +14,7 @@ from priors.card import Prior
 from priors.denoiser import NetworkDenoiser
 from priors.runtime.errors import InputError
 from priors.sampler import Multistep
+from priors.training.ahead import Ahead
 from priors.training.config import TrainConfig
 from priors.training.data import Crop, PreparedArrays, batch_at
 from priors.training.gallery import PAGE_SAMPLES, PAGE_STEPS, draw_samples, save_page
@@ -92,17 +93,22 @@ class Slices(Subject):
         self.data = PreparedArrays.load(config.data, "train")
         self.data.require((*config.crops, *config.final_crops), config.codec)
         self.fields = validation_fields(config)
+        self._ahead = Ahead(self._batch)
 
-    def loss(self, denoiser: NetworkDenoiser, step: int) -> Float[Tensor, ""]:
-        """See `Subject`."""
+    def _batch(self, step: int) -> Float[Tensor, "b 1 y x"]:
         config = self.config
-        batch = batch_at(
+        return batch_at(
             self.data,
             crop_of_step(config, step),
             augmentation=config.augmentation,
             codec=config.codec,
             generator=np.random.default_rng([config.seed, step, 0]),
         )
+
+    def loss(self, denoiser: NetworkDenoiser, step: int) -> Float[Tensor, ""]:
+        """See `Subject`. While an accelerator works, threads draw the batches of the next steps."""
+        config = self.config
+        batch = self._batch(step) if denoiser.device.type == "cpu" else self._ahead(step)
         noise = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         return denoising_loss(denoiser, batch, levels=config.levels, generator=noise)
 
@@ -142,6 +148,7 @@ class Slices(Subject):
         one = object.__new__(Slices)
         one.config = self.config.model_copy(update={"crops": (crop,), "final_crops": ()})
         one.data, one.fields = self.data, self.fields
+        one._ahead = Ahead(one._batch)
         return one
 
     def card(self, denoiser: NetworkDenoiser) -> dict[str, Any]:

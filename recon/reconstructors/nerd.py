@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from priors.card import Prior, find_prior, load_prior, read_card
+from priors.denoiser import DeviceName, resolved_device
 from priors.runtime.errors import InputError
 from priors.runtime.memory import MemoryPlan, available_bytes
 from recon.geometry.scan import Scan
@@ -50,8 +51,8 @@ Volumes = Float[Tensor, "z y x"]
 # Bytes of activations per pixel of one slice in flight: the embedded U-Net's peak grows by 92 MiB per 256 x 256 slice.
 GRAPH_BYTES_PER_PIXEL = 1500
 BUFFERS = 9
-# More slices at once than this gain nothing on a CPU: their activations leave the last-level cache.
-LARGEST_CHUNK = 4
+# More slices at once gain nothing on a CPU, where their activations leave the last-level cache.
+LARGEST_CHUNK = {"cpu": 4, "cuda": 16}
 
 
 class Stage(BaseModel):
@@ -120,6 +121,7 @@ class Nerd(Reconstructor, ABC):
         coupling: agreement of neighbouring slices.
         model_error: deviation of what the projector cannot represent, in line integral.
         chunk: slices per network call; None chooses from the free memory.
+        device: where the network runs; auto takes a GPU if there is one. Everything else stays on the CPU.
     """
 
     prior: str = "ct-chest-256"
@@ -128,6 +130,7 @@ class Nerd(Reconstructor, ABC):
     coupling: AdmmCoupling = AdmmCoupling()
     model_error: float = Field(0.004, ge=0)
     chunk: int | None = Field(None, ge=1)
+    device: DeviceName = "auto"
 
     def levels(self) -> list[NoiseLevel]:
         """Return every noise level of the run, in order."""
@@ -159,7 +162,7 @@ class Nerd(Reconstructor, ABC):
         Raises:
             InputError: unknown prior, a prior that is not in HU, or a checkpoint of another run.
         """
-        prior = load_prior(self.prior)
+        prior = load_prior(self.prior, device=resolved_device(self.device).type)
         if prior.card.unit != "HU":
             raise InputError(f"prior {self.prior!r}: its unit is {prior.card.unit!r}, CT needs one in HU")
         units = NetworkUnits.of(prior.slices, mu_water=measurement.mu_water)
@@ -205,8 +208,10 @@ class Nerd(Reconstructor, ABC):
         """Return the slices per network call: as asked, else at most a quarter of the free memory."""
         if self.chunk is not None:
             return min(self.chunk, volume.shape[0])
-        fitting = int(0.25 * available_bytes() // self._graph_bytes(volume))
-        return max(1, min(LARGEST_CHUNK, volume.shape[0], fitting))
+        device = resolved_device(self.device).type
+        free = available_bytes() if device == "cpu" else torch.cuda.mem_get_info()[0]
+        fitting = int(0.25 * free // self._graph_bytes(volume))
+        return max(1, min(LARGEST_CHUNK[device], volume.shape[0], fitting))
 
     def _problem(
         self, measurement: Measurement, projector: Projector, prior: Prior, units: NetworkUnits
