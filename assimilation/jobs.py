@@ -22,9 +22,10 @@ from assimilation.assimilator import Assimilator, Ensemble
 from assimilation.io.archive import EnsembleWriter, analysis_path
 from assimilation.planning import chunk_for, memory_plan, rehearse
 from assimilation.problem import Frames, read_assimilation, read_forecast, trajectory_card
-from assimilation.settings import AssimilateSettings, ForecastSettings, RunSettings
+from assimilation.settings import AssimilateSettings, ForecastSettings
 from assimilation.trajectory import Stepper, TrajectoryModel
 from priors.card import Prior, find_prior, load_prior
+from priors.denoiser import resolved_device
 from priors.guidance import Mmps
 from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.memory import available_bytes, human
@@ -62,7 +63,7 @@ def open_assimilation(observations: Path, background: Path | None, chosen: Assim
     Raises:
         InputError: a file cannot be read or does not fit the prior.
     """
-    prior = load_prior(chosen.prior, device=_device(chosen))
+    prior = load_prior(chosen.prior, device=resolved_device(chosen.device).type)
     frames = read_assimilation(observations, background, prior)
     inputs = {"observations": observations, "prior": find_prior(chosen.prior)}
     if background is not None:
@@ -76,7 +77,7 @@ def open_forecast(start: Path, chosen: ForecastSettings) -> Run:
     Raises:
         InputError: the file cannot be read or does not fit the prior.
     """
-    prior = load_prior(chosen.prior, device=_device(chosen))
+    prior = load_prior(chosen.prior, device=resolved_device(chosen.device).type)
     frames = read_forecast(start, prior, frames=chosen.frames, context=chosen.context)
     return Run(chosen, prior, frames, {"start": start, "prior": find_prior(chosen.prior)}, "forecast")
 
@@ -254,9 +255,3 @@ def _step(job: Run) -> np.timedelta64:
     card = job.prior.card.trajectory
     assert card is not None
     return np.timedelta64(round(card.step_s * 1e9), "ns")
-
-
-def _device(chosen: RunSettings) -> str:
-    if chosen.device != "auto":
-        return chosen.device
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from assimilation.schedule import InferenceSchedule
+from priors.denoiser import DeviceName
 from priors.guidance import AnyGuidance, Mmps
 from priors.sampler import AnySampler, Multistep
 
@@ -45,7 +46,7 @@ class RunSettings(_Settings):
     sampler: AnySampler = Multistep(steps=16)
     chunk: int | None = Field(None, ge=1)
     cache: bool = True
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
     format: Literal["nc", "zarr"] = "nc"
 
 

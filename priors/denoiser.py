@@ -121,8 +121,9 @@ class NetworkDenoiser(Denoiser):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.network.parameters()).device
+        """Where the network is; without weights it is at home everywhere, and said to be on the CPU."""
+        weight = next(self.network.parameters(), None)
+        return torch.device("cpu") if weight is None else weight.device
 
     def cached(self, cache: KeyValueCache | None) -> "NetworkDenoiser":
         """Return the denoiser of the frames that follow the finished ones in ``cache``.
