@@ -25,8 +25,17 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from recon.geometry.orbits import CircularOrbit, FanCurved, FanFlat, Parallel
+from recon.geometry.orbits import (
+    CircularCone,
+    CircularOrbit,
+    DetectorOrbit,
+    FanCurved,
+    FanFlat,
+    HelicalCone,
+    Parallel,
+)
 from recon.geometry.volume import Volume
+from recon.operators.backends.reference_cone import pixel_rays
 from recon.operators.projector import Projector
 from recon.reconstructors import fbp, ramp
 
@@ -42,6 +51,7 @@ ORBITS: dict[str, Callable[..., CircularOrbit]] = {
     "fan-flat": lambda **fields: FanFlat(**fields, **FAN),
     "fan-curved": lambda **fields: FanCurved(**fields, **FAN),
 }
+CONES = ("cone", "cone curved", "helical curved", "cone tilted")
 PEERS = {"parallel": "linear", "fan-flat": "line_fanflat"}
 # (slices, least core_ratio): design/projectors.
 SPEED_TARGETS = {"parallel": {64: 20, 16: 8, 1: 1}, "fan-flat": {64: 25, 16: 8, 1: 1}}
@@ -149,25 +159,90 @@ def speed(name: str, slices: int, views: int, rounds: int, backend: str = "numba
     )
 
 
-def gradient_overhead(name: str, slices: int, views: int, rounds: int) -> dict[str, Any]:
-    """Time A.T(A x - y) against A x and A.T y alone."""
-    _, A = case(name, slices, views)
+def cone_case(name: str) -> Projector:
+    """128^3 voxels seen by 60 views of 128 x 128, at the distances of a clinical scanner."""
+    volume = Volume((128, 128, 128), (2.0, 2.0, 2.0))
+    size = {"columns": 128, "rows": 128, "column_mm": 4.6, "row_mm": 4.6}
+    place = {"sod_mm": 595.0, "sdd_mm": 1085.6, **size}
+    kind = {"detector": "curved"} if name.endswith("curved") else {}
+    if name.startswith("helical"):
+        orbit: DetectorOrbit = HelicalCone(views_per_turn=30, turns=2, pitch_mm=64, **place, **kind)
+    else:
+        orbit = CircularCone(views=60, tilt_deg=1.0 if name.endswith("tilted") else 0.0, **place, **kind)
+    return Projector(volume, orbit.fit(volume).scan())
+
+
+def samples_of(A: Projector) -> int:
+    """Return the number of places where rays are sampled: driving indices of every ray inside the volume."""
+    rays, (slices, height, width), voxel = pixel_rays(A.scan), A.domain, np.array(A.volume.voxel_mm[::-1])
+    corner = np.array([A.volume.coordinates(axis)[0] for axis in (2, 1, 0)])
+    at, to = (rays[0] - corner) / voxel, rays[1] / voxel
+    size = np.array([width, height, slices])
+    axis = abs(to).argmax(-1)[..., None]
+    start, speed = (np.take_along_axis(x, axis, -1)[..., 0] for x in (at, to))
+    total = 0
+    for i in range(int(size.max())):
+        travelled = (i - start) / speed
+        inside = (i < size[axis[..., 0]]) & (travelled > 0)
+        for k in range(3):
+            place = at[..., k] + travelled * to[..., k]
+            inside &= (axis[..., 0] == k) | ((place > -1) & (place < size[k]))
+        total += int(inside.sum())
+    return total
+
+
+def cone_speed(name: str, rounds: int) -> dict[str, Any]:
+    """Time forward + adjoint of rays that cross slices, in 10^9 samples per core second of both together."""
+    A = cone_case(name)
     x = draw(A.domain)
     y = A(x)
-    works: list[Callable[[], object]] = [lambda: (A(x), A.adjoint(y)), lambda: A.adjoint(A(x) - y)]
-    alone, together = interleaved(works, rounds, [4, 4])
+    works: list[Callable[[], object]] = [lambda: A(x), lambda: A.adjoint(y)]
+    forward, adjoint = interleaved(works, 1 if name.endswith("tilted") else rounds, [1, 1])
+    samples = samples_of(A)
     return row(
         name,
-        slices,
-        views,
-        quantity="A.T(A x - y) / (forward + adjoint)",
-        peer="forward + adjoint alone",
-        core_ratio=together / alone,
-        most=1.3,
+        128,
+        60,
+        quantity="Gsample / core-s, forward + adjoint",
+        peer=None,
+        core_ratio=samples / (forward + adjoint) / 1e9,
+        least=None if name.endswith("tilted") else 0.2,
         adjoint_error=adjoint_error(A, torch.float32),
-        seconds=together,
-        peer_seconds=alone,
+        samples=samples,
+        seconds=forward + adjoint,
+        forward_seconds=forward,
+        adjoint_seconds=adjoint,
+        peer_seconds=None,
     )
+
+
+def normal_overhead(name: str, slices: int, views: int, rounds: int) -> list[dict[str, Any]]:
+    """Time A.T W (A x - y), with and without W, against A x and A.T y alone."""
+    A = cone_case(name) if name == "cone" else case(name, slices, views)[1]
+    x = draw(A.domain)
+    y = A(x)
+    weights = torch.rand_like(y)
+    works: list[Callable[[], object]] = [
+        lambda: (A(x), A.adjoint(y)),
+        lambda: A.normal(x, y),
+        lambda: A.normal(x, y, weights),
+    ]
+    alone, *together = interleaved(works, rounds, [2, 2, 2])
+    return [
+        row(
+            name,
+            slices,
+            views,
+            quantity=f"{formula} / (forward + adjoint)",
+            peer="forward + adjoint alone",
+            core_ratio=seconds / alone,
+            most=1.15,
+            adjoint_error=adjoint_error(A, torch.float32),
+            seconds=seconds,
+            peer_seconds=alone,
+        )
+        for formula, seconds in zip(("A.T(A x - y)", "A.T W (A x - y)"), together, strict=True)
+    ]
 
 
 def filtering(name: str, slices: int, views: int, rounds: int) -> dict[str, Any]:
@@ -200,18 +275,22 @@ def filtering(name: str, slices: int, views: int, rounds: int) -> dict[str, Any]
 
 def rows(quick: bool, rounds: int) -> list[dict[str, Any]]:
     views = (60,) if quick else (60, 180)
-    plan: list[Callable[[], dict[str, Any]]] = [
+    plan: list[Callable[[], dict[str, Any] | list[dict[str, Any]]]] = [
         (lambda n=n, s=s, v=v: speed(n, s, v, rounds)) for n in PEERS for s in (64, 16, 1) for v in views
     ]
     if not quick:
         plan += [lambda s=s: speed("parallel", s, 60, rounds, "reference") for s in (1, 16)]
         plan += [lambda v=v: speed("fan-curved", 64, v, rounds) for v in views]
-        plan += [lambda n=n, v=v: gradient_overhead(n, 64, v, rounds) for n in PEERS for v in views]
+        plan += [lambda n=n: cone_speed(n, rounds) for n in CONES]
+        plan += [lambda n=n, v=v: normal_overhead(n, 64, v, rounds) for n in PEERS for v in views]
+        plan += [lambda: normal_overhead("cone", 128, 60, rounds)]
         plan += [lambda n=n, v=v: filtering(n, 64, v, rounds) for n in ORBITS for v in views]
-    done = []
+    done: list[dict[str, Any]] = []
     for measure in plan:
-        done.append(measure())
-        print(line_of(done[-1]), flush=True)
+        found = measure()
+        new = found if isinstance(found, list) else [found]
+        print("\n".join(line_of(one) for one in new), flush=True)
+        done += new
     return done
 
 

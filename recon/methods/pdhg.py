@@ -92,7 +92,7 @@ class SaddleProblem:
         for term in self.terms:
 
             def product(v: Tensor, term: Term = term) -> Tensor:
-                return root * term.operator.adjoint(term.scale * term.operator(root * v))
+                return root * term.operator.normal(root * v, weights=term.scale)
 
             total += power_norm(product, start, iterations=500, tolerance=1e-6)
         return total

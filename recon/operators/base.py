@@ -33,6 +33,32 @@ class LinearOperator(ABC):
     def adjoint(self, y: Float[Tensor, "*range"]) -> Float[Tensor, "*domain"]:
         """Return A.T y."""
 
+    def normal(
+        self,
+        x: Float[Tensor, "*domain"],
+        y: Float[Tensor, "*range"] | None = None,
+        weights: Float[Tensor, "*range"] | float | None = None,
+    ) -> Float[Tensor, "*domain"]:
+        """Return A.T W (A x - y), the gradient of 1/2 |W^(1/2) (A x - y)|^2 at x.
+
+        Without gradients to track, y and W are applied to A x in place: nothing of the size of the range is allocated
+        beyond it.
+
+        Args:
+            x: where.
+            y: subtracted from A x; None for 0.
+            weights: the diagonal of W, or one number; None for 1.
+        """
+        image = self(x)
+        if any(isinstance(part, Tensor) and part.requires_grad for part in (image, y, weights)):
+            image = image if y is None else image - y
+            return self.adjoint(image if weights is None else weights * image)
+        if y is not None:
+            image.sub_(y)
+        if weights is not None:
+            image.mul_(weights)
+        return self.adjoint(image)
+
     @property
     def T(self) -> "LinearOperator":  # noqa: N802
         """The adjoint as an operator; its own ``T`` is this operator."""
@@ -54,7 +80,7 @@ class LinearOperator(ABC):
         x, squared = start / start.norm(), 0.0
         with torch.no_grad():
             for _ in range(iterations):
-                x = self.adjoint(self(x))
+                x = self.normal(x)
                 previous, squared = squared, float(x.norm())
                 if squared == 0 or abs(squared - previous) < tolerance * squared:
                     break

@@ -78,7 +78,7 @@ class DataTerm:
 
     def normal(self, x: Volumes) -> Volumes:
         """Return A.T W A X."""
-        return self.projector.adjoint(self.weights * self.projector(x))
+        return self.projector.normal(x, weights=self.weights)
 
     def chi2(self, residual: Float[Tensor, "v r c"]) -> float:
         """Return the weighted squared residual per ray; 1 is what noise alone gives."""

@@ -87,7 +87,7 @@ class CgRefinement(BaseModel):
         def matvec(v: Volumes) -> Volumes:
             product = problem.data.normal(v) + weight * v
             if linear:
-                product = product + linear * problem.differences.adjoint(problem.differences(v))
+                product = product + linear * problem.differences.normal(v)
             return product
 
         gradient = problem.data.gradient(problem.data.residual(start)) + problem.pull(duals, start)

@@ -41,3 +41,17 @@ def test_gradients_reach_a_non_contiguous_leaf() -> None:
     A(leaf.permute(1, 2, 0)).sum().backward()
     assert leaf.grad is not None
     assert torch.equal(leaf.grad.permute(1, 2, 0), A.adjoint(torch.ones(A.range)))
+
+
+def test_normal_is_the_weighted_gradient_with_and_without_autograd(A: Projector) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.rand(A.domain, generator=generator)
+    y, weights = (torch.rand(A.range, generator=generator) for _ in range(2))
+    expected = A.adjoint(weights * (A(x) - y))
+    torch.testing.assert_close(A.normal(x, y, weights), expected)
+    torch.testing.assert_close(A.normal(x, weights=2.0), 2 * A.adjoint(A(x)))
+    torch.testing.assert_close(A.T.normal(y), A(A.adjoint(y)))
+    assert torch.equal(A.normal(x.clone().requires_grad_(), y, weights), expected)
+    x64 = torch.rand(A.domain, generator=generator, dtype=torch.float64).requires_grad_()
+    y64 = y.double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, y: A.normal(x, y, y**2), (x64, y64))

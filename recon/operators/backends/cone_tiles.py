@@ -65,12 +65,6 @@ def rows_inside(a, b, rows, low, top):
 
 
 @compiled
-def ray_length(step, rise):
-    """Return the length of ray per driving index from its parts in the plane and along z, in mm."""
-    return math.sqrt(fused(step, step, rise * rise))
-
-
-@compiled
 def slices_of(a, b, begin, end, low, top):
     """Return the first and last slice that rows [begin, end) touch, within [low, top)."""
     k0, k1 = int(fused(b, begin, a)), int(fused(b, end - 1, a))
@@ -78,63 +72,92 @@ def slices_of(a, b, begin, end, low, top):
 
 
 @compiled
-def forward(image, sinogram, table, work):
-    """Write the projection of the rows that follow their column's line to the owned views.
+def forward(image, sinogram, table, columns, work):
+    """Add the sums along the rows that follow their column's line to the owned views; ``lengthen`` comes next.
 
     Args:
-        image: (y, x, z), contiguous. sinogram: (view, column, row), contiguous.
-        table: columns of the line table, ``height``, ``upright`` and dz.
-        work: slices of padding, first owned view, one past the last.
+        image: (y, x, z), contiguous. sinogram: (view, column, row), contiguous, zero.
+        table: driving axis, offset, slope, first and stop of the table's lines, ``height`` and ``upright``.
+        columns: what ``columns_of_tiles`` found.
+        work: slices of padding, tile edge, tiles along y and x, first owned view, one past the last.
     """
-    along_y, offset, slope, step, first, stop, height, upright, dz = table
-    pad, view0, view1 = work
-    ny, nx, nz = image.shape
-    voxels = image.reshape(-1)
-    profile = np.zeros(nz + 2 * pad, image.dtype)
-    total = np.zeros(sinogram.shape[2] + LANES, image.dtype)
+    along_y, offset, slope, first, stop, height, upright = table
+    pad, tile, tiles, view0, view1 = work
+    nz, rows_all = image.shape[2], sinogram.shape[2]
+    pitch = (nz // LANES + 2) * LANES
+    buffer = np.zeros((tile + 2) * (tile + 3) * pitch, image.dtype)
+    profile = np.zeros(nz + 2 * pad + LANES, image.dtype)
+    total = np.zeros(rows_all + LANES, image.dtype)
     one = image.dtype.type(1.0)
-    for v in range(view0, view1):
-        for c in range(sinogram.shape[1]):
-            rows = upright[v, c, 0], upright[v, c, 1]
-            if rows[0] >= rows[1]:
-                continue
-            a0, a1, b0, b1 = height[v, c, 0] + pad, height[v, c, 1], height[v, c, 2], height[v, c, 3]
-            along, across, count = (nx * nz, nz, nx) if along_y[v, c] else (nz, nx * nz, ny)
-            total[:] = 0
-            for i in range(first[v, c], stop[v, c]):
-                p = offset[v, c] + slope[v, c] * i
-                j = p >> FRACTION_BITS
-                if j < -1 or j >= count:
+    for t in range(tiles[0] * tiles[1]):
+        y0, x0 = t // tiles[1] * tile, t % tiles[1] * tile
+        fill(buffer, image, (y0, x0, tile, pitch))
+        for v in range(view0, view1):
+            for c in range(columns[v, t, 0], columns[v, t, 1]):
+                i0, j0 = (y0, x0) if along_y[v, c] else (x0, y0)
+                low, high = (j0 - 1) << FRACTION_BITS, (j0 + tile) << FRACTION_BITS
+                i_begin, i_end = max(first[v, c], i0), min(stop[v, c], i0 + tile)
+                i_begin, i_end = crossings(offset[v, c], slope[v, c], i_begin, i_end, low, high)
+                rows = upright[v, c, 0], upright[v, c, 1]
+                if i_begin >= i_end or rows[0] >= rows[1]:
                     continue
-                a, b = fused(a1, i, a0), fused(b1, i, b0)
-                begin, end = rows_inside(a, b, rows, pad - 1.0, float(pad + nz))
-                if begin >= end:
-                    continue
-                far = image.dtype.type((p & MASK) * SCALE)
-                near = one - far
-                here = i * along + j * across - pad
-                there = here + across
-                if j < 0:
-                    near, here = image.dtype.type(0), there
-                if j + 1 >= count:
-                    far, there = image.dtype.type(0), here
-                k0, k1 = slices_of(a, b, begin, end, pad, pad + nz)
-                k = k0
-                while k + LANES <= k1 + 1:
-                    left = multiply(spread(image, near, WIDE), load(voxels, here + k, WIDE))
-                    store(profile, k, fma(spread(image, far, WIDE), load(voxels, there + k, WIDE), left))
-                    k += LANES
-                while k <= k1:
-                    profile[k] = near * voxels[here + k] + far * voxels[there + k]
-                    k += 1
-                for block in range(begin // LANES, (end - 1) // LANES + 1):
-                    at = block * LANES
-                    z = ramp(a, b, at, WIDE)
-                    level = whole(z)
-                    sample = between(profile, 0, level, remainder(image, z, level))
-                    store(total, at, add(load(total, at, WIDE), sample))
-            for r in range(rows[0], rows[1]):
-                sinogram[v, c, r] = total[r] * image.dtype.type(ray_length(step[v, c], dz * fused(b1, r, a1)))
+                a0, a1, b0, b1 = height[v, c, 0] + pad, height[v, c, 1], height[v, c, 2], height[v, c, 3]
+                along, across = ((tile + 3) * pitch, pitch) if along_y[v, c] else (pitch, (tile + 3) * pitch)
+                total[:] = 0
+                for i in range(i_begin, i_end):
+                    a, b = fused(a1, i, a0), fused(b1, i, b0)
+                    begin, end = rows_inside(a, b, rows, pad - 1.0, float(pad + nz))
+                    if begin >= end:
+                        continue
+                    p = offset[v, c] + slope[v, c] * i
+                    share = image.dtype.type((p & MASK) * SCALE)
+                    here = (i - i0 + 1) * along + ((p >> FRACTION_BITS) - j0 + 1) * across - pad
+                    near, far = spread(image, one - share, WIDE), spread(image, share, WIDE)
+                    k0, k1 = slices_of(a, b, begin, end, pad, pad + nz)
+                    for k in range(k0 - k0 % LANES, k1 + 1, LANES):
+                        left = multiply(near, load(buffer, here + k, WIDE))
+                        store(profile, k, fma(far, load(buffer, here + across + k, WIDE), left))
+                    for at in range(begin - begin % LANES, end, LANES):
+                        z = ramp(a, b, at, WIDE)
+                        level = whole(z)
+                        sample = between(profile, 0, level, remainder(image, z, level))
+                        store(total, at, add(load(total, at, WIDE), sample))
+                for r in range(rows[0], rows[1]):
+                    sinogram[v, c, r] += total[r]
+
+
+@compiled
+def lengthen(source, target, lengths, views):
+    """Write ``source`` times the length of ray per driving index to the owned views of ``target``.
+
+    ``lengths`` are the step of the table's lines, ``height``, ``upright`` and dz. Rows that do not follow their
+    column's line become zero.
+    """
+    step, height, upright, dz = lengths
+    for v in range(views[0], views[1]):
+        for c in range(source.shape[1]):
+            first, stop = upright[v, c, 0], upright[v, c, 1]
+            target[v, c, :first] = 0
+            for r in range(first, stop):
+                rise = dz * fused(height[v, c, 3], r, height[v, c, 1])
+                length = math.sqrt(fused(step[v, c], step[v, c], rise * rise))
+                target[v, c, r] = source[v, c, r] * source.dtype.type(length)
+            target[v, c, stop:] = 0
+
+
+@compiled
+def fill(buffer, image, block):
+    """Copy a tile of the image to a buffer with a border of one zero pixel."""
+    y0, x0, tile, pitch = block
+    ny, nx, nz = image.shape
+    height, width = min(tile, ny - y0), min(tile, nx - x0)
+    if height < tile or width < tile:
+        buffer[:] = 0
+    for y in range(height):
+        for x in range(width):
+            at = ((y + 1) * (tile + 3) + x + 1) * pitch
+            for k in range(nz):
+                buffer[at + k] = image[y0 + y, x0 + x, k]
 
 
 @compiled
@@ -142,17 +165,17 @@ def adjoint(sinogram, image, table, columns, work):
     """Add the backprojection of the rows that follow their column's line to the owned tiles of ``image``.
 
     Args:
-        sinogram: (view, column, row), contiguous. image: (y, x, z), contiguous.
+        sinogram: (view, column, row), contiguous, from ``lengthen``. image: (y, x, z), contiguous.
         table: as for ``forward``.
         columns: what ``columns_of_tiles`` found.
         work: slices of padding, tile edge, tiles along y and x, first owned tile, one past the last.
     """
-    along_y, offset, slope, step, first, stop, height, upright, dz = table
+    along_y, offset, slope, first, stop, height, upright = table
     pad, tile, tiles, tile0, tile1 = work
     ny, nx, nz = image.shape
-    pitch = nz + LANES
+    pitch = (nz // LANES + 2) * LANES
     buffer = np.empty((tile + 2) * (tile + 3) * pitch, image.dtype)
-    stride = nz + 2 * pad + LANES
+    stride = pitch + 2 * pad
     profile = np.zeros(4 * stride, image.dtype)
     value = np.zeros(sinogram.shape[2] + LANES, image.dtype)
     one = image.dtype.type(1.0)
@@ -170,29 +193,26 @@ def adjoint(sinogram, image, table, columns, work):
                     continue
                 a0, a1, b0, b1 = height[v, c, 0] + pad, height[v, c, 1], height[v, c, 2], height[v, c, 3]
                 along, across = ((tile + 3) * pitch, pitch) if along_y[v, c] else (pitch, (tile + 3) * pitch)
-                value[:] = 0
-                for r in range(rows[0], rows[1]):
-                    length = ray_length(step[v, c], dz * fused(b1, r, a1))
-                    value[r] = sinogram[v, c, r] * image.dtype.type(length)
+                for r in range(sinogram.shape[2]):
+                    value[r] = sinogram[v, c, r]
                 for i in range(i_begin, i_end):
                     a, b = fused(a1, i, a0), fused(b1, i, b0)
                     begin, end = rows_inside(a, b, rows, pad - 1.0, float(pad + nz))
                     if begin >= end:
                         continue
-                    begin, end = begin // LANES, (end - 1) // LANES + 1
-                    for block in range(begin, end):
-                        z = ramp(a, b, block * LANES, WIDE)
+                    begin -= begin % LANES
+                    for at in range(begin, end, LANES):
+                        z = ramp(a, b, at, WIDE)
                         level = whole(z)
-                        pairs = shares(load(value, block * LANES, WIDE), remainder(image, z, level))
+                        pairs = shares(load(value, at, WIDE), remainder(image, z, level))
                         add_pairs(profile, 0, stride, level, pairs)
+                    end += -end % LANES
                     p = offset[v, c] + slope[v, c] * i
                     far = image.dtype.type((p & MASK) * SCALE)
-                    near = one - far
                     here = (i - i0 + 1) * along + ((p >> FRACTION_BITS) - j0 + 1) * across - pad
-                    k0, k1 = slices_of(a, b, begin * LANES, end * LANES, 0, stride)
-                    collect(
-                        profile, stride, buffer, (here, here + across), (near, far), (k0, k1, pad, pad + nz)
-                    )
+                    k0, k1 = slices_of(a, b, begin, end, 0, stride)
+                    both = (here, here + across), (one - far, far)
+                    collect(profile, stride, buffer, both, (k0, k1, pad, pad + nz))
         for y in range(min(tile, ny - y0)):
             for x in range(min(tile, nx - x0)):
                 at = ((y + 1) * (tile + 3) + x + 1) * pitch
@@ -201,23 +221,19 @@ def adjoint(sinogram, image, table, columns, work):
 
 
 @compiled
-def collect(profile, stride, buffer, pixels, weights, slices):
+def collect(profile, stride, buffer, pixels, slices):
     """Add the four parts of a profile to two pixels and clear them."""
+    (at, beyond), weights = pixels
     k0, k1, low, top = slices
     zero = spread(buffer, 0.0, WIDE)
     near, far = spread(buffer, weights[0], WIDE), spread(buffer, weights[1], WIDE)
-    for k in range(k0, low):
-        for part in range(4):
-            profile[part * stride + k] = 0
-    for k in range(max(k0, low), min(k1 + 1, top), LANES):
+    for k in range(k0 - k0 % LANES, k1 + 1, LANES):
         total = load(profile, k, WIDE)
         store(profile, k, zero)
         for part in range(1, 4):
             total = add(total, load(profile, part * stride + k, WIDE))
             store(profile, part * stride + k, zero)
-        here, there = pixels[0] + k, pixels[1] + k
-        store(buffer, here, fma(near, total, load(buffer, here, WIDE)))
-        store(buffer, there, fma(far, total, load(buffer, there, WIDE)))
-    for k in range(top, k1 + LANES):
-        for part in range(4):
-            profile[part * stride + k] = 0
+        if low <= k < top:
+            here, there = at + k, beyond + k
+            store(buffer, here, fma(near, total, load(buffer, here, WIDE)))
+            store(buffer, there, fma(far, total, load(buffer, there, WIDE)))

@@ -17,7 +17,7 @@ from recon.operators.backends.threads import run_shares
 from recon.operators.cone_rays import ConeTable
 
 # A tile of the adjoint with its profiles fits the second-level cache of a core.
-TILE_BYTES = 256 << 10
+TILE_BYTES = 384 << 10
 SMALLEST_EDGE, LARGEST_EDGE = 8, 48
 
 
@@ -29,11 +29,13 @@ class ConeEngine(Engine):
         self.table = table
         track = table.track
         self._line = (track.along_y, track.offset, track.slope, track.step, track.first, track.stop)
-        self._columns = (*self._line, table.height, table.upright, table.dz)
+        rows = (table.height, table.upright)
+        self._columns = (track.along_y, track.offset, track.slope, track.first, track.stop, *rows)
+        self._lengths = (track.step, *rows, table.dz)
         self._poses = (table.single, table.voxel, table.kind, table.upright)
         counted = table.upright[..., 1] - table.upright[..., 0]
         self._any_upright, self._any_single = bool(counted.any()), bool((counted < table.rows).any())
-        self._pad = cone_tiles.LANES * math.ceil(_steepest_rows(table)) + 2
+        self._pad = cone_tiles.LANES * (math.ceil(_steepest_rows(table)) + 1)
         self._crossed: dict[int, np.ndarray] = {}
 
     def forward(self, image: Float[Tensor, "y x z"]) -> Float[Tensor, "v c r"]:
@@ -42,9 +44,13 @@ class ConeEngine(Engine):
         source, target = image.numpy(), sinogram.numpy()
         views = self.table.shape[0]
         if self._any_upright:
+            edge = self._edge(source.itemsize)
+            grid, columns = self._tiles(edge), self._columns_of(edge)
 
             def upright(first: int, stop: int) -> None:
-                cone_tiles.forward(source, target, self._columns, (self._pad, first, stop))
+                work = (self._pad, edge, grid, first, stop)
+                cone_tiles.forward(source, target, self._columns, columns, work)
+                cone_tiles.lengthen(target, target, self._lengths, (first, stop))
 
             run_shares(upright, views)
         if self._any_single:
@@ -61,10 +67,15 @@ class ConeEngine(Engine):
         if self._any_upright:
             edge = self._edge(source.itemsize)
             grid, columns = self._tiles(edge), self._columns_of(edge)
+            scaled = np.empty_like(source)
+            run_shares(
+                lambda first, stop: cone_tiles.lengthen(source, scaled, self._lengths, (first, stop)),
+                len(source),
+            )
 
             def upright(first: int, stop: int) -> None:
                 work = (self._pad, edge, grid, first, stop)
-                cone_tiles.adjoint(source, target, self._columns, columns, work)
+                cone_tiles.adjoint(scaled, target, self._columns, columns, work)
 
             run_shares(upright, grid[0] * grid[1])
         if self._any_single:
