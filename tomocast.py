@@ -15,6 +15,7 @@ import assimilation.commands
 import priors.commands
 import recon.commands
 from priors.runtime.errors import InputError, Interrupted
+from priors.runtime.inspection import Inspection
 
 app = typer.Typer(
     help="CT reconstruction and data assimilation with pretrained diffusion priors.",
@@ -30,25 +31,35 @@ assimilation.commands.add_to(app)
 @app.command()
 def inspect(
     thing: Annotated[
-        str, typer.Argument(help="A prior, or a file or folder: volume, scan, fields, observations.")
+        str,
+        typer.Argument(help="A prior, a file or folder (volume, scan, fields, observations), or 'backends'."),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Tell what something is, and what looks wrong with it."""
     path = Path(thing)
+    if thing == "backends" and not path.exists():
+        from recon.inspect_backends import describe_backends
+
+        _tell(describe_backends(), as_json=json)
+        return
     if not path.exists() or (path.is_dir() and (path / "card.yaml").is_file()):
         priors.commands.inspect_prior(thing, as_json=json)
         return
     import assimilation.inspection
     import recon.inspection
-    from priors.runtime.record import to_json
 
     for family in (recon.inspection, assimilation.inspection):
         if family.claims(path):
-            found = family.inspect_file(path)
-            sys.stdout.write(to_json(found.record()) + "\n" if json else found.text())
+            _tell(family.inspect_file(path), as_json=json)
             return
     raise InputError(f"{path}: unknown kind, expected a prior, a CT volume or scan, fields or observations")
+
+
+def _tell(found: Inspection, *, as_json: bool) -> None:
+    from priors.runtime.record import to_json
+
+    sys.stdout.write(to_json(found.record()) + "\n" if as_json else found.text())
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ x 256 pixels.
 
     python benchmarks/projectors.py --quick --json projectors.json     # about a minute
     python benchmarks/projectors.py --json projectors.json             # every row of the table, some minutes
+    python benchmarks/projectors.py --device cuda --json gpu.json      # on a GPU, against ASTRA CUDA
 """
 
 import argparse
@@ -303,12 +304,28 @@ def line_of(found: dict[str, Any]) -> str:
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 
+def on_gpu(out: Path | None) -> None:
+    from benchmarks import projectors_cuda
+    from priors.runtime.errors import InputError
+
+    try:
+        done = projectors_cuda.run()
+    except InputError as mistake:
+        sys.exit(f"error: {mistake}")
+    if out:
+        out.write_text(json.dumps(done, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="only the speed rows, at 60 views")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
+    if options.device == "cuda":
+        on_gpu(options.json)
+        return
     torch.set_num_threads(1)
     if astra is None:
         print("ASTRA is not installed: no peer is measured (pip install astra-toolbox)", file=sys.stderr)

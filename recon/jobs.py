@@ -1,15 +1,20 @@
 """What the verbs do, once their options are read: settings in, files out, a few lines printed."""
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
 
 from priors.card import find_prior
+from priors.runtime import processes
 from priors.runtime.config import settings_of, to_yaml
 from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.files import atomic
@@ -22,7 +27,7 @@ from recon.io.image import Image
 from recon.io.scans import ScanData, write_scan
 from recon.io.volumes import ReadOptions, read_volume, write_nifti
 from recon.phantoms import thorax
-from recon.pipeline import read_problem, solve
+from recon.pipeline import Problem, read_problem, solve
 from recon.settings import (
     PhantomSettings,
     ReconstructSettings,
@@ -62,12 +67,39 @@ def reconstruct(
 ) -> dict[str, Any]:
     """Reconstruct ``scan`` into the run folder ``out`` and return the metrics.
 
+    Under ``torchrun`` the processes share the work: the first one writes the run folder, the others nothing.
+
     Raises:
         InputError: the scan, the settings or the folder cannot be used, or the memory does not suffice.
         Interrupted: with the way to continue.
     """
-    problem = read_problem(scan, chosen)
-    problem.plan().require()
+    with processes.joined():
+        problem = read_problem(scan, chosen)
+        problem.plan().require()
+        if processes.rank() > 0:
+            return _assist(problem, out, resume=resume)
+        processes.together()
+        return _reconstruct(scan, problem, out, resume=resume, overwrite=overwrite, as_json=as_json)
+
+
+def _assist(problem: Problem, out: Path, *, resume: bool) -> dict[str, Any]:
+    """Take a share of a reconstruction that another process writes down."""
+    with TemporaryDirectory() as scratch, Path(os.devnull).open("w") as silence, redirect_stderr(silence):
+        run = RunFolder(Path(scratch))
+        checkpoint = out / "checkpoint.pt"
+        if resume and checkpoint.exists():
+            shutil.copy(checkpoint, run.file("checkpoint.pt"))
+        if resume and (out / results.METRICS).exists():
+            processes.together()
+            return {}
+        processes.together()
+        return solve(problem, run=run, resume=resume).metrics
+
+
+def _reconstruct(
+    scan: Path, problem: Problem, out: Path, *, resume: bool, overwrite: bool, as_json: bool
+) -> dict[str, Any]:
+    chosen = problem.settings
     run = open_run(out, resume=resume, overwrite=overwrite)
     check_same_config(run, chosen)
     if resume and run.file(results.METRICS).exists():

@@ -24,6 +24,7 @@ from recon.geometry.volume import Volume
 from recon.operators.backends import BackendName
 from recon.operators.backends.base import Backend, Engine, Table, Traced
 from recon.operators.backends.choice import check_name, choose
+from recon.operators.backends.shared import shared
 from recon.operators.base import LinearOperator
 from recon.operators.cone_rays import trace_cone
 from recon.operators.rays import trace
@@ -135,7 +136,7 @@ class Projector(LinearOperator):
         backend = self._backend(device)
         home = backend.home(device)
         if home not in self._engines:
-            self._engines[home] = backend.engine(self._traced, home)
+            self._engines[home] = shared(self._traced, home, backend.engine)
         return self._engines[home], home
 
     def _project(self, x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priors.denoiser import Denoiser
+from priors.runtime import processes
 from priors.runtime.errors import InputError
 from priors.sampler import clean_estimate
 from recon.operators.differences import Differences
@@ -95,7 +96,14 @@ class NerdProblem:
         return self.coupling.dual_residual(duals, x, self.differences) if self.coupled else 0.0
 
     def _by_chunk(self, function: ChunkFunction, u: Volumes, other: Volumes) -> Volumes:
-        """Apply ``function`` to (b, 1, y, x) chunks of two volumes and stack the results."""
+        """Apply ``function`` to (b, 1, y, x) chunks of two volumes and stack the results; processes share slices."""
+        if processes.count() > 1 and len(u) >= processes.count():
+            own = processes.share(len(u))
+            part = slice(own.start, own.stop)
+            return processes.gathered(self._own_chunks(function, u[part], other[part]), 0, len(u))
+        return self._own_chunks(function, u, other)
+
+    def _own_chunks(self, function: ChunkFunction, u: Volumes, other: Volumes) -> Volumes:
         while True:
             try:
                 parts = [

@@ -31,7 +31,7 @@ def test_auto_is_numba_for_tensors_of_the_cpu() -> None:
 
 
 def test_an_unknown_name_is_one_clear_line() -> None:
-    with pytest.raises(InputError, match=r"found 'nmba', expected auto, .* or reference"):
+    with pytest.raises(InputError, match=r"found 'nmba', expected auto, .* or torch_radon"):
         choose("nmba", TRACED, CPU)
 
 

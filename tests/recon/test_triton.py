@@ -13,21 +13,23 @@ import numpy as np
 import pytest
 import torch
 
-from recon.geometry.orbits import CircularOrbit, FanCurved, FanFlat, Parallel
+from priors.runtime.errors import InputError
+from recon.geometry.orbits import CircularCone, CircularOrbit, FanCurved, FanFlat, Parallel
 from recon.geometry.volume import Volume
 from recon.operators.backends.gather import column_map
+from recon.operators.backends.triton_gpu import Triton
 from recon.operators.projector import Projector
 from recon.operators.rays import trace
 from tests.recon.analytic import rays
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-VOLUME = Volume((3, 24, 22), (2.0, 1.0, 1.2), (0.0, 1.5, -2.0))
+VOLUME = Volume((2, 24, 22), (2.0, 1.0, 1.2), (0.0, 1.5, -2.0))
 ORBITS: dict[str, CircularOrbit] = {
-    "parallel": Parallel(views=3, start_deg=3, column_mm=0.7),
+    "parallel": Parallel(views=2, start_deg=3, column_mm=0.7),
     "parallel-exact": Parallel(angles_deg=(0, 45, 90)),
-    "fan-flat": FanFlat(views=3, sod_mm=60, sdd_mm=100, offset_columns=-0.5),
-    "fan-curved": FanCurved(views=3, start_deg=11, sod_mm=60, sdd_mm=80, offset_columns=0.25),
+    "fan-flat": FanFlat(views=2, start_deg=70, sod_mm=60, sdd_mm=100, offset_columns=-0.5),
+    "fan-curved": FanCurved(views=2, start_deg=11, sod_mm=60, sdd_mm=80, offset_columns=0.25),
     # The source is 3 mm from the corner of the volume: many rays meet its pixels.
     "fan-near": FanFlat(views=2, start_deg=40, sod_mm=21, sdd_mm=70, columns=31, column_mm=3.0),
 }
@@ -40,7 +42,7 @@ def interpreted(program: str) -> dict[str, dict[str, float]]:
     run = [sys.executable, "-c", code]
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
-        run, env=environment, cwd=root, capture_output=True, text=True, timeout=500, check=False
+        run, env=environment, cwd=root, capture_output=True, text=True, timeout=1500, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     found: dict[str, dict[str, float]] = json.loads(done.stdout.splitlines()[-1])
@@ -51,16 +53,28 @@ def test_kernels_are_the_stored_matrix_matched_and_repeatable() -> None:
     found = interpreted("stacks()")
     assert set(found) == set(ORBITS)
     for orbit, errors in found.items():
-        # Sums of a few hundred float32 terms, in another order; float64 to 2**-53 times the same.
-        assert errors["forward"] < 1e-6, orbit
-        assert errors["adjoint"] < 1e-6, orbit
-        assert errors["faded"] < 1e-6, orbit
-        assert errors["forward64"] < 1e-13, orbit
-        assert errors["pair"] < 1e-6, orbit
-        assert errors["pair64"] < 1e-13, orbit
+        # Sums of a few hundred terms in another order: float32, and float64 with weights of 2**-40.
+        assert max(errors["forward32"], errors["adjoint32"], errors["pair32"]) < 1e-6, orbit
+        assert max(errors["forward64"], errors["adjoint64"], errors["pair64"]) < 1e-13, orbit
+        assert errors.get("faded", 0) < 1e-6, orbit
         # bfloat16 keeps 8 bits of the values; the sums are float32.
-        assert errors["bfloat16"] < 2.0**-8, orbit
-        assert errors["repeats"], orbit
+        assert errors.get("bfloat16", 0) < 2.0**-8, orbit
+        assert errors.get("repeats", True), orbit
+
+
+def test_cone_kernels_are_the_stored_matrix_and_matched() -> None:
+    found = interpreted("cones()")
+    assert set(found) == {"flat", "curved", "helix"}
+    for orbit, errors in found.items():
+        # Heights are rounded to 2**-40 slice per row: up to 2**-30 after some hundred rows and indices.
+        assert max(errors["forward64"], errors["adjoint64"]) < 2.0**-30, orbit
+        assert max(errors["forward32"], errors["adjoint32"], errors["pair32"]) < 1e-6, orbit
+        assert errors["pair64"] < 1e-13, orbit
+
+
+def test_rays_that_must_be_traced_one_by_one_are_left_to_numba() -> None:
+    scan = CircularCone(views=2, sod_mm=60, sdd_mm=100, tilt_deg=7).fit(VOLUME).scan()
+    assert "tilted" in str(Triton().refusal(Projector(VOLUME, scan)._traced))
 
 
 def test_gradients_and_devices_of_the_projector() -> None:
@@ -106,7 +120,5 @@ def test_the_column_map_inverts_the_rays(orbit: str) -> None:
 def test_a_gpu_backend_without_a_gpu_says_so() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    from priors.runtime.errors import InputError
-
     with pytest.raises(InputError, match="triton: torch finds no GPU"):
         Projector(VOLUME, Parallel(views=3).fit(VOLUME).scan(), backend="triton")

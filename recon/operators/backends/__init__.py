@@ -2,14 +2,16 @@
 
 from typing import Literal
 
+from recon.operators.backends.astra_toolbox import Astra
 from recon.operators.backends.base import Backend
 from recon.operators.backends.numba_cpu import Numba
 from recon.operators.backends.reference import Reference
+from recon.operators.backends.torch_radon import TorchRadon
 from recon.operators.backends.triton_gpu import Triton
 
-BackendName = Literal["auto", "triton", "numba", "reference"]
+BackendName = Literal["auto", "triton", "numba", "reference", "astra", "torch_radon"]
 """What settings may say; ``auto`` takes the first of ``AUTOMATIC`` that works where the tensor is."""
 
 # The last one serves tensors of every other device.
 AUTOMATIC: tuple[Backend, ...] = (Triton(), Numba())
-FAMILY: tuple[Backend, ...] = (*AUTOMATIC, Reference())
+FAMILY: tuple[Backend, ...] = (*AUTOMATIC, Reference(), Astra(), TorchRadon())

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 
 from recon.operators.backends.base import Backend, Engine, Traced, refusal_of_table
+from recon.operators.cone_rays import ConeTable
 from recon.operators.rays import RayTable
 
 
@@ -21,10 +22,13 @@ class Triton(Backend):
 
     name = "triton"
     matched = True
-    beams = ("parallel", "fan")
+    beams = ("parallel", "fan", "cone", "parallel-3d")
     devices = ("cuda",)
     dtypes = (torch.float32, torch.float64, torch.bfloat16)
-    engines: ClassVar[Mapping[type, str]] = {RayTable: "triton_slices.SliceEngine"}
+    engines: ClassVar[Mapping[type, str]] = {
+        RayTable: "triton_slices.SliceEngine",
+        ConeTable: "triton_cone.ConeEngine",
+    }
 
     def availability(self) -> str | None:
         """Return why not: triton is not installed, or there is no GPU."""
@@ -40,7 +44,10 @@ class Triton(Backend):
         return importlib.metadata.version("triton") if installed else None
 
     def refusal(self, traced: Traced) -> str | None:
-        """Return why no engine reads the table."""
+        """Return why no engine reads the table, or that rays must be traced one by one."""
+        table = traced.table
+        if isinstance(table, ConeTable) and (table.upright != (0, table.rows)).any():
+            return "it has no steep rays and no tilted detectors: use numba"
         return refusal_of_table(self.engines, traced)
 
     def engine(self, traced: Traced, device: torch.device) -> Engine:

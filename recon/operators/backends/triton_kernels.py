@@ -52,6 +52,14 @@ def arctangent(q):
 
 
 @compiled
+def mixed(total, source, beside, near, far, f):
+    """Add two neighbouring pixels, weighted 1 - f and f, to a sum."""
+    a = tl.load(source, mask=near, other=0).to(total.dtype)
+    b = tl.load(beside, mask=far, other=0).to(total.dtype)
+    return total + a * (1 - f) + b * f
+
+
+@compiled
 def forward(
     image,
     sinogram,
@@ -67,6 +75,7 @@ def forward(
     REAL: tl.constexpr,
     COLUMNS: tl.constexpr,
     SLICES: tl.constexpr,
+    PARTS: tl.constexpr,
 ):
     """Write the line integrals of a block of columns of one view, for a block of slices.
 
@@ -74,7 +83,7 @@ def forward(
     slice). ``step`` is positive where y drives the ray and negative where x does.
     """
     c = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
-    z = tl.program_id(2) * SLICES + tl.arange(0, SLICES)
+    z = tl.program_id(2) * (SLICES * PARTS) + tl.arange(0, SLICES)
     inside = c < columns
     ray = tl.program_id(1) * columns + c
     length = tl.load(step + ray, mask=inside, other=0)
@@ -88,8 +97,11 @@ def forward(
     drift = tl.load(slope + ray, mask=inside, other=0)
     p = tl.load(offset + ray, mask=inside, other=0) + drift * start
     pixel = along * start
-    lanes = (z < slices)[None, :]
+    # Written so that the compiler sees aligned masks, without which it loads number by number.
+    lanes, lanes1 = (z < slices)[None, :], (z + SLICES < slices)[None, :]
+    lanes2, lanes3 = (z + 2 * SLICES < slices)[None, :], (z + 3 * SLICES < slices)[None, :]
     total = tl.zeros((COLUMNS, SLICES), REAL)
+    total1, total2, total3 = total, total, total
     for i in range(start, last):
         j = (p >> 40).to(tl.int32)
         f = fraction(p, REAL)
@@ -97,14 +109,27 @@ def forward(
         near, far = here & (j >= 0) & (j < count), here & (j >= -1) & (j < count - 1)
         at = (pixel + j * across).to(tl.int64) * slices
         source = image + at[:, None] + z[None, :]
-        a = tl.load(source, mask=near[:, None] & lanes, other=0).to(REAL)
-        b = tl.load(source + (across * slices)[:, None], mask=far[:, None] & lanes, other=0).to(REAL)
-        total += a * (1 - f)[:, None]
-        total += b * f[:, None]
+        beside = source + (across * slices)[:, None]
+        near, far, f = near[:, None], far[:, None], f[:, None]
+        total = mixed(total, source, beside, near & lanes, far & lanes, f)
+        if PARTS > 1:
+            here, there = near & lanes1, far & lanes1
+            total1 = mixed(total1, source + SLICES, beside + SLICES, here, there, f)
+        if PARTS > 2:
+            here, there = near & lanes2, far & lanes2
+            total2 = mixed(total2, source + 2 * SLICES, beside + 2 * SLICES, here, there, f)
+            here, there = near & lanes3, far & lanes3
+            total3 = mixed(total3, source + 3 * SLICES, beside + 3 * SLICES, here, there, f)
         p += drift
         pixel += along
     target = sinogram + ray.to(tl.int64)[:, None] * slices + z[None, :]
-    tl.store(target, total * tl.abs(length).to(REAL)[:, None], mask=inside[:, None] & lanes)
+    inside, size = inside[:, None], tl.abs(length).to(REAL)[:, None]
+    tl.store(target, total * size, mask=inside & lanes)
+    if PARTS > 1:
+        tl.store(target + SLICES, total1 * size, mask=inside & lanes1)
+    if PARTS > 2:
+        tl.store(target + 2 * SLICES, total2 * size, mask=inside & lanes2)
+        tl.store(target + 3 * SLICES, total3 * size, mask=inside & lanes3)
 
 
 @compiled
@@ -128,6 +153,7 @@ def adjoint(
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
     SLICES: tl.constexpr,
+    PARTS: tl.constexpr,
     CURVED: tl.constexpr,
     CUT: tl.constexpr,
     FADING: tl.constexpr,
@@ -140,14 +166,17 @@ def adjoint(
     are divided by the distance from ``source`` (view, xy).
     """
     tile = tl.program_id(0)
-    z = tl.program_id(1) * SLICES + tl.arange(0, SLICES)
-    lanes = (z < slices)[None, :]
+    z = tl.program_id(1) * (SLICES * PARTS) + tl.arange(0, SLICES)
+    # Written so that the compiler sees aligned masks, without which it loads number by number.
+    lanes, lanes1 = (z < slices)[None, :], (z + SLICES < slices)[None, :]
+    lanes2, lanes3 = (z + 2 * SLICES < slices)[None, :], (z + 3 * SLICES < slices)[None, :]
     across = tl.cdiv(width, WIDTH)
     k = tl.arange(0, HEIGHT * WIDTH)
     y = tile // across * HEIGHT + k // WIDTH
     x = tile % across * WIDTH + k % WIDTH
     rows, cols = y.to(tl.float32), x.to(tl.float32)
     total = tl.zeros((HEIGHT * WIDTH, SLICES), REAL)
+    total1, total2, total3 = total, total, total
     for v in range(views):
         view = lines + v * 8
         over = tl.load(view) + tl.load(view + 1) * cols + tl.load(view + 2) * rows
@@ -176,9 +205,20 @@ def adjoint(
             if FADING:
                 origin = tl.load(source + 2 * v + tl.where(along_y, 1, 0))
                 size = tl.where(size > 0, 1 / tl.abs(i.to(tl.float64) - origin), 0.0).to(REAL)
-            weight = tl.where(near == 0, 1 - f, f) * size
+            weight = (tl.where(near == 0, 1 - f, f) * size)[:, None]
             line = sinogram + ray.to(tl.int64)[:, None] * slices + z[None, :]
-            value = tl.load(line, mask=hit[:, None] & lanes, other=0).to(REAL)
-            total += value * weight[:, None]
+            met = hit[:, None]
+            total += tl.load(line, mask=met & lanes, other=0).to(REAL) * weight
+            if PARTS > 1:
+                total1 += tl.load(line + SLICES, mask=met & lanes1, other=0).to(REAL) * weight
+            if PARTS > 2:
+                total2 += tl.load(line + 2 * SLICES, mask=met & lanes2, other=0).to(REAL) * weight
+                total3 += tl.load(line + 3 * SLICES, mask=met & lanes3, other=0).to(REAL) * weight
     target = image + (y * width + x).to(tl.int64)[:, None] * slices + z[None, :]
-    tl.store(target, total, mask=((y < height) & (x < width))[:, None] & lanes)
+    inside = ((y < height) & (x < width))[:, None]
+    tl.store(target, total, mask=inside & lanes)
+    if PARTS > 1:
+        tl.store(target + SLICES, total1, mask=inside & lanes1)
+    if PARTS > 2:
+        tl.store(target + 2 * SLICES, total2, mask=inside & lanes2)
+        tl.store(target + 3 * SLICES, total3, mask=inside & lanes3)

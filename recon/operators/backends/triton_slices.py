@@ -6,13 +6,15 @@ projection must equal the total over all pixels of the adjoint to the last bit.
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 import triton
 import triton.language as tl
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from priors.runtime.errors import InputError
@@ -21,9 +23,29 @@ from recon.operators.backends.base import Engine, Traced
 from recon.operators.backends.gather import column_map
 from recon.operators.rays import FRACTION_BITS, RayTable
 
-# Slices of a program -> pixels along the edges of its tile, and columns of its block.
-TILE = {64: (4, 4), 32: (4, 8), 16: (8, 8), 8: (8, 16), 4: (16, 16), 2: (16, 16), 1: (16, 16)}
-COLUMNS = {64: 16, 32: 32, 16: 32, 8: 64, 4: 64, 2: 128, 1: 128}
+
+@dataclass(frozen=True)
+class Blocks:
+    """How many numbers a program works on.
+
+    A program computes the weights of a tile or of some columns once for ``parts`` bundles of ``lanes`` slices each.
+    """
+
+    lanes: int
+    parts: int
+    tile: tuple[int, int]
+    columns: int
+    warps: tuple[int, int]  # forward, adjoint
+
+
+# Up to this many slices -> blocks; the last one repeats. Measured on an H100, see docs/backends.md.
+BLOCKS = {
+    1: Blocks(1, 1, (8, 8), 32, (1, 1)),
+    4: Blocks(4, 1, (16, 16), 64, (4, 4)),
+    16: Blocks(16, 1, (4, 4), 8, (1, 1)),
+    32: Blocks(16, 2, (8, 8), 16, (4, 2)),
+    64: Blocks(16, 4, (8, 8), 16, (4, 2)),
+}
 
 
 class SliceEngine(Engine):
@@ -36,9 +58,8 @@ class SliceEngine(Engine):
         self.table: RayTable = traced.table
         self.device = device
         table, columns = self.table, column_map(traced.volume, traced.scan)
-        hit = table.first < table.stop
-        signed = np.where(hit, np.where(table.along_y, table.step, -table.step), 0.0)
-        self._rays = [self._put(a) for a in (table.offset, table.slope, signed, table.first, table.stop)]
+        line = (table.offset, table.slope, signed_steps(table), table.first, table.stop)
+        self._rays = [self._put(part) for part in line]
         self._map, self._lines = columns, self._put(columns.rows()).float()
         self._reach: dict[tuple[int, int], Tensor] = {}
         self._source = None if table.source is None else self._put(table.source)
@@ -55,12 +76,12 @@ class SliceEngine(Engine):
     def _forward(self, image: Tensor, rays: list[Tensor]) -> Tensor:
         (views, columns), slices = self.table.shape, image.shape[2]
         sinogram = self._empty((views, columns, slices), image)
-        lanes = _lanes(slices)
-        grid = (triton.cdiv(columns, COLUMNS[lanes]), views, triton.cdiv(slices, lanes))
-        sizes = (*self.table.grid, columns, slices)
-        blocks = {"REAL": _real(sinogram), "COLUMNS": COLUMNS[lanes], "SLICES": lanes}
-        with _on(self.device):
-            kernels.forward[grid](image, sinogram, *rays, *sizes, **blocks, num_warps=4)
+        blocks = blocks_of(slices)
+        bundle = {"SLICES": blocks.lanes, "PARTS": blocks.parts, "num_warps": blocks.warps[0]}
+        grid = (triton.cdiv(columns, blocks.columns), views, triton.cdiv(slices, blocks.lanes * blocks.parts))
+        sizes, real = (*self.table.grid, columns, slices), real_type(sinogram)
+        with on_device(self.device):
+            kernels.forward[grid](image, sinogram, *rays, *sizes, REAL=real, COLUMNS=blocks.columns, **bundle)
         return sinogram
 
     def _adjoint(
@@ -68,19 +89,20 @@ class SliceEngine(Engine):
     ) -> Tensor:
         (views, columns), slices = self.table.shape, sinogram.shape[2]
         image = self._empty((*self.table.grid, slices), sinogram)
-        reach, lanes = self._reach[tile], _lanes(slices)
-        grid = (reach.shape[1], triton.cdiv(slices, lanes))
+        reach, blocks = self._reach[tile], blocks_of(slices)
+        bundle = {"SLICES": blocks.lanes, "PARTS": blocks.parts, "num_warps": blocks.warps[1]}
+        grid = (reach.shape[1], triton.cdiv(slices, blocks.lanes * blocks.parts))
         guides = (self._lines, reach, self._source if fading else self._lines)
         sizes = (*self.table.grid, views, columns, slices)
-        blocks = {"REAL": _real(image), "HEIGHT": tile[0], "WIDTH": tile[1], "SLICES": lanes}
-        kind = {"CURVED": self._map.curved, "CUT": self._source is not None, "FADING": fading}
-        with _on(self.device):
-            kernels.adjoint[grid](sinogram, image, *rays, *guides, *sizes, **blocks, **kind, num_warps=4)
+        kind: dict[str, Any] = {"CURVED": self._map.curved, "CUT": self._source is not None, "FADING": fading}
+        kind |= {"REAL": real_type(image), "HEIGHT": tile[0], "WIDTH": tile[1]}
+        with on_device(self.device):
+            kernels.adjoint[grid](sinogram, image, *rays, *guides, *sizes, **kind, **bundle)
         return image
 
     def _tile(self, slices: int) -> tuple[int, int]:
         """Return the tile for a number of slices; its first use is checked."""
-        tile = TILE[_lanes(slices)]
+        tile = blocks_of(slices).tile
         if tile not in self._reach:
             self._reach[tile] = self._map.reach(self.table.grid, tile, self.device)
             self._check_coverage(tile)
@@ -108,14 +130,27 @@ class SliceEngine(Engine):
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
-def _lanes(slices: int) -> int:
-    return min(64, 1 << (slices - 1).bit_length())
+def signed_steps(table: RayTable) -> Float64[np.ndarray, "v c"]:
+    """Return the steps, negative where x drives the ray and zero where it misses the grid."""
+    hit = table.first < table.stop
+    return np.where(hit, np.where(table.along_y, table.step, -table.step), 0.0)
 
 
-def _real(array: Tensor) -> object:
+def power_of_two(count: int) -> int:
+    """Return the smallest power of two that is not below a count."""
+    return 1 << (count - 1).bit_length()
+
+
+def blocks_of(slices: int) -> Blocks:
+    """Return how a stack of slices is dealt to programs."""
+    return next((blocks for most, blocks in BLOCKS.items() if slices <= most), BLOCKS[max(BLOCKS)])
+
+
+def real_type(array: Tensor) -> object:
+    """Return the type in which a kernel sums into an array."""
     return tl.float64 if array.dtype == torch.float64 else tl.float32
 
 
-def _on(device: torch.device) -> AbstractContextManager[object]:
+def on_device(device: torch.device) -> AbstractContextManager[object]:
     """Return a context that launches on a GPU; interpreted kernels run where they are called."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
