@@ -70,7 +70,8 @@ def run(config: Training, out: Path, *, command: str, resume: bool, overwrite: b
 
             denoiser = train(config, folder.path, resume=resume, report=report, subject=subject)
         card = export_prior(denoiser, config, folder.file("prior"), command=command, subject=subject)
-        subject.save_page(load_prior(folder.file("prior")), folder.file("samples.png"))
+        made = load_prior(folder.file("prior"), device=denoiser.device.type)
+        subject.save_page(made, folder.file("samples.png"))
     except KeyboardInterrupt:
         folder.log("interrupted")
         raise Interrupted(f"continue with the same command and --resume (run folder {out})") from None
