@@ -73,7 +73,7 @@ def read_ct_pd(path: Path) -> ScanData:
         items = _ordered([Slice(*named) for named in read_files(path)])
         if not items:
             raise InputError(f"{path}: found no DICOM files, expected DICOM-CT-PD projections")
-        views = in_threads(read_view, items)
+        views = [read_view(item) for item in items]
         _check(path, views)
         poses = _poses(path, views)
         sinogram = np.empty((len(views), *poses.scan.shape), np.float32)

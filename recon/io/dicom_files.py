@@ -1,7 +1,7 @@
-"""DICOM files in a folder, a zip archive or one file, parsed side by side in threads.
+"""DICOM files in a folder, a zip archive or one file.
 
-Reading and decoding leave the interpreter for most of their time, so that threads help; the order of what comes
-back is that of the names. Messages carry file names, never a patient's name, number or date.
+Of a file on disk only the header is read: pixels are read where they are needed, so that a series is in memory once.
+Messages carry file names, never a patient's name, number or date.
 """
 
 import io
@@ -16,6 +16,7 @@ from typing import TypeVar
 import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from priors.runtime.errors import InputError
 
@@ -23,6 +24,8 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 Named = tuple[str, FileDataset]
 _NOT_SLICES = ("DICOMDIR",)
+_DEFERRED = 2**15
+"""Bytes above which an element stays in its file until it is asked for."""
 _INFLATED = 2**31
 """Bytes of the largest file an archive may hold: more is an archive made to exhaust the memory."""
 
@@ -49,20 +52,35 @@ def read_files(path: Path) -> list[Named]:
     """
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and p.name not in _NOT_SLICES)
-        return [found for found in in_threads(_optional, files) if found is not None]
+        return [(file.name, parse_file(file)) for file in files if _is_dicom_file(file)]
     if zipfile.is_zipfile(path):
-        return [found for found in in_threads(_parsed, _members(path)) if found is not None]
-    return [(path.name, parse(path.name, path.read_bytes()))]
+        return [(name, parse(name, content)) for name, content in _members(path) if is_dicom(content[:132])]
+    return [(path.name, parse_file(path))]
 
 
-def parse(name: str, content: bytes) -> FileDataset:
-    """Return the data set in ``content``; an element is decoded when it is asked for.
+def parse_file(path: Path) -> FileDataset:
+    """Return the data set of a file, whose large elements stay in the file until they are asked for.
+
+    Raises:
+        InputError: it is not DICOM, or damaged.
+    """
+    data = parse(path.name, path)
+    if data.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        # What was inflated has no place in the file to come back to.
+        return parse(path.name, path.read_bytes())
+    return data
+
+
+def parse(name: str, content: bytes | Path) -> FileDataset:
+    """Return the data set in ``content``, bytes or a file; an element is decoded when it is asked for.
 
     Raises:
         InputError: it is not DICOM, or damaged.
     """
     try:
-        return pydicom.dcmread(io.BytesIO(content))
+        if isinstance(content, bytes):
+            return pydicom.dcmread(io.BytesIO(content))
+        return pydicom.dcmread(content, defer_size=_DEFERRED)
     except InvalidDicomError as error:
         raise InputError(f"{name}: is not a DICOM file (no DICM after 128 bytes)") from error
     except Exception as error:
@@ -70,13 +88,9 @@ def parse(name: str, content: bytes) -> FileDataset:
         raise InputError(f"{name}: is a damaged or truncated DICOM file ({type(error).__name__})") from error
 
 
-def _optional(file: Path) -> Named | None:
-    return _parsed((file.name, file.read_bytes()))
-
-
-def _parsed(named: tuple[str, bytes]) -> Named | None:
-    name, content = named
-    return (name, parse(name, content)) if is_dicom(content[:132]) else None
+def _is_dicom_file(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return is_dicom(stream.read(132))
 
 
 def _members(path: Path) -> list[tuple[str, bytes]]:

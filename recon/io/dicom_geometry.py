@@ -8,12 +8,13 @@ affine rather than a wrong one.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
 
@@ -39,7 +40,9 @@ class Slice:
                 for group in self._groups():
                     if key in group:
                         return group[key].value
-            return self.dataset.get(key)
+            # By tag: looking a keyword up costs pydicom more than decoding the element.
+            element = self.dataset.get(_tag(key))
+            return None if element is None else element.value
         except Exception as error:
             # pydicom decodes on access; what a damaged element raises is of no certain kind.
             raise InputError(f"{self.name}: {key}: cannot be decoded ({type(error).__name__})") from error
@@ -115,6 +118,13 @@ class Slice:
         return int(rows or 0), int(columns or 0)
 
 
+@cache
+def _tag(keyword: str) -> int:
+    tag = tag_for_keyword(keyword)
+    assert tag is not None
+    return tag
+
+
 def frames(name: str, dataset: FileDataset) -> list[Slice]:
     """Return the slices of a file: one, or one per frame.
 
@@ -128,9 +138,7 @@ def frames(name: str, dataset: FileDataset) -> list[Slice]:
         return [single]
     found = 0 if described is None else len(described)
     if found != count:
-        raise InputError(
-            f"{name}: found {count:.0f} frames and {found} descriptions of frames, expected as many"
-        )
+        raise InputError(f"{name}: found {found} descriptions for {count:.0f} frames, expected one for each")
     return [Slice(f"{name} frame {i + 1}", dataset, i) for i in range(found)]
 
 

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped
+from pydicom.dataelem import RawDataElement
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from priors.runtime.errors import InputError
@@ -73,7 +74,13 @@ def _native(item: Slice) -> Shaped[np.ndarray, "y x"]:
     """
     data = item.dataset
     kind, unused = "<i2" if data.PixelRepresentation == 1 else "<u2", 16 - int(data.BitsStored)
-    stored = np.frombuffer(data.PixelData, kind, math.prod(item.size)).reshape(item.size)
+    count, raw = math.prod(item.size), data.get_item(0x7FE00010)
+    if isinstance(raw, RawDataElement) and raw.value is None and data.filename:
+        # Still in the file, see recon.io.dicom_files: what is read here is not kept.
+        stored = np.fromfile(data.filename, kind, min(count, raw.length // 2), offset=raw.value_tell)
+    else:
+        stored = np.frombuffer(data.PixelData, kind, count)
+    stored = stored.reshape(item.size)
     return (stored << unused) >> unused if unused else stored
 
 

@@ -94,5 +94,6 @@ def _load(file: Path, raw: RawLayout | None) -> np.ndarray:
         raise InputError(f"{file.name}: expected .npy or TIFF, or the layout of its numbers in the key raw")
     try:
         return np.asarray(np.load(file, allow_pickle=False))
-    except (ValueError, OSError, EOFError, KeyError, RuntimeError, SyntaxError, MemoryError) as error:
+    except Exception as error:
+        # numpy reads headers with the tokens of Python: damage shows in many kinds of errors.
         raise InputError(f"{file.name}: is not a readable .npy file") from error

@@ -93,7 +93,7 @@ def _values(path: Path, header: dict[str, str], start: int) -> Shaped[np.ndarray
     shape = tuple(int(n) for n in _numbers(header, "DimSize", 3, path))
     if min(shape) < 1:
         raise InputError(f"{path}: DimSize: found {shape}, expected positive numbers of voxels")
-    if int(header.get("ElementNumberOfChannels", "1")) != 1:
+    if header.get("ElementNumberOfChannels", "1") != "1":
         raise InputError(f"{path}: found {header['ElementNumberOfChannels']} channels per voxel, expected 1")
     kind = header.get("ElementType", "")
     if kind not in _TYPES:
@@ -129,7 +129,7 @@ def _numbers(header: dict[str, str], key: str, count: int, path: Path) -> list[f
         numbers = [float(word) for word in found.split()]
     except ValueError:
         numbers = []
-    if len(numbers) != count:
+    if len(numbers) != count or not np.isfinite(numbers).all():
         raise InputError(f"{path}: {key}: found {found!r}, expected {count} numbers (a 3-D image)")
     return numbers
 
@@ -155,13 +155,20 @@ def _data(path: Path, header: dict[str, str], start: int, wanted: int) -> bytes:
         raise InputError(f"{path}: ElementDataFile: found {name!r}, expected a file in the same folder")
     if not source.is_file():
         raise InputError(f"{path}: ElementDataFile: {source.name} does not exist beside the header")
-    data = source.read_bytes()[start if name == "LOCAL" else max(int(header.get("HeaderSize", "0")), 0) :]
+    data = source.read_bytes()[start if name == "LOCAL" else _skipped(path, header) :]
     if header.get("CompressedData", "False").lower() != "true":
         return data
     try:
         return zlib.decompressobj().decompress(data, wanted)
     except zlib.error as error:
         raise InputError(f"{path}: the compressed values cannot be unpacked; truncated file?") from error
+
+
+def _skipped(path: Path, header: dict[str, str]) -> int:
+    found = header.get("HeaderSize", "0")
+    if not found.isdigit():
+        raise InputError(f"{path}: HeaderSize: found {found!r}, expected bytes to skip")
+    return int(found)
 
 
 def _claims(path: Path, head: bytes) -> bool:

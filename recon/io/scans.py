@@ -51,7 +51,8 @@ def read_scan(path: Path) -> ScanData:
         )
     if is_hdf5(head):
         with h5py.File(path, "r") as file:
-            keys = ", ".join(sorted(file)) or "nothing"
+            # A damaged name comes as bytes.
+            keys = ", ".join(sorted(str(key)[:40] for key in file)) or "nothing"
         raise InputError(f"{path}: HDF5 file with {keys} inside, expected {_KINDS}")
     raise InputError(f"{path}: unknown kind of file, expected {_KINDS}")
 

@@ -1,0 +1,13 @@
+"""A few damaged files for every CT reader; `benchmarks/fuzz.py` runs thousands."""
+
+import pytest
+
+from benchmarks.fuzz import run
+from benchmarks.fuzz_samples import SAMPLES
+
+
+@pytest.mark.parametrize("reader", SAMPLES)
+def test_damaged_files_are_read_or_refused(reader: str) -> None:
+    report = run(reader, count=15, seed=7)
+    assert report.cases == 15
+    assert not report.defects
