@@ -106,6 +106,8 @@ def skeleton(content: Any, *, sizes: Mapping[str, int]) -> xr.Dataset:
     for name, size in sizes.items():
         role, text = named[name]
         attributes = {"cf_role" if name == "trajectory" else "standard_name": role, "long_name": text}
+        if name == "member":
+            attributes["units"] = "1"
         coords[name] = xr.Variable((name,), np.arange(size, dtype=np.int32), attributes)
     coords["time"] = xr.Variable(("time",), content.times, {"standard_name": "time", "axis": "T"})
     for name, axis, letter in zip(grid.names, (grid.y, grid.x), "YX", strict=True):

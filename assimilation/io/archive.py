@@ -227,13 +227,13 @@ class EnsembleWriter:
         content = _Content(self.done(), self.variables, self.grid, provenance(self.attributes))
         leading = {"trajectory": len(counts)} if len(counts) > 1 else {}
         dataset = cf.skeleton(content, sizes={**leading, "member": self._archive.members})
-        dataset["time"].encoding = time_encoding(content.times)
+        encoding = time_encoding(content.times)
         if self.path.suffix == ".zarr":
-            self._archive.complete(dataset)
+            self._archive.complete(dataset, encoding)
             replace_folder(self._archive.store, self.path)
         else:
             with replacing(self.path) as temporary:
-                save(dataset, temporary, {})
+                save(dataset, temporary, {"time": encoding})
                 self._copy(temporary, (*leading.values(), self._archive.members, content.times.size))
         shutil.rmtree(self._archive.folder)
 

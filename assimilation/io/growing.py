@@ -91,9 +91,16 @@ class GrowingArchive:
         index = self._index(trajectory, place)
         return np.stack([np.asarray(array[index], np.float32) for array in self._arrays], axis=1)
 
-    def complete(self, dataset: xr.Dataset) -> None:
-        """Add coordinates and attributes, after which the Zarr folder is an archive of its own."""
-        dataset.to_zarr(self.store, mode="a", consolidated=False)
+    def complete(self, dataset: xr.Dataset, time: dict[str, Any]) -> None:
+        """Add coordinates and attributes, after which the Zarr folder is an archive of its own.
+
+        Args:
+            dataset: without data variables.
+            time: encoding of its times.
+        """
+        bare = {str(name): {"_FillValue": None} for name in dataset.coords}
+        bare["time"] |= time
+        dataset.to_zarr(self.store, mode="a", encoding=bare, consolidated=False)
         for left in self.store.rglob("*.partial"):
             left.unlink()
 

@@ -8,6 +8,8 @@ from typing import Any
 import xarray as xr
 
 from assimilation.io.calendars import civil
+from assimilation.io.classic import check_classic
+from assimilation.io.store import check_hdf5
 from priors.runtime.errors import InputError
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -39,6 +41,8 @@ def opened_netcdf(path: Path, variable: str | None = None) -> Iterator[xr.Datase
         InputError: it is damaged, or its times cannot be used.
     """
     engine = "h5netcdf" if signature(path).startswith(HDF5) else "scipy"
+    if engine == "scipy":
+        check_classic(path)
     with _opened(path, engine, {}) as dataset:
         yield dataset
 
@@ -57,6 +61,8 @@ def opened_zarr(path: Path, variable: str | None = None) -> Iterator[xr.Dataset]
 @contextmanager
 def _opened(path: Path, engine: str, options: dict[str, Any]) -> Iterator[xr.Dataset]:
     try:
+        if engine == "h5netcdf":
+            check_hdf5(path)
         coded = xr.open_dataset(path, engine=engine, decode_times=False, **options)
         dataset = xr.decode_cf(civil(coded, str(path)))
     except (InputError, MemoryError):

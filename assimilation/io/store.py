@@ -52,6 +52,18 @@ def created(
         yield arrays
 
 
+def check_hdf5(path: Path) -> None:
+    """Open and close a file, since h5netcdf prints a traceback when it lets go of one that h5py could not open.
+
+    Raises:
+        OSError: h5py cannot open it.
+    """
+    import h5py
+
+    with h5py.File(path, "r"):
+        pass
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[xr.Dataset]:
     """Yield the dataset in a NetCDF file or Zarr folder."""
@@ -62,6 +74,7 @@ def opened(path: Path) -> Iterator[xr.Dataset]:
         if path.is_dir():
             dataset = xr.open_dataset(path, engine="zarr", consolidated=False, decode_times=False)
         else:
+            check_hdf5(path)
             dataset = xr.open_dataset(path, engine="h5netcdf", decode_times=False)
     except Exception as error:
         # Damaged files make h5py, zarr and xarray's decoding fail in many ways (OSError, KeyError, Overflow, ...).
@@ -103,11 +116,14 @@ def replace_folder(fresh: Path, path: Path) -> None:
 
 
 def save(dataset: xr.Dataset, path: Path, encoding: dict[str, dict[str, Any]]) -> None:
-    """Write a dataset in the format its name says."""
+    """Write a dataset in the format its name says; coordinates have no fill value, as CF asks."""
+    whole = {str(name): {"_FillValue": None} for name in dataset.coords}
+    for name, told in encoding.items():
+        whole[name] = {**whole.get(name, {}), **told}
     if path.suffix == ".zarr":
-        dataset.to_zarr(path, mode="w", encoding=encoding, consolidated=False)
+        dataset.to_zarr(path, mode="w", encoding=whole, consolidated=False)
     else:
-        dataset.to_netcdf(path, engine="h5netcdf", encoding=encoding)
+        dataset.to_netcdf(path, engine="h5netcdf", encoding=whole)
 
 
 def compression(path: Path, chunks: tuple[int, ...]) -> dict[str, Any]:
@@ -124,4 +140,7 @@ def time_encoding(times: np.ndarray) -> dict[str, Any]:
     first = np.datetime_as_string(
         times[0], unit="s" if times[0] == times[0].astype("datetime64[s]") else "ns"
     )
-    return {"units": f"{unit} since {first.replace('T', ' ')}", "dtype": "int64", "calendar": "standard"}
+    size = dict(_TIME_UNITS).get(unit, 1)
+    # Integers of eight bytes came to CF in version 1.9 only.
+    dtype = "int32" if steps[-1] // size < 2**31 else "int64"
+    return {"units": f"{unit} since {first.replace('T', ' ')}", "dtype": dtype, "calendar": "standard"}
