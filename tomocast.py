@@ -35,6 +35,9 @@ def inspect(
         typer.Argument(help="A prior, a file or folder (volume, scan, fields, observations), or 'backends'."),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    png: Annotated[
+        Path | None, typer.Option("--png", help="Draw the scanner of a scan to this file.")
+    ] = None,
 ) -> None:
     """Tell what something is, and what looks wrong with it."""
     path = Path(thing)
@@ -49,6 +52,8 @@ def inspect(
     import assimilation.inspection
     import recon.inspection
 
+    if png is not None:
+        recon.inspection.draw(path, png)
     for family in (recon.inspection, assimilation.inspection):
         if family.claims(path):
             _tell(family.inspect_file(path), as_json=json)

@@ -2,8 +2,9 @@
 
     seconds = sum over the trial's steps (seconds of the step * steps it stands for) * slices / slices tried
 
-The pace of a slice depends little on their number from 8 on (the projector works on slices side by side). A method
-whose steps do not all cost the same says in its rehearsal which short run tells them apart.
+The pace of a slice depends little on their number from 8 on (the projector works on slices side by side). Where rays
+cross slices all of them are tried. A method whose steps do not all cost the same says in its rehearsal which short run
+tells them apart.
 """
 
 import time
@@ -40,10 +41,8 @@ class Estimate:
 def estimate(problem: Problem) -> Estimate:
     """Try the method and extrapolate."""
     slices = problem.volume.shape[0]
-    middle, tried = slices // 2, min(TRIAL_SLICES, slices)
-    start = min(max(0, middle - tried // 2), slices - tried)
-    volume = problem.volume.slices(start, start + tried)
-    trial = replace(problem, data=rows(problem.data, start, start + tried), volume=volume, held_out=None)
+    trial = _some_slices(problem) if problem.data.scan.sliced else replace(problem, held_out=None)
+    tried = trial.volume.shape[0]
     rehearsal = problem.settings.method.rehearsal()
     method = problem.settings.method if rehearsal is None else rehearsal.method
     times, total = [time.perf_counter()], [1]
@@ -60,6 +59,15 @@ def estimate(problem: Problem) -> Estimate:
     stands_for = _shares(len(laps), total[0]) if rehearsal is None else rehearsal.stands_for
     seconds = sum(lap * steps for lap, steps in zip(laps, stands_for, strict=True))
     return Estimate(seconds * slices / tried, round(sum(stands_for)), tried)
+
+
+def _some_slices(problem: Problem) -> Problem:
+    """Return the reconstruction of a few slices in the middle."""
+    slices = problem.volume.shape[0]
+    middle, tried = slices // 2, min(TRIAL_SLICES, slices)
+    start = min(max(0, middle - tried // 2), slices - tried)
+    volume = problem.volume.slices(start, start + tried)
+    return replace(problem, data=rows(problem.data, start, start + tried), volume=volume, held_out=None)
 
 
 def _shares(laps: int, total: int) -> tuple[float, ...]:

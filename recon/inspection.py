@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from priors.runtime.errors import InputError
 from priors.runtime.inspection import Inspection
 from recon import inspect_radiographs, inspect_scan, inspect_volume
 
@@ -23,3 +24,14 @@ def inspect_file(path: Path) -> Inspection:
     if inspect_radiographs.claims(path):
         return inspect_radiographs.inspect_file(path)
     return inspect_volume.inspect_file(path)
+
+
+def draw(path: Path, png: Path) -> None:
+    """Draw the scanner of a scan.
+
+    Raises:
+        InputError: it is no scan, or cannot be read.
+    """
+    if not inspect_scan.claims(path):
+        raise InputError(f"{path}: is no scan with a geometry, so there is no scanner to draw")
+    inspect_scan.draw(path, png)

@@ -5,6 +5,7 @@ request. The page is filled from ``report_assets`` by replacing every ``{{name}}
 inserted text is read as a placeholder.
 """
 
+import base64
 import html
 import json
 import re
@@ -47,6 +48,8 @@ class Report:
         facts: short statements under the heading, label -> text.
         curves: figure -> (iteration, value) pairs.
         scores: row -> figure -> number or None, with ``reasons`` beside them (see ``recon.metrics.score``).
+        pictures: heading -> PNG.
+        warnings: sentences on what looks wrong with the measurement.
         configuration: YAML text.
         versions: what ``priors.runtime.record.versions`` returned.
     """
@@ -58,6 +61,8 @@ class Report:
     facts: Mapping[str, str] = field(default_factory=dict)
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
     configuration: str = ""
     versions: Mapping[str, Any] = field(default_factory=dict)
 
@@ -83,7 +88,7 @@ def render(report: Report) -> str:
         "facts": "".join(
             f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in report.facts.items()
         ),
-        "sections": _convergence(report) + _scores(report) + _details(report),
+        "sections": _convergence(report) + _scores(report) + _pictures(report) + _details(report),
         "display_note": html.escape(shown.note),
         "version": html.escape(str(report.versions.get("tomocast") or "")),
         "data": data,
@@ -130,6 +135,19 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
         return f'<td><abbr title="{why}">n/a</abbr></td>'
     digits = 4 if name.startswith("ssim") else 2
     return f"<td>{value:.{digits}f}</td>"
+
+
+def _pictures(report: Report) -> str:
+    """Return a section per picture, the warnings above the first."""
+    told = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in report.warnings)
+    listed = f'<ul class="warnings">{told}</ul>' if told else ""
+    parts = []
+    for heading, png in report.pictures.items():
+        name = html.escape(heading, quote=True)
+        image = f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(png).decode("ascii")}">'
+        parts.append(f'<section class="picture"><h2>{name}</h2>{listed}{image}</section>')
+        listed = ""
+    return "".join(parts)
 
 
 def _details(report: Report) -> str:

@@ -21,6 +21,8 @@ from recon.io.volumes import read_volume, write_nifti
 from recon.metrics import body_mask, score
 from recon.pipeline import Outcome, Problem
 from recon.report import Report, write_report
+from recon.report_scanner import scanner_png
+from recon.scan_warnings import warnings_of
 
 VOLUME = "volume.nii.gz"
 METRICS = "metrics.json"
@@ -39,6 +41,8 @@ def save(run: RunFolder, problem: Problem, outcome: Outcome, *, title: str) -> N
         facts=facts(outcome.metrics),
         curves=outcome.metrics["curves"],
         scores={method: {key: outcome.metrics[key] for key in ("chi2_per_ray", "seconds")}},
+        pictures={"Scanner": scanner_png(problem.data.scan, problem.volume)},
+        warnings=warnings_of(problem.data),
         configuration=to_yaml(problem.settings),
         versions=versions(),
     )

@@ -45,6 +45,11 @@ class StepRecord:
     figures: dict[str, float]
 
 
+def ray_table_bytes(scan: Scan) -> int:
+    """Return the size of a projector's table of a scan; columns of cones also carry their heights."""
+    return (34 if scan.sliced else 74) * scan.views * scan.shape[1]
+
+
 def empty_volume(measurement: Measurement, projector: Projector) -> Float[Tensor, "z y x"]:
     """Return zeros in the layout that projectors work in, with the innermost axis z."""
     z, y, x = projector.domain

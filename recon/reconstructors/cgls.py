@@ -20,7 +20,14 @@ from recon.methods.base import Stop, iterate
 from recon.methods.cgls import Cgls, CglsState
 from recon.methods.least_squares import LeastSquares
 from recon.operators.projector import Projector
-from recon.reconstructors.base import Job, Measurement, Reconstructor, StepRecord, empty_volume
+from recon.reconstructors.base import (
+    Job,
+    Measurement,
+    Reconstructor,
+    StepRecord,
+    empty_volume,
+    ray_table_bytes,
+)
 
 
 class CGLS(Reconstructor):
@@ -57,6 +64,6 @@ class CGLS(Reconstructor):
             {
                 "volumes (iterate, direction, gradient)": 6 * one,
                 "sinograms (residual, image)": 5 * rays,
-                "ray table": 34 * scan.views * scan.shape[1],
+                "ray table": ray_table_bytes(scan),
             }
         )

@@ -22,7 +22,14 @@ from recon.methods.base import Stop, iterate
 from recon.methods.least_squares import LeastSquares
 from recon.methods.sirt import Sirt, SirtProblem, SirtState, Subset, visiting_order
 from recon.operators.projector import Projector
-from recon.reconstructors.base import Job, Measurement, Reconstructor, StepRecord, empty_volume
+from recon.reconstructors.base import (
+    Job,
+    Measurement,
+    Reconstructor,
+    StepRecord,
+    empty_volume,
+    ray_table_bytes,
+)
 
 
 class SIRT(Reconstructor):
@@ -89,6 +96,6 @@ class SIRT(Reconstructor):
                 "steps of every subset": self.subsets * one,
                 "sinograms (weights of rays, residuals)": (1 if self.subsets > 1 else 4) * rays
                 + 4 * rays // self.subsets,
-                "ray table": (2 if self.subsets > 1 else 1) * 34 * scan.views * scan.shape[1],
+                "ray table": (2 if self.subsets > 1 else 1) * ray_table_bytes(scan),
             }
         )

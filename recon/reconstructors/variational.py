@@ -41,7 +41,14 @@ from recon.methods.fused_variation import VariationTerm
 from recon.methods.pdhg import Pdhg, PdhgState, SaddleProblem, Term
 from recon.operators.differences import Differences
 from recon.operators.projector import Projector
-from recon.reconstructors.base import Job, Measurement, Reconstructor, StepRecord, empty_volume
+from recon.reconstructors.base import (
+    Job,
+    Measurement,
+    Reconstructor,
+    StepRecord,
+    empty_volume,
+    ray_table_bytes,
+)
 
 # How far an iteration moves the data duals, as a fraction of what cancels a residual at once, and the
 # contrast of edges relative to the mean attenuation. Both change only the speed (docs/tv.md).
@@ -119,7 +126,7 @@ class TV(Reconstructor):
                 "volumes (iterate, steps, gradients)": 7 * one,
                 "duals of total variation": 3 * axes * one,
                 "sinograms (dual, steps, residuals)": 7 * rays,
-                "ray table": 34 * scan.views * scan.shape[1],
+                "ray table": ray_table_bytes(scan),
             }
         )
 
