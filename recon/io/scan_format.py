@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 
 from priors.runtime.errors import InputError
+from recon.io.hdf5_probe import is_sound
 from recon.io.scan_data import ScanData
 
 HEAD = 520
@@ -42,6 +43,8 @@ def hdf5_holds(path: Path, head: bytes, wanted: Callable[[h5py.File], bool]) -> 
     """
     if not is_hdf5(head):
         return False
+    if not is_sound(path):
+        raise InputError(f"{path}: is a damaged HDF5 file, which the HDF5 library does not survive reading")
     try:
         with h5py.File(path, "r") as file:
             return bool(wanted(file))

@@ -7,6 +7,7 @@ here, which carry unit and affine as JSON in ImageJ's ``Info``.
 """
 
 import json
+import logging
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -29,6 +30,10 @@ _MM = {"mm": 1.0, "millimeter": 1.0, "cm": 10.0, "um": 1e-3, "µm": 1e-3, "micro
 _KEY = "tomocast"
 PACKED = 1100
 """The most that deflate compresses: a header that promises more than this many times the file is damaged."""
+
+
+# What it says of a damaged file goes to standard error; the checks below are what decides.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 def read_tiff(path: Path) -> Image:
@@ -72,6 +77,10 @@ def load_tiff(path: Path) -> tuple[np.ndarray, Mapping[str, Any]]:
     """
     try:
         with tifffile.TiffFile(path) as file:
+            first = file.pages.first
+            # Without this, tifffile goes through whatever a damaged chain of pages leads to.
+            if not first.dataoffsets or first.dtype is None or 0 in first.shape:
+                raise InputError(f"{path}: is a damaged TIFF file: its first page has no values")
             series = file.series[0]
             if "S" in series.axes:
                 raise InputError(
