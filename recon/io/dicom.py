@@ -19,7 +19,7 @@ import numpy as np
 
 from recon.io.dicom_files import in_threads, is_dicom, read_files
 from recon.io.dicom_geometry import Slice, stack_affine
-from recon.io.dicom_pixels import fill_hounsfield
+from recon.io.dicom_pixels import check_size, fill_hounsfield
 from recon.io.dicom_series import choose
 from recon.io.dicom_write import write_dicom
 from recon.io.image import Image
@@ -50,6 +50,7 @@ def read_dicom(path: Path, series: str | None = None) -> Image:
         warnings.simplefilter("ignore")
         slices, remarks = choose(path, read_files(path), series)
         ordered, affine = stack_affine(path, slices)
+        check_size(ordered[0])
         values = np.empty((len(ordered), *ordered[0].size), np.float32)
         if ordered[0].frame is not None:
             # Decoded once for all frames, before the threads ask for them.

@@ -54,7 +54,7 @@ def stored_pixels(item: Slice) -> Shaped[np.ndarray, "_ _"]:
         usual = data.BitsAllocated == 16 and data.get("HighBit") == data.BitsStored - 1
         if syntax in _NATIVE and usual and item.frame is None:
             return _native(item)
-        _check_size(item)
+        check_size(item)
         pixels = data.pixel_array
         return np.asarray(pixels if item.frame is None or pixels.ndim == 2 else pixels[item.frame])
     except InputError:
@@ -84,9 +84,15 @@ def _native(item: Slice) -> Shaped[np.ndarray, "y x"]:
     return (stored << unused) >> unused if unused else stored
 
 
-def _check_size(item: Slice) -> None:
-    """Refuse a header that asks a decoder for more memory than the pixels can fill."""
+def check_size(item: Slice) -> None:
+    """Refuse a header that asks for more memory than the pixels can fill.
+
+    Raises:
+        InputError: it does, or the slice has no size.
+    """
     rows, columns = item.size
+    if min(rows, columns) < 1:
+        raise InputError(f"{item.name}: found {rows} rows and {columns} columns, expected a picture")
     wanted = 2 * rows * columns * (item.number("NumberOfFrames") or 1)
     if wanted > 2**24 and wanted > _PACKED * len(item.dataset.PixelData):
         raise InputError(f"{item.name}: found {rows} x {columns} pixels, more than its data can hold")

@@ -38,12 +38,19 @@ class Series:
 
     def told(self) -> str:
         """Return a line for a list: how many files of what, and the UID."""
-        data = self.files[0][1]
-        size = f" of {data.get('Rows')} x {data.get('Columns')}" if data.get("Rows") else ""
+        first = Slice(*self.files[0])
+        size = f" of {_word(first, 'Rows')} x {_word(first, 'Columns')}" if _word(first, "Rows") else ""
         plural = "s" if len(self.files) > 1 else ""
-        return (
-            f"{self.uid or 'no UID'} ({len(self.files)} {data.get('Modality', 'unknown')} file{plural}{size})"
-        )
+        kind = _word(first, "Modality") or "unknown"
+        return f"{self.uid or 'no UID'} ({len(self.files)} {kind} file{plural}{size})"
+
+
+def _word(item: Slice, key: str) -> str:
+    """Return an attribute for a list; one that cannot be decoded is told when its series is read."""
+    try:
+        return str(item.get(key) or "")
+    except InputError:
+        return ""
 
 
 def choose(path: Path, files: list[Named], wanted: str | None) -> tuple[list[Slice], tuple[str, ...]]:
