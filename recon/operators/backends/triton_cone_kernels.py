@@ -14,7 +14,7 @@ within 1 / |b| of (k - a) / b.
 
 import triton.language as tl
 
-from recon.operators.backends.triton_kernels import arctangent, compiled, fraction
+from recon.operators.backends.triton_kernels import column_through, compiled, fraction
 
 
 @compiled
@@ -176,13 +176,7 @@ def adjoint(
     down, right = y.to(tl.float32), x.to(tl.float32)
     total = tl.zeros((HEIGHT * WIDTH, SLICES), REAL)
     for v in range(views):
-        view = lines + v * 8
-        over = tl.load(view) + tl.load(view + 1) * right + tl.load(view + 2) * down
-        under = tl.load(view + 3) + tl.load(view + 4) * right + tl.load(view + 5) * down
-        ratio = over / tl.where(tl.abs(under) < 1e-20, 1e-20, under)
-        if CURVED:
-            ratio = arctangent(ratio) * tl.load(view + 7)
-        middle = tl.minimum(tl.maximum(ratio + tl.load(view + 6), -1.0), columns)
+        middle = column_through(lines + v * 8, right, down, columns, CURVED)
         radius = tl.load(reach + v * tl.num_programs(0) + tile)
         nearby = tl.load(row_reach + v)
         begin = tl.ceil(middle - radius).to(tl.int32)

@@ -52,6 +52,17 @@ def arctangent(q):
 
 
 @compiled
+def column_through(view, x, y, columns, CURVED: tl.constexpr):
+    """Return the column through pixel centres, from -1 to ``columns``; see ``recon.operators.backends.gather``."""
+    over = tl.load(view) + tl.load(view + 1) * x + tl.load(view + 2) * y
+    under = tl.load(view + 3) + tl.load(view + 4) * x + tl.load(view + 5) * y
+    q = over / tl.where(tl.abs(under) < 1e-20, 1e-20, under)
+    if CURVED:
+        q = arctangent(q) * tl.load(view + 7)
+    return tl.minimum(tl.maximum(q + tl.load(view + 6), -1.0), columns)
+
+
+@compiled
 def mixed(total, source, beside, near, far, f):
     """Add two neighbouring pixels, weighted 1 - f and f, to a sum."""
     a = tl.load(source, mask=near, other=0).to(total.dtype)
@@ -178,13 +189,7 @@ def adjoint(
     total = tl.zeros((HEIGHT * WIDTH, SLICES), REAL)
     total1, total2, total3 = total, total, total
     for v in range(views):
-        view = lines + v * 8
-        over = tl.load(view) + tl.load(view + 1) * cols + tl.load(view + 2) * rows
-        under = tl.load(view + 3) + tl.load(view + 4) * cols + tl.load(view + 5) * rows
-        ratio = over / tl.where(tl.abs(under) < 1e-20, 1e-20, under)
-        if CURVED:
-            ratio = arctangent(ratio) * tl.load(view + 7)
-        middle = tl.minimum(tl.maximum(ratio + tl.load(view + 6), -1.0), columns)
+        middle = column_through(lines + v * 8, cols, rows, columns, CURVED)
         radius = tl.load(reach + v * tl.num_programs(0) + tile)
         begin = tl.ceil(middle - radius).to(tl.int32)
         for n in range((2 * radius).to(tl.int32) + 1):
