@@ -1,4 +1,4 @@
-"""Damaged files for every CT reader: no traceback, no hang over 10 s, no memory over 2 GB.
+"""Damaged files for every reader: no traceback, no hang over 10 s, no memory over 2 GB.
 
     python -m benchmarks.fuzz --reader all --count 2000 --seed 0
 
@@ -28,9 +28,12 @@ from types import FrameType
 
 import numpy as np
 
-from benchmarks.fuzz_samples import SAMPLES, Sample
+from benchmarks.fuzz_field_samples import SAMPLES as FIELDS
+from benchmarks.fuzz_samples import SAMPLES as CT
+from benchmarks.fuzz_samples import Sample
 from priors.runtime.errors import InputError
 
+SAMPLES = {**CT, **FIELDS}
 SECONDS = 10
 BYTES = 2 * 2**30
 _ABSURD = (b"-1", b"0", b"99999999999", b"nan", b"1e308", b"", b"x")

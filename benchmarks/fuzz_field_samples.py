@@ -7,7 +7,6 @@ of weather services and GRIB messages are real ones, from the folder in TOMOCAST
 import gzip
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from assimilation.fields import Fields, Grid, Variable
 from assimilation.io.archive import write_fields
 from assimilation.io.readers import open_stream
 from assimilation.observation.stream import read_observations
+from benchmarks.fuzz_samples import Sample
 from benchmarks.real_data import real_data
 from tests.assimilation.io.odim_file import some_counts, write_odim
 from tests.assimilation.io.sevir_file import write_sevir
@@ -25,15 +25,6 @@ GRID = Grid(40 + np.arange(6) * 0.5, np.arange(8) * 0.5, "sphere", "degree")
 FMI = "radar_fmi_20160928/201609281445_fmi.radar.composite.lowest_FIN_SUOMI1.pgm.gz"
 MESSAGE_BYTES = 3342
 """Of one message of the sample of GRIB."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What is read, by which function, and what is damaged."""
-
-    read: Callable[[Path], object]
-    path: Path
-    damaged: list[Path]
 
 
 def read_all(path: Path) -> None:

@@ -51,7 +51,8 @@ def is_odim(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return str(_plain(file.attrs.get("Conventions", ""))).startswith("ODIM_H5")
-    except (OSError, RuntimeError, ValueError, UnicodeDecodeError):
+    except Exception:
+        # Damaged files make h5py fail in many ways (OSError, KeyError, RuntimeError, Unicode ...).
         return False
 
 

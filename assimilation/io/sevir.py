@@ -49,7 +49,8 @@ def is_sevir(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return "id" in file and "vil" in file
-    except (OSError, RuntimeError):
+    except Exception:
+        # Damaged files make h5py fail in many ways (OSError, KeyError, RuntimeError ...).
         return False
 
 
@@ -89,7 +90,7 @@ def open_sevir(path: Path) -> FieldStream:
         try:
             with h5py.File(path, "r") as file:
                 return np.asarray(values[file["vil"][place, :, :, time]])[None, None]
-        except (OSError, RuntimeError, IndexError, KeyError) as error:
+        except (OSError, RuntimeError, ValueError, IndexError, KeyError) as error:
             raise InputError(f"{path}: {chosen}: frame {time} cannot be read ({error})") from error
 
     attributes = {"title": f"SEVIR event {chosen}", "institution": "MIT Lincoln Laboratory"}
