@@ -111,7 +111,7 @@ class Checkpoint:
         if not path.is_file():
             return None
         try:
-            return Checkpoint(**torch.load(path, weights_only=True))
+            return Checkpoint(**torch.load(path, weights_only=True, map_location="cpu"))
         except Exception as error:
             raise InputError(f"{path}: is no checkpoint of this version; start the run anew") from error
 
@@ -180,7 +180,9 @@ class Job:
         self.owner, self.task, self.ensemble, self.trajectory = owner, task, ensemble, trajectory
         self.observations = None
         if task.stream is not None:
-            self.observations = FrameObservations(task.stream, owner.codec, trajectory, task.places)
+            self.observations = FrameObservations(
+                task.stream, owner.codec, trajectory, task.places, owner.model.device, owner.model.dtype
+            )
 
     def start(self) -> list[Window]:
         """Return the window of every chunk, after its members' context."""

@@ -45,13 +45,15 @@ class FrameObservations:
         trajectory: which one.
         places: index in the stream of every frame of the run, -1 where the stream has no such time.
         device: where the prior is.
+        dtype: what it computes in.
     """
 
     stream: ObservationStream
     codec: FieldCodec
     trajectory: int
     places: Sequence[int]
-    device: str = "cpu"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
     _read: dict[int, Observation | None] = field(default_factory=dict)
 
     def likelihood(self, first: int, count: int) -> Likelihood | None:
@@ -62,8 +64,10 @@ class FrameObservations:
         observed = tuple((place, item) for place, item in found if item is not None)
         if not observed:
             return None
-        values = torch.cat([item.values for _, item in observed]).to(self.device, torch.float32)
-        variance = torch.cat([item.variance for _, item in observed]).to(self.device, torch.float32)
+        values, variance = (
+            torch.cat(parts).to(self.device, self.dtype)
+            for parts in zip(*((item.values, item.variance) for _, item in observed), strict=True)
+        )
         return Likelihood(values[None], variance[None], WindowOperator(self.codec, observed))
 
     def _at(self, frame: int) -> Observation | None:

@@ -149,7 +149,9 @@ class Window:
         """Return the window that was saved."""
         past, *rest = (saved[name] for name in ("past", "u", "clean", "level"))
         u, clean, level = (part for part in rest if isinstance(part, Tensor))
-        return Window(self.past.restored(list(past)), u, clean, level)
+        place = self.u.device
+        finished = self.past.restored([part.to(place) for part in past])
+        return Window(finished, u.to(place), clean.to(place), level)
 
 
 @dataclass(frozen=True)
@@ -174,15 +176,27 @@ class TrajectoryModel:
     cache: bool = True
     longest_past: int | None = None
 
+    @property
+    def device(self) -> torch.device:
+        """Where the prior is."""
+        return self._held().device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the prior computes in."""
+        return self._held().dtype
+
+    def _held(self) -> Tensor:
+        return next(chain(self.denoiser.parameters(), self.denoiser.buffers()))
+
     def start(self, members: int, shape: tuple[int, int, int], context: Trajectories | None = None) -> Window:
         """Return the empty window of ``members`` states of ``shape`` (k, y, x) after clean context frames."""
         past: Past = GivenPast(self.denoiser, self.longest_past)
         if self.cache and isinstance(self.denoiser, NetworkDenoiser):
             past = CachedPast(self.denoiser)
         if context is not None:
-            past = past.followed_by(context)
-        held = next(chain(self.denoiser.parameters(), self.denoiser.buffers()))
-        nothing = torch.zeros(members, 0, *shape, device=held.device, dtype=held.dtype)
+            past = past.followed_by(context.to(self.device, self.dtype))
+        nothing = torch.zeros(members, 0, *shape, device=self.device, dtype=self.dtype)
         return Window(past, nothing, nothing, torch.zeros(0, dtype=torch.float64))
 
     def advance(

@@ -88,6 +88,14 @@ def table(rows: dict[str, dict[str, Any]], columns: tuple[str, ...] = (*COLUMNS,
     return "\n".join(lines)
 
 
+def report(text: str, out: Path | None) -> None:
+    """Print Markdown, and write it where asked."""
+    print(text)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n", encoding="utf-8")
+
+
 def number(value: float | None) -> str:
     """Return three digits, a dash where there is no value."""
     return "-" if value is None or value != value else f"{value:.3g}"

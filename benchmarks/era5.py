@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from assimilated import keep, read, row, scored, table, timed, tomocast
+from assimilated import keep, read, report, row, scored, table, timed, tomocast
 from real_data import real_data
 
 from assimilation.baselines.climatology import climatology
@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--settings", nargs="*", default=[], help="key=value for tomocast assimilate")
     parser.add_argument("--runs", type=Path, default=Path("runs/era5-bench"))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path, help="file for the table")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     fields = read_any_fields(real_data("weather/era5_uk_2t_20190301-0322.grib"))
@@ -82,12 +83,13 @@ def main() -> None:
     )
     instrument = Points(fraction=chosen.fraction, fixed=True)
     observed = observe(truth, instrument, sigma="0.5 K", seed=4)
+    rows = {}
     for method in chosen.methods:
         ensemble, cpu = measure(method, observed, training, truth, chosen)
-        entry = row(scored(ensemble, truth, skip=chosen.skip), cpu)
+        rows[method] = entry = row(scored(ensemble, truth, skip=chosen.skip), cpu)
         keep(chosen.json, method, entry)
         print(table({method: entry}).splitlines()[-1], flush=True)
-    print(table(read(chosen.json)))
+    report(table(read(chosen.json) or rows), chosen.markdown)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from assimilated import keep, read, row, scored, stacked, table, timed, tomocast
+from assimilated import keep, read, report, row, scored, stacked, table, timed, tomocast
 
 from assimilation.baselines.ensemble_kalman import LETKF, EnKF, EnsembleFilter, assimilate
 from assimilation.baselines.optimal_interpolation import OptimalInterpolation
@@ -128,6 +128,7 @@ def main() -> None:
     parser.add_argument("--label", default="", help="suffix of the rows' names, for other settings")
     parser.add_argument("--runs", type=Path, default=Path("runs/ns-bench"))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path, help="file for the table")
     parser.add_argument("--tune", action="store_true")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
@@ -136,13 +137,15 @@ def main() -> None:
             tune(name, chosen.ensemble)
         return
     truth = simulate(SYSTEM, trajectories=chosen.trajectories, frames=chosen.frames, seed=TRUTH_SEED)
+    rows = {}
     for name in chosen.instruments:
         for method in chosen.methods:
             ensemble, cpu = measure(method, name, truth, chosen)
             entry = row(scored(ensemble, truth, skip=chosen.skip), cpu)
+            rows[f"{name} {method}{chosen.label}"] = entry
             keep(chosen.json, f"{name} {method}{chosen.label}", entry)
             print(table({f"{name} {method}": entry}).splitlines()[-1], flush=True)
-    print(table(read(chosen.json)))
+    report(table(read(chosen.json) or rows), chosen.markdown)
 
 
 if __name__ == "__main__":

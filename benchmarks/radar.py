@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from assimilated import keep, number, read, row, scored, table, timed, tomocast
+from assimilated import keep, number, read, report, row, scored, table, timed, tomocast
 from real_data import real_data
 
 from assimilation.baselines.advection import lagrangian_persistence
@@ -143,6 +143,18 @@ def by_lead(rows: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def by_event(rows: dict[str, dict[str, Any]]) -> str:
+    """Return CSI and FSS of every method as a Markdown table."""
+    thresholds = list(next(iter(rows.values()))["thresholds"])
+    titles = [f"{score}, {q} mm/h" for q in thresholds for score in ("CSI", "FSS over 10 km")]
+    lines = ["| method | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
+    for name, entry in rows.items():
+        events = [entry["thresholds"][q] for q in thresholds]
+        values = [v for event in events for v in (event["csi"], event["fss"]["5"])]
+        lines.append(f"| {name} | " + " | ".join(number(v) for v in values) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -157,6 +169,7 @@ def main() -> None:
     parser.add_argument("--settings", nargs="*", default=[], help="key=value for tomocast")
     parser.add_argument("--runs", type=Path, default=Path("runs/radar-bench"))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path, help="file for the tables")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     fields = rain(EVENT, chosen.crop)
@@ -176,13 +189,7 @@ def main() -> None:
         keep(chosen.json, method, rows[method])
         print(table({method: rows[method]}).splitlines()[-1], flush=True)
     held = read(chosen.json) or rows
-    print(table(held))
-    if cast:
-        print(by_lead(held))
-    else:
-        for name, entry in held.items():
-            events = entry["thresholds"]
-            print(name, {q: {"csi": e["csi"], "fss_10km": e["fss"]["5"]} for q, e in events.items()})
+    report(table(held) + "\n\n" + (by_lead if cast else by_event)(held), chosen.markdown)
 
 
 if __name__ == "__main__":

@@ -145,9 +145,11 @@ class NetworkDenoiser(Denoiser):
 
     def gaussian_spread(self, t: Times, *, past: int = 0) -> Spread | None:
         """See `Denoiser`: that of the network's linear estimate, else of the spectrum."""
-        known = past + (0 if self.cache is None else self.cache.frames)
+        known, linear = past + (0 if self.cache is None else self.cache.frames), None
+        if isinstance(self.network, SpaceTimeTransformer):
+            # What a cache keeps: with and without one the answer is the same.
+            known, linear = min(known, self.network.settings.reach), self.network.filter
         ratio = self.schedule.ratio(t)
-        linear = self.network.filter if isinstance(self.network, SpaceTimeTransformer) else None
         spread = None if linear is None else linear.spread(ratio, known)
         if spread is not None or self.spectrum is None:
             return spread
@@ -175,7 +177,7 @@ class NetworkDenoiser(Denoiser):
     def _seen(self, x_t: States, t: Times) -> tuple[States, Times]:
         """Return what the network sees of a state, and its log(sigma / alpha)."""
         alpha, sigma = broadcast_scales(self.schedule, x_t, t)
-        log_ratio = torch.log(self.schedule.ratio(t)).float()
+        log_ratio = torch.log(self.schedule.ratio(t)).to(torch.promote_types(x_t.dtype, torch.float32))
         return self.parametrisation.network_input(x_t, alpha, sigma), log_ratio
 
     def _precision(self) -> torch.autocast:

@@ -46,10 +46,10 @@ class Spectrum(BaseModel):
         if float(ratio.min()) < self.above:
             return None
         table = torch.tensor(self.covariance, dtype=torch.float64, device=ratio.device)
-        by_wavenumber = posterior(table, ratio, past).float()
+        by_wavenumber = posterior(table, ratio, past)
 
         def spread(x: Float[Tensor, "b f k y x"]) -> Float[Tensor, "b f k y x"]:
-            weights = _at(wavenumbers(x.shape[-2:], x.device), by_wavenumber)
+            weights = _at(wavenumbers(x.shape[-2:], x.device), by_wavenumber.to(x.dtype))
             waves = torch.fft.rfft2(x)
             moved = torch.einsum("yxfg,bgkyx->bfkyx", weights.to(waves.dtype), waves)
             out: Tensor = torch.fft.irfft2(moved, s=x.shape[-2:])

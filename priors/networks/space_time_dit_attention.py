@@ -84,7 +84,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     if q.device.type != "cpu":
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     with torch.autocast("cpu", enabled=False):
-        wide = q.float(), k.float(), v.float()
+        wide = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (q, k, v))
         return functional.scaled_dot_product_attention(*wide, attn_mask=mask).to(q.dtype)
 
 

@@ -130,3 +130,12 @@ def test_frames_without_observations_keep_the_exact_posterior():
     deviation = answer.covariances.diagonal(dim1=1, dim2=2).sqrt()
     assert float(((drawn.mean(0) - answer.means) / deviation).abs().max()) < 0.09
     np.testing.assert_allclose(drawn.std(0), deviation, rtol=0.08)
+
+
+def test_a_reanalysis_in_windows_is_nearly_the_smoother():
+    # Windows of 6 frames, the first 3 kept: every analysis knows the observations of 3 later frames or more.
+    figures = found(InferenceSchedule(steps=STEPS, lag=None, longest=6))
+    whole = found(REANALYSIS)
+    assert figures.spread_ratio == pytest.approx(1, abs=0.08)
+    assert figures.ratio < 1.3
+    assert whole.ratio < 1.15
