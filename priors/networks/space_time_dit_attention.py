@@ -83,9 +83,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     """Return softmax(q k^T / sqrt(d)) v; on the CPU in float32, where bfloat16's backward pass is slow."""
     if q.device.type != "cpu":
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    wide = torch.promote_types(q.dtype, torch.float32)
     with torch.autocast("cpu", enabled=False):
-        wide = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (q, k, v))
-        return functional.scaled_dot_product_attention(*wide, attn_mask=mask).to(q.dtype)
+        return functional.scaled_dot_product_attention(q.to(wide), k.to(wide), v.to(wide), attn_mask=mask).to(
+            q.dtype
+        )
 
 
 @dataclass
