@@ -46,7 +46,9 @@ def inspect(
 
         _tell(describe_backends(), as_json=json)
         return
-    if not path.exists() or (path.is_dir() and (path / "card.yaml").is_file()):
+    # An event of an archive, FILE/EVENT, is a name inside a file.
+    inside = path.parent.is_file()
+    if not (path.exists() or inside) or (path.is_dir() and (path / "card.yaml").is_file()):
         priors.commands.inspect_prior(thing, as_json=json)
         return
     import assimilation.inspection
@@ -54,7 +56,7 @@ def inspect(
 
     if png is not None:
         recon.inspection.draw(path, png)
-    for family in (recon.inspection, assimilation.inspection):
+    for family in (assimilation.inspection,) if inside else (recon.inspection, assimilation.inspection):
         if family.claims(path):
             _tell(family.inspect_file(path), as_json=json)
             return
@@ -78,6 +80,8 @@ def main() -> None:
         line = _mistake(error)
         if line is None:
             raise
+        # Objects of a damaged file may fail again when they are let go of; the user has been told already.
+        sys.unraisablehook = lambda _: None
         print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)

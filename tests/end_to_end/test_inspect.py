@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.assimilation.io.sevir_file import write_sevir
 from tests.end_to_end.command_line import inside, mistake
 
 
@@ -22,3 +23,10 @@ def test_a_volume_a_scan_and_fields_are_told_apart(tmp_path):
 def test_a_file_of_no_kind_is_refused(tmp_path, name):
     np.arange(40, dtype=np.uint8).tofile(tmp_path / name)
     assert "unknown kind" in mistake("inspect", tmp_path / name)
+
+
+def test_an_event_inside_an_archive_has_a_name_of_its_own(tmp_path):
+    path, _ = write_sevir(tmp_path)
+    told = json.loads(inside("inspect", path / "S2", "--json").stdout)
+    assert told["kind"] == "fields"
+    assert "S9" in mistake("inspect", path / "S9")
