@@ -14,13 +14,30 @@ within 1 / |b| of (k - a) / b.
 
 import triton.language as tl
 
-from recon.operators.backends.triton_kernels import column_through, compiled, fraction
+from recon.operators.backends.triton_kernels import column_through, compiled, fraction, met, pixels_of, walk
 
 
 @compiled
 def height(low, high, i):
     """Return low + high * i in 2**-40 slice."""
     return tl.floor(tl.fma(high, i.to(tl.float64), low) * 1099511627776.0 + 0.5).to(tl.int64)
+
+
+@compiled
+def climbs(heights, ray, mask):
+    """Return A0, A1, B0, B1 of rays."""
+    at = heights + 4 * ray
+    a0, a1 = tl.load(at, mask=mask, other=0), tl.load(at + 1, mask=mask, other=0)
+    return a0, a1, tl.load(at + 2, mask=mask, other=0), tl.load(at + 3, mask=mask, other=0)
+
+
+@compiled
+def row_through(a, b, k, hit, rows):
+    """Return the row, from -1 to ``rows``, of each column (a, b) at the height of each slice k."""
+    inverse = 1 / tl.where(hit, b.to(tl.float32) * 9.094947017729282e-13, 1.0)
+    origin = a.to(tl.float32) * 9.094947017729282e-13
+    row = (k.to(tl.float32)[None, :] - origin[:, None]) * inverse[:, None]
+    return tl.minimum(tl.maximum(row, -1.0), rows)
 
 
 @compiled
@@ -89,23 +106,11 @@ def forward(
     inside = c < columns
     ray = tl.program_id(1) * columns + c
     length = tl.load(step + ray, mask=inside, other=0)
-    begin = tl.load(first + ray, mask=inside, other=2147483647)
-    end = tl.load(stop + ray, mask=inside, other=0)
-    begin = tl.where(begin < end, begin, 2147483647)
-    a0, a1 = (
-        tl.load(heights + 4 * ray, mask=inside, other=0),
-        tl.load(heights + 4 * ray + 1, mask=inside, other=0),
-    )
-    b0, b1 = (
-        tl.load(heights + 4 * ray + 2, mask=inside, other=0),
-        tl.load(heights + 4 * ray + 3, mask=inside, other=0),
-    )
+    a0, a1, b0, b1 = climbs(heights, ray, inside)
     along_y = length > 0
     along, across = tl.where(along_y, width, 1), tl.where(along_y, 1, width)
     count = tl.where(along_y, width, rows_of_grid)
-    start, last = tl.min(begin, 0), tl.max(end, 0)
-    drift = tl.load(slope + ray, mask=inside, other=0)
-    p = tl.load(offset + ray, mask=inside, other=0) + drift * start
+    begin, end, start, last, p, drift = walk(offset, slope, first, stop, ray, inside)
     pixel = along * start
     lanes = (r < rows)[None, :]
     steps = r.to(tl.int64)[None, :]
@@ -169,10 +174,7 @@ def adjoint(
     tile = tl.program_id(0)
     k = tl.program_id(1) * SLICES + tl.arange(0, SLICES)
     lanes = (k < slices)[None, :]
-    across = tl.cdiv(width, WIDTH)
-    n = tl.arange(0, HEIGHT * WIDTH)
-    y = tile // across * HEIGHT + n // WIDTH
-    x = tile % across * WIDTH + n % WIDTH
+    y, x = pixels_of(tile, width, HEIGHT, WIDTH)
     down, right = y.to(tl.float32), x.to(tl.float32)
     total = tl.zeros((HEIGHT * WIDTH, SLICES), REAL)
     for v in range(views):
@@ -184,35 +186,20 @@ def adjoint(
             c = begin + m
             inside = (c >= 0) & (c < columns)
             ray = v * columns + c
-            length = tl.load(step + ray, mask=inside, other=0)
-            along_y = length > 0
-            i, j = tl.where(along_y, y, x), tl.where(along_y, x, y)
-            p = tl.load(offset + ray, mask=inside, other=0) + tl.load(slope + ray, mask=inside, other=0) * i
-            near = (p >> 40).to(tl.int32) - j
-            f = fraction(p, REAL)
-            hit = inside & (length != 0) & ((near == 0) | (near == -1))
-            if CUT:
-                hit &= i >= tl.load(first + ray, mask=inside, other=0)
-                hit &= i < tl.load(stop + ray, mask=inside, other=0)
-            a0 = tl.load(heights + 4 * ray, mask=hit, other=0)
-            a1 = tl.load(heights + 4 * ray + 1, mask=hit, other=0)
-            b0 = tl.load(heights + 4 * ray + 2, mask=hit, other=0)
-            b1 = tl.load(heights + 4 * ray + 3, mask=hit, other=0)
+            length, i, across_share, hit = met(offset, slope, step, first, stop, ray, inside, y, x, REAL, CUT)
+            hit &= length != 0
+            a0, a1, b0, b1 = climbs(heights, ray, hit)
             a, b = height(a0, a1, i), height(b0, b1, i)
-            inverse = 1 / tl.where(hit, b.to(tl.float32) * 9.094947017729282e-13, 1.0)
-            origin = a.to(tl.float32) * 9.094947017729282e-13
-            row = (k.to(tl.float32)[None, :] - origin[:, None]) * inverse[:, None]
-            row = tl.minimum(tl.maximum(row, -1.0), rows)
-            lowest = tl.ceil(row - nearby).to(tl.int32)
-            weight = tl.where(near == 0, 1 - f, f)[:, None]
+            lowest = tl.ceil(row_through(a, b, k, hit, rows) - nearby).to(tl.int32)
+            weight = across_share[:, None]
             line = sinogram + ray.to(tl.int64)[:, None] * rows
             for s in range((2 * nearby).to(tl.int32) + 1):
                 r = lowest + s
                 z = a[:, None] + b[:, None] * r
                 level = (z >> 40).to(tl.int32) - k[None, :]
                 g = fraction(z, REAL)
-                met = hit[:, None] & lanes & (r >= 0) & (r < rows) & ((level == 0) | (level == -1))
-                value = tl.load(line + r, mask=met, other=0).to(REAL)
+                seen = hit[:, None] & lanes & (r >= 0) & (r < rows) & ((level == 0) | (level == -1))
+                value = tl.load(line + r, mask=seen, other=0).to(REAL)
                 share = tl.where(level == 0, 1 - g, g)
                 total += value * share * weight
     target = image + (y * width + x).to(tl.int64)[:, None] * slices + k[None, :]

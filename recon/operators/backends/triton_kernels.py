@@ -63,6 +63,55 @@ def column_through(view, x, y, columns, CURVED: tl.constexpr):
 
 
 @compiled
+def walk(offset, slope, first, stop, ray, inside):
+    """Return where a block of rays goes: each one's driving indices [begin, end), those of all of them
+    [start, last), its position at ``start`` and the change per index."""
+    begin = tl.load(first + ray, mask=inside, other=2147483647)
+    end = tl.load(stop + ray, mask=inside, other=0)
+    begin = tl.where(begin < end, begin, 2147483647)
+    start, last = tl.min(begin, 0), tl.max(end, 0)
+    drift = tl.load(slope + ray, mask=inside, other=0)
+    p = tl.load(offset + ray, mask=inside, other=0) + drift * start
+    return begin, end, start, last, p, drift
+
+
+@compiled
+def met(offset, slope, step, first, stop, ray, inside, y, x, REAL: tl.constexpr, CUT: tl.constexpr):
+    """Return which pixels the rays of a column meet: the column's length per driving index, each pixel's
+    driving index, the share of the ray it gets, and whether it is met at all."""
+    length = tl.load(step + ray, mask=inside, other=0)
+    along_y = length > 0
+    i, j = tl.where(along_y, y, x), tl.where(along_y, x, y)
+    p = tl.load(offset + ray, mask=inside, other=0) + tl.load(slope + ray, mask=inside, other=0) * i
+    near = (p >> 40).to(tl.int32) - j
+    f = fraction(p, REAL)
+    hit = inside & ((near == 0) | (near == -1))
+    if CUT:
+        hit &= i >= tl.load(first + ray, mask=inside, other=0)
+        hit &= i < tl.load(stop + ray, mask=inside, other=0)
+    return length, i, tl.where(near == 0, 1 - f, f), hit
+
+
+@compiled
+def pixels_of(tile, width, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
+    """Return the rows and columns of the pixels of a tile."""
+    across = tl.cdiv(width, WIDTH)
+    k = tl.arange(0, HEIGHT * WIDTH)
+    return tile // across * HEIGHT + k // WIDTH, tile % across * WIDTH + k % WIDTH
+
+
+@compiled
+def put(target, totals, inside, lanes, SLICES: tl.constexpr, PARTS: tl.constexpr):
+    """Write one, two or four blocks of slices."""
+    tl.store(target, totals[0], mask=inside & lanes[0])
+    if PARTS > 1:
+        tl.store(target + SLICES, totals[1], mask=inside & lanes[1])
+    if PARTS > 2:
+        tl.store(target + 2 * SLICES, totals[2], mask=inside & lanes[2])
+        tl.store(target + 3 * SLICES, totals[3], mask=inside & lanes[3])
+
+
+@compiled
 def mixed(total, source, beside, near, far, f):
     """Add two neighbouring pixels, weighted 1 - f and f, to a sum."""
     a = tl.load(source, mask=near, other=0).to(total.dtype)
@@ -98,15 +147,10 @@ def forward(
     inside = c < columns
     ray = tl.program_id(1) * columns + c
     length = tl.load(step + ray, mask=inside, other=0)
-    begin = tl.load(first + ray, mask=inside, other=2147483647)
-    end = tl.load(stop + ray, mask=inside, other=0)
-    begin = tl.where(begin < end, begin, 2147483647)
     along_y = length > 0
     along, across = tl.where(along_y, width, 1), tl.where(along_y, 1, width)
     count = tl.where(along_y, width, height)
-    start, last = tl.min(begin, 0), tl.max(end, 0)
-    drift = tl.load(slope + ray, mask=inside, other=0)
-    p = tl.load(offset + ray, mask=inside, other=0) + drift * start
+    begin, end, start, last, p, drift = walk(offset, slope, first, stop, ray, inside)
     pixel = along * start
     # Written so that the compiler sees aligned masks, without which it loads number by number.
     lanes, lanes1 = (z < slices)[None, :], (z + SLICES < slices)[None, :]
@@ -135,12 +179,8 @@ def forward(
         pixel += along
     target = sinogram + ray.to(tl.int64)[:, None] * slices + z[None, :]
     inside, size = inside[:, None], tl.abs(length).to(REAL)[:, None]
-    tl.store(target, total * size, mask=inside & lanes)
-    if PARTS > 1:
-        tl.store(target + SLICES, total1 * size, mask=inside & lanes1)
-    if PARTS > 2:
-        tl.store(target + 2 * SLICES, total2 * size, mask=inside & lanes2)
-        tl.store(target + 3 * SLICES, total3 * size, mask=inside & lanes3)
+    totals = (total * size, total1 * size, total2 * size, total3 * size)
+    put(target, totals, inside, (lanes, lanes1, lanes2, lanes3), SLICES, PARTS)
 
 
 @compiled
@@ -181,10 +221,7 @@ def adjoint(
     # Written so that the compiler sees aligned masks, without which it loads number by number.
     lanes, lanes1 = (z < slices)[None, :], (z + SLICES < slices)[None, :]
     lanes2, lanes3 = (z + 2 * SLICES < slices)[None, :], (z + 3 * SLICES < slices)[None, :]
-    across = tl.cdiv(width, WIDTH)
-    k = tl.arange(0, HEIGHT * WIDTH)
-    y = tile // across * HEIGHT + k // WIDTH
-    x = tile % across * WIDTH + k % WIDTH
+    y, x = pixels_of(tile, width, HEIGHT, WIDTH)
     rows, cols = y.to(tl.float32), x.to(tl.float32)
     total = tl.zeros((HEIGHT * WIDTH, SLICES), REAL)
     total1, total2, total3 = total, total, total
@@ -196,34 +233,20 @@ def adjoint(
             c = begin + n
             inside = (c >= 0) & (c < columns)
             ray = v * columns + c
-            length = tl.load(step + ray, mask=inside, other=0)
-            along_y = length > 0
-            i, j = tl.where(along_y, y, x), tl.where(along_y, x, y)
-            p = tl.load(offset + ray, mask=inside, other=0) + tl.load(slope + ray, mask=inside, other=0) * i
-            near = (p >> 40).to(tl.int32) - j
-            f = fraction(p, REAL)
-            hit = inside & ((near == 0) | (near == -1))
-            if CUT:
-                hit &= i >= tl.load(first + ray, mask=inside, other=0)
-                hit &= i < tl.load(stop + ray, mask=inside, other=0)
+            length, i, share, hit = met(offset, slope, step, first, stop, ray, inside, y, x, REAL, CUT)
             size = tl.abs(length).to(REAL)
             if FADING:
-                origin = tl.load(source + 2 * v + tl.where(along_y, 1, 0))
+                origin = tl.load(source + 2 * v + tl.where(length > 0, 1, 0))
                 size = tl.where(size > 0, 1 / tl.abs(i.to(tl.float64) - origin), 0.0).to(REAL)
-            weight = (tl.where(near == 0, 1 - f, f) * size)[:, None]
+            weight, hit = (share * size)[:, None], hit[:, None]
             line = sinogram + ray.to(tl.int64)[:, None] * slices + z[None, :]
-            met = hit[:, None]
-            total += tl.load(line, mask=met & lanes, other=0).to(REAL) * weight
+            total += tl.load(line, mask=hit & lanes, other=0).to(REAL) * weight
             if PARTS > 1:
-                total1 += tl.load(line + SLICES, mask=met & lanes1, other=0).to(REAL) * weight
+                total1 += tl.load(line + SLICES, mask=hit & lanes1, other=0).to(REAL) * weight
             if PARTS > 2:
-                total2 += tl.load(line + 2 * SLICES, mask=met & lanes2, other=0).to(REAL) * weight
-                total3 += tl.load(line + 3 * SLICES, mask=met & lanes3, other=0).to(REAL) * weight
+                total2 += tl.load(line + 2 * SLICES, mask=hit & lanes2, other=0).to(REAL) * weight
+                total3 += tl.load(line + 3 * SLICES, mask=hit & lanes3, other=0).to(REAL) * weight
     target = image + (y * width + x).to(tl.int64)[:, None] * slices + z[None, :]
     inside = ((y < height) & (x < width))[:, None]
-    tl.store(target, total, mask=inside & lanes)
-    if PARTS > 1:
-        tl.store(target + SLICES, total1, mask=inside & lanes1)
-    if PARTS > 2:
-        tl.store(target + 2 * SLICES, total2, mask=inside & lanes2)
-        tl.store(target + 3 * SLICES, total3, mask=inside & lanes3)
+    totals = (total, total1, total2, total3)
+    put(target, totals, inside, (lanes, lanes1, lanes2, lanes3), SLICES, PARTS)
