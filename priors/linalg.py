@@ -85,7 +85,7 @@ def cg_each(
         apply: d -> (G d, L d); G symmetric positive semidefinite for every sample.
         b: right-hand sides.
         iterations: calls of ``apply``, at least one.
-        tolerance: stop when no sample's residual is larger than this share of its right-hand side.
+        tolerance: a sample stays as it is once its residual is below this share of its right-hand side.
     """
     residual, direction = b, b
     squared = (b * b).sum(1)
@@ -97,13 +97,13 @@ def cg_each(
         length = (direction * direction).sum(1)
         # I + G >= I. The Jacobian of a trained network may break that: then G counts as zero along this direction.
         curvature = torch.maximum((direction * image).sum(1), length)
-        step = torch.where(squared > 0, squared / curvature, 0.0)
+        step = torch.where(squared > target, squared / curvature, 0.0)
         total = total + step.reshape(-1, *(1,) * (extra.ndim - 1)) * extra
         if iteration == iterations - 1:
             break
         residual = residual - step[:, None] * image
         previous, squared = squared, (residual * residual).sum(1)
-        if tolerance and bool((squared <= target).all()):
+        if bool((squared <= target).all()):
             break
         direction = residual + torch.where(previous > 0, squared / previous, 0.0)[:, None] * direction
     return torch.as_tensor(total)

@@ -57,14 +57,14 @@ def turn(x: Float[Tensor, "... n d"], angles: Float[Tensor, "n pairs"]) -> Float
 def open_angles(positions: Int[Tensor, "n"], pairs: int, base: float = 100.0) -> Float[Tensor, "n pairs"]:
     """Return p base^(-j / pairs), wavelengths from 2 pi to 2 pi base."""
     theta = base ** (-torch.arange(pairs, device=positions.device, dtype=torch.float64) / pairs)
-    return (positions.double()[:, None] * theta).float()
+    return positions.double()[:, None] * theta
 
 
 def periodic_angles(count: int, pairs: int, device: torch.device) -> Float[Tensor, "n pairs"]:
     """Return 2 pi m_j p / n with m_j = 1, 2, ..., n / 2, 1, ..."""
     whole = 1 + torch.arange(pairs, device=device, dtype=torch.float64) % max(1, count // 2)
     place = torch.arange(count, device=device, dtype=torch.float64)
-    return (2 * math.pi / count * place[:, None] * whole).float()
+    return 2 * math.pi / count * place[:, None] * whole
 
 
 def plane_angles(

@@ -134,3 +134,22 @@ def test_gmres_lowers_the_residual_with_every_iteration():
 def test_gmres_refuses_a_product_that_is_not_finite():
     with pytest.raises(InputError, match="not finite"):
         gmres_each(lambda d: (d * math.inf, d), torch.ones(1, 3), iterations=2)
+
+
+def test_cg_each_with_a_tolerance_solves_every_sample_as_if_it_were_alone():
+    generator = torch.Generator().manual_seed(7)
+    root = torch.randn(3, 12, 12, generator=generator, dtype=torch.float64)
+    # Samples that need one, a few and many iterations.
+    scale = torch.tensor([0.0, 0.1, 3.0], dtype=torch.float64)[:, None, None]
+    matrices = scale * root @ root.mT
+    b = torch.randn(3, 12, generator=generator, dtype=torch.float64)
+
+    def solved(chosen: slice) -> torch.Tensor:
+        part = matrices[chosen]
+        return cg_each(lambda d: ((part @ d[..., None])[..., 0], d), b[chosen], iterations=30, tolerance=1e-3)
+
+    together = solved(slice(0, 3))
+    alone = torch.cat([solved(slice(n, n + 1)) for n in range(3)])
+    torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-12)
+    residual = b - together - (matrices @ together[..., None])[..., 0]
+    assert bool((residual.norm(dim=1) <= 1e-3 * b.norm(dim=1)).all())

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from assimilation.trajectory import ConditionedDenoiser
 from priors.denoiser import GaussianDenoiser, NetworkDenoiser
 from priors.gaussian import gains, in_time, posterior
 from priors.networks import SpaceTimeDiT
@@ -10,6 +11,7 @@ from priors.networks.linear_filter import EigenFilter
 from priors.networks.space_time_dit_attention import visibility
 from priors.parametrisation import Velocity
 from priors.schedule import Cosine
+from priors.spectrum import Spectrum
 
 # First-order autoregressions: c(lag) = variance * decay^lag.
 COVARIANCE = tuple(2 * 0.8**lag for lag in range(15))
@@ -125,3 +127,17 @@ def test_a_frame_of_noise_after_clean_ones_is_forecast():
     # The autoregression forgets all but the last frame; sigma(1) leaves a trace of 0.0016 of the noise.
     found = denoiser(x, t)[:, 3]
     assert float((found - 0.8 * x[:, 2]).detach().abs().max()) < 0.02
+
+
+def test_guidance_knows_as_much_of_the_past_with_a_cache_as_without():
+    rows = ((2.0, 1.8, 1.5, 1.3, 1.2, 1.1, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5),) * 2
+    denoiser = denoiser_of(network(place=PLACE))
+    denoiser.spectrum = Spectrum(covariance=rows, above=0)
+    past = torch.randn(1, 10, 1, *PLACE, generator=torch.Generator().manual_seed(4))
+    x = torch.randn(1, 1, 1, *PLACE, generator=torch.Generator().manual_seed(5))
+    t = torch.tensor([0.5], dtype=torch.float64)
+    kept = denoiser.cached(denoiser.remember(past)).gaussian_spread(t)
+    given = ConditionedDenoiser(denoiser, past).gaussian_spread(t)
+    assert kept is not None
+    assert given is not None
+    torch.testing.assert_close(kept(x), given(x), rtol=0, atol=0)
