@@ -7,7 +7,7 @@
 The object is a procedural thorax (seed 10003, reserved for demonstrations), drawn on a grid twice as fine in the plane
 as the reconstruction's and projected on one twice as fine again along z, with 4 rays per detector cell and photon noise
 (I0 = 1e5). Scores are in HU on [-1000, 1000] against the phantom resampled to the grid of the reconstruction, without
-three slices at either end. Runs that are finished are only scored again. Prints a Markdown table, writes ``cone.json``
+two slices at either end. Runs that are finished are only scored again. Prints a Markdown table, writes ``cone.json``
 and ``cone.png``.
 """
 
@@ -33,7 +33,7 @@ COLUMNS = ("psnr_hu", "rmse_hu", "ssim_axial", "ssim_coronal", "ssim_3d", "chi2_
 FIELD_MM = 384.0
 # Slices at either end that are not scored: the phantom is cut off there, and rays of a helix that graze the cut cross
 # a step that no grid of slices represents. A patient goes on.
-MARGIN = 3
+MARGIN = 2
 
 
 def prepare(out: Path, *, orbits: list[str], grid: int, slices: int) -> None:
