@@ -149,7 +149,7 @@ def test_a_card_with_a_wrong_value(folder, change, told):
     assert told in refusal(folder)
 
 
-# A rectified schedule would scale the states of this small network wrongly by at most a factor 1.4, which costs it 14 %:
+# A rectified schedule scales the states of this small network wrongly by a factor of at most 1.4, which costs it 14 %:
 # too near the 20 % that machines may differ by.
 @pytest.mark.parametrize(
     "change",
