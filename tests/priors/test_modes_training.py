@@ -31,7 +31,7 @@ def config(data, *, rate: float, steps: int = 6) -> TrajectoryConfig:
 
 
 def test_a_ruinous_rate_leaves_the_fitted_estimate(data, tmp_path):
-    chosen = config(data, rate=3.0)
+    chosen = config(data, rate=0.3)
     subject = open_subject(chosen)
     fitted = Trainer.start(chosen, subject).denoiser.network.state_dict()
     kept = train(chosen, tmp_path, resume=False, report=silent).network.state_dict()
