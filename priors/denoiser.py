@@ -135,11 +135,15 @@ class NetworkDenoiser(Denoiser):
         return following
 
     def remember(self, x: States, cache: KeyValueCache | None = None) -> KeyValueCache:
-        """Return ``cache``, none by default, continued by the finished frames ``x`` (b, f, k, y, x)."""
+        """Return ``cache``, none by default, continued by the finished frames ``x`` (b, f, k, y, x).
+
+        They are seen as the states alpha(0) x: what `cached` answers is then what a call with those states gives.
+        """
         network = self.network
         if not isinstance(network, SpaceTimeTransformer):
             raise InputError("this prior has no memory of frames: expected a prior of trajectories")
-        seen, log_ratio = self._seen(x, torch.zeros(x.shape[:2], dtype=torch.float64, device=x.device))
+        zero = torch.zeros(x.shape[:2], dtype=torch.float64, device=x.device)
+        seen, log_ratio = self._seen(broadcast_scales(self.schedule, x, zero)[0] * x, zero)
         with self._precision():
             return network.remember(seen.to(self.device), log_ratio.to(self.device), cache)
 
