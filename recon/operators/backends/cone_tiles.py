@@ -35,7 +35,7 @@ from recon.operators.backends.simd import (
     store,
     whole,
 )
-from recon.operators.backends.tiles import MASK, SCALE, compiled, crossings
+from recon.operators.backends.tiles import MASK, SCALE, compiled, part_in_tile
 from recon.operators.rays import FRACTION_BITS
 
 LANES = 8
@@ -94,10 +94,8 @@ def forward(image, sinogram, table, columns, work):
         fill(buffer, image, (y0, x0, tile, pitch))
         for v in range(view0, view1):
             for c in range(columns[v, t, 0], columns[v, t, 1]):
-                i0, j0 = (y0, x0) if along_y[v, c] else (x0, y0)
-                low, high = (j0 - 1) << FRACTION_BITS, (j0 + tile) << FRACTION_BITS
-                i_begin, i_end = max(first[v, c], i0), min(stop[v, c], i0 + tile)
-                i_begin, i_end = crossings(offset[v, c], slope[v, c], i_begin, i_end, low, high)
+                line = offset[v, c], slope[v, c], first[v, c], stop[v, c]
+                i_begin, i_end, i0, j0 = part_in_tile(along_y[v, c], line, (y0, x0, tile))
                 rows = upright[v, c, 0], upright[v, c, 1]
                 if i_begin >= i_end or rows[0] >= rows[1]:
                     continue
@@ -109,7 +107,7 @@ def forward(image, sinogram, table, columns, work):
                     begin, end = rows_inside(a, b, rows, pad - 1.0, float(pad + nz))
                     if begin >= end:
                         continue
-                    p = offset[v, c] + slope[v, c] * i
+                    p = line[0] + line[1] * i
                     share = image.dtype.type((p & MASK) * SCALE)
                     here = (i - i0 + 1) * along + ((p >> FRACTION_BITS) - j0 + 1) * across - pad
                     near, far = spread(image, one - share, WIDE), spread(image, share, WIDE)
@@ -184,10 +182,8 @@ def adjoint(sinogram, image, table, columns, work):
         buffer[:] = 0
         for v in range(sinogram.shape[0]):
             for c in range(columns[v, t, 0], columns[v, t, 1]):
-                i0, j0 = (y0, x0) if along_y[v, c] else (x0, y0)
-                low, high = (j0 - 1) << FRACTION_BITS, (j0 + tile) << FRACTION_BITS
-                i_begin, i_end = max(first[v, c], i0), min(stop[v, c], i0 + tile)
-                i_begin, i_end = crossings(offset[v, c], slope[v, c], i_begin, i_end, low, high)
+                line = offset[v, c], slope[v, c], first[v, c], stop[v, c]
+                i_begin, i_end, i0, j0 = part_in_tile(along_y[v, c], line, (y0, x0, tile))
                 rows = upright[v, c, 0], upright[v, c, 1]
                 if i_begin >= i_end or rows[0] >= rows[1]:
                     continue
@@ -207,7 +203,7 @@ def adjoint(sinogram, image, table, columns, work):
                         pairs = shares(load(value, at, WIDE), remainder(image, z, level))
                         add_pairs(profile, 0, stride, level, pairs)
                     end += -end % LANES
-                    p = offset[v, c] + slope[v, c] * i
+                    p = line[0] + line[1] * i
                     far = image.dtype.type((p & MASK) * SCALE)
                     here = (i - i0 + 1) * along + ((p >> FRACTION_BITS) - j0 + 1) * across - pad
                     k0, k1 = slices_of(a, b, begin, end, 0, stride)

@@ -1,6 +1,6 @@
 """Short vectors in compiled loops: a bundle of slices that share one weight.
 
-Numba vectorises an inner loop but keeps its accumulators in memory. These five operations hold a bundle of
+Numba vectorises an inner loop but keeps its accumulators in memory. These operations hold a bundle of
 2**len(doublings) numbers in registers instead: ``doublings`` is an empty tuple for one number, ``(0,) * 6``
 for 64. Only the tuple's type matters, so each width is compiled (and cached on disk) the first time it is
 used.
@@ -9,6 +9,7 @@ used.
 from typing import Any
 
 import llvmlite.ir as ir
+from llvmlite import binding
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
@@ -26,6 +27,12 @@ class Bundle(types.Type):
         """What makes two bundle types equal."""
         return self.dtype, self.lanes
 
+
+_WIDE = binding.get_host_cpu_features().get("avx512f", False)
+# Of all vector registers: 32 of 64, or 16 of 32.
+BYTES_OF_REGISTERS = 2048 if _WIDE else 512
+# Lanes that are read, changed and written at once; more at a time would leave no registers for the values added.
+PIECE = 32
 
 ELEMENTS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.int32: ir.IntType(32)}
 
@@ -69,6 +76,17 @@ def spread(typing: Any, array: Any, number: Any, doublings: Any) -> Any:
 
 
 @intrinsic
+def two_fit(typing: Any, array: Any, doublings: Any) -> Any:
+    """Tell, when the loop is compiled, whether two bundles leave registers free."""
+    bytes_of_two = 2 * array.dtype.bitwidth // 8 << len(doublings)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return ir.Constant(ir.IntType(1), bytes_of_two < BYTES_OF_REGISTERS)
+
+    return types.boolean(array, doublings), generate
+
+
+@intrinsic
 def load(typing: Any, array: Any, at: Any, doublings: Any) -> Any:
     """Return the bundle that starts at flat index ``at`` of a contiguous array; nothing is checked."""
     bundle = _bundle(array, doublings)
@@ -96,14 +114,28 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """Return a * b + c for three bundles."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = args[0].type
-        kind = f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
-        function = ir.FunctionType(vector, [vector] * 3)
-        return builder.call(
-            cgutils.get_or_insert_function(builder.module, function, f"llvm.fmuladd.{kind}"), args
-        )
+        return _fma(builder, *args)
 
     return a(a, a, a), generate
+
+
+@intrinsic
+def add_scaled(typing: Any, array: Any, at: Any, weight: Any, bundle: Any) -> Any:
+    """Add ``weight`` times a bundle to the numbers from flat index ``at`` of a contiguous array on."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = min(bundle.lanes, PIECE)
+        vector = ir.VectorType(ELEMENTS[bundle.dtype], lanes)
+        data = context.make_array(array)(context, builder, args[0]).data
+        weights = _repeat(builder, context.cast(builder, args[2], weight, bundle.dtype), vector)
+        for first in range(0, bundle.lanes, lanes):
+            place = builder.add(args[1], ir.Constant(args[1].type, first))
+            address = builder.bitcast(builder.gep(data, [place]), vector.as_pointer())
+            part = _picked(builder, args[3], range(first, first + lanes))
+            builder.store(_fma(builder, weights, part, builder.load(address, align=4)), address, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, weight, bundle), generate
 
 
 @intrinsic
@@ -199,6 +231,15 @@ def shares(typing: Any, bundle: Any, fraction: Any) -> Any:
         )
 
     return both(bundle, fraction), generate
+
+
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    vector = a.type
+    kind = f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
+    function = ir.FunctionType(vector, [vector] * 3)
+    return builder.call(
+        cgutils.get_or_insert_function(builder.module, function, f"llvm.fmuladd.{kind}"), [a, b, c]
+    )
 
 
 def _repeat(builder: Any, scalar: Any, vector: ir.Type) -> Any:

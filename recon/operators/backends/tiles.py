@@ -19,7 +19,7 @@ import inspect
 import numba
 import numpy as np
 
-from recon.operators.backends.simd import fma, load, real, spread, store
+from recon.operators.backends.simd import add_scaled, fma, load, real, spread, store, two_fit
 from recon.operators.rays import FRACTION_BITS
 
 MASK = (1 << FRACTION_BITS) - 1
@@ -48,6 +48,23 @@ def crossings(offset, slope, first, stop, low, high):
     while end > begin and not low <= offset + slope * (end - 1) < high:
         end -= 1
     return begin, end
+
+
+@compiled
+def part_in_tile(along_y, ray, tile):
+    """Return the range of i in which a ray crosses a tile, and the tile's first i and j.
+
+    Args:
+        along_y: whether i is y.
+        ray: offset, slope, first, stop.
+        tile: y and x of its first pixel, its edge.
+    """
+    offset, slope, first, stop = ray
+    y0, x0, edge = tile
+    i0, j0 = (y0, x0) if along_y else (x0, y0)
+    low, high = (j0 - 1) << FRACTION_BITS, (j0 + edge) << FRACTION_BITS
+    begin, end = crossings(offset, slope, max(first, i0), min(stop, i0 + edge), low, high)
+    return begin, end, i0, j0
 
 
 @compiled
@@ -91,23 +108,22 @@ def forward(image, sinogram, rays, work, doublings):
     pitch = (tile + 3) * lanes
     buffer = np.zeros((tile + 2) * pitch, image.dtype)
     spill = np.zeros(lanes, image.dtype)
+    # Two sums do not wait for one another.
+    two_sums = two_fit(image, doublings)
     lines = sinogram.reshape(-1)
     for t in range(tiles[0] * tiles[1]):
         y0, x0 = t // tiles[1] * tile, t % tiles[1] * tile
         _fill(buffer, pitch, lanes, image, (y0, x0, tile, slice0, slices))
         for v in range(view0, view1):
             for c in range(columns[v, t, 0], columns[v, t, 1]):
-                i0, j0 = (y0, x0) if along_y[v, c] else (x0, y0)
-                low, high = (j0 - 1) << FRACTION_BITS, (j0 + tile) << FRACTION_BITS
-                begin, end = max(first[v, c], i0), min(stop[v, c], i0 + tile)
-                begin, end = crossings(offset[v, c], slope[v, c], begin, end, low, high)
+                ray = offset[v, c], slope[v, c], first[v, c], stop[v, c]
+                begin, end, i0, j0 = part_in_tile(along_y[v, c], ray, (y0, x0, tile))
                 if begin >= end:
                     continue
                 along, across = (pitch, lanes) if along_y[v, c] else (lanes, pitch)
                 at = (begin - i0 + 1) * along - (j0 - 1) * across
-                length = real(image, step[v, c])
-                scale = real(image, step[v, c] * SCALE)
-                p = offset[v, c] + slope[v, c] * begin
+                p = ray[0] + ray[1] * begin
+                length, scale = real(image, step[v, c]), real(image, step[v, c] * SCALE)
                 total = spread(image, 0.0, doublings)
                 other = spread(image, 0.0, doublings)
                 for _ in range(end - begin):
@@ -116,9 +132,11 @@ def forward(image, sinogram, rays, work, doublings):
                     total = fma(
                         spread(image, length - weight, doublings), load(buffer, here, doublings), total
                     )
-                    other = fma(
-                        spread(image, weight, doublings), load(buffer, here + across, doublings), other
-                    )
+                    far = load(buffer, here + across, doublings)
+                    if two_sums:
+                        other = fma(spread(image, weight, doublings), far, other)
+                    else:
+                        total = fma(spread(image, weight, doublings), far, total)
                     p += slope[v, c]
                     at += along
                 one = spread(image, 1.0, doublings)
@@ -152,17 +170,14 @@ def adjoint(sinogram, image, rays, work, doublings, source):
         buffer[:] = 0
         for v in range(sinogram.shape[0]):
             for c in range(columns[v, t, 0], columns[v, t, 1]):
-                i0, j0 = (y0, x0) if along_y[v, c] else (x0, y0)
-                low, high = (j0 - 1) << FRACTION_BITS, (j0 + tile) << FRACTION_BITS
-                begin, end = max(first[v, c], i0), min(stop[v, c], i0 + tile)
-                begin, end = crossings(offset[v, c], slope[v, c], begin, end, low, high)
+                ray = offset[v, c], slope[v, c], first[v, c], stop[v, c]
+                begin, end, i0, j0 = part_in_tile(along_y[v, c], ray, (y0, x0, tile))
                 if begin >= end:
                     continue
                 along, across = (pitch, lanes) if along_y[v, c] else (lanes, pitch)
                 at = (begin - i0 + 1) * along - (j0 - 1) * across
-                length = real(image, step[v, c])
-                scale = real(image, step[v, c] * SCALE)
-                p = offset[v, c] + slope[v, c] * begin
+                p = ray[0] + ray[1] * begin
+                length, scale = real(image, step[v, c]), real(image, step[v, c] * SCALE)
                 place = (v * sinogram.shape[1] + c) * sinogram.shape[2] + slice0
                 if slices == lanes:
                     value = load(lines, place, doublings)
@@ -176,9 +191,8 @@ def adjoint(sinogram, image, rays, work, doublings, source):
                         scale = length * real(image, SCALE)
                     here = at + (p >> FRACTION_BITS) * across
                     weight = real(image, p & MASK) * scale
-                    near, far = load(buffer, here, doublings), load(buffer, here + across, doublings)
-                    store(buffer, here, fma(spread(image, length - weight, doublings), value, near))
-                    store(buffer, here + across, fma(spread(image, weight, doublings), value, far))
+                    add_scaled(buffer, here, length - weight, value)
+                    add_scaled(buffer, here + across, weight, value)
                     p += slope[v, c]
                     at += along
         _drain(buffer, pitch, lanes, image, (y0, x0, tile, slice0, slices))
