@@ -228,7 +228,7 @@ def normal_overhead(name: str, slices: int, views: int, rounds: int) -> list[dic
         lambda: A.normal(x, y),
         lambda: A.normal(x, y, weights),
     ]
-    alone, *together = interleaved(works, rounds, [2, 2, 2])
+    alone, *together = interleaved(works, 4 * rounds, [2, 2, 2])
     return [
         row(
             name,
@@ -259,7 +259,7 @@ def filtering(name: str, slices: int, views: int, rounds: int) -> dict[str, Any]
         lambda: ramp.filter_columns(line, taps),
         lambda: fine.faded_adjoint(filtered),
     ]
-    ours, backprojection = interleaved(works, rounds, [2, 2])
+    ours, backprojection = interleaved(works, 4 * rounds, [2, 2])
     return row(
         name,
         slices,
