@@ -1,15 +1,7 @@
-"""The report of an assimilation or forecast: one HTML file that works offline and can be mailed.
+"""The report of an assimilation or forecast: animated fields, scores, configuration and provenance in one file."""
 
-Animated fields, scores, configuration and provenance sit inside the file; its content policy forbids every
-request. The page is filled from ``report_assets`` by replacing every ``{{name}}`` in one pass, so that no
-inserted text is read as a placeholder.
-"""
-
-import html
 import json
-import re
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +16,7 @@ from assimilation.report_observed import observed_fields
 from assimilation.report_scores import scores_section
 from assimilation.verification.matching import match
 from priors.runtime.config import read_yaml
-from priors.runtime.files import atomic
+from priors.runtime.page import Page
 from priors.runtime.record import RunFolder, to_json, versions
 
 REPORT_BYTES = 2**30
@@ -89,14 +81,12 @@ def write_report(
         provenance = {name: json.loads((folder / f"{name}.json").read_text("utf-8")) for name in names}
     if observations is None and (folder / OBSERVED).exists():
         observations = read_fields(folder / OBSERVED)
-    page = render(
+    report_page(
         ensemble, config=config, provenance=provenance, truth=truth, scores=scores, observations=observations
-    )
-    with atomic(Path(path)) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    ).write(Path(path))
 
 
-def render(
+def report_page(
     ensemble: Ensemble,
     *,
     config: Mapping[str, Any] | None = None,
@@ -104,30 +94,25 @@ def render(
     truth: Fields | None = None,
     scores: Mapping[str, Any] | None = None,
     observations: Fields | None = None,
-) -> str:
-    """Return the HTML text; see ``write_report``."""
+) -> Page:
+    """Return the page; see ``write_report``."""
     if truth is not None:
         matched = match(ensemble, truth)
         ensemble, truth = matched.ensemble.ensemble(), matched.truth.fields()
     if observations is not None:
         observations = observations.select(times=ensemble.times)
     data, note = display(ensemble, truth, observations)
-    # Inside a script element "</script" and "<!--" would be read as HTML.
-    block = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
-    parts = {
-        "title": html.escape(ensemble.attributes.get("title", "Assimilation")),
-        "facts": "".join(
-            f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd></div>"
-            for name, text in _facts(ensemble).items()
-        ),
-        "sections": scores_section(scores or {}) + _details(config, provenance),
-        "display_note": html.escape(note),
-        "version": html.escape(ensemble.attributes.get("source", "tomocast")),
-        "data": block,
-        "css": _asset("report.css"),
-        "js": _asset("report.js"),
-    }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("report.html"))
+    details = {"Configuration": config, "Provenance": provenance}
+    return Page(
+        "assimilation",
+        ensemble.attributes.get("title", "Assimilation"),
+        data,
+        _facts(ensemble),
+        note,
+        sections=scores_section(scores or {}),
+        details={name: to_json(dict(content)) if content else "" for name, content in details.items()},
+        foot=f"Made by {ensemble.attributes.get('source', 'tomocast')}.",
+    )
 
 
 def _facts(ensemble: Ensemble) -> dict[str, str]:
@@ -152,19 +137,3 @@ def _facts(ensemble: Ensemble) -> dict[str, str]:
         "Times": f"{frames}, {period}",
         f"Grid ({', '.join(ensemble.grid.names)})": f"{height} x {width}",
     }
-
-
-def _details(config: Mapping[str, Any] | None, provenance: Mapping[str, Any] | None) -> str:
-    """Return configuration and provenance."""
-    blocks = {"Configuration": config, "Provenance": provenance}
-    return "".join(
-        f"<section><details{' open' if name == 'Configuration' else ''}><summary>{name}</summary>"
-        f"<pre>{html.escape(to_json(dict(content)))}</pre></details></section>"
-        for name, content in blocks.items()
-        if content
-    )
-
-
-def _asset(name: str) -> str:
-    """Return the text of a file of the page."""
-    return resources.files("assimilation").joinpath("report_assets", name).read_text(encoding="utf-8")

@@ -1,24 +1,17 @@
-"""The report of a reconstruction: one HTML file that works offline and can be mailed.
-
-Slices, curves, scores, configuration and versions sit inside the file; its content policy forbids every
-request. The page is filled from ``report_assets`` by replacing every ``{{name}}`` in one pass, so that no
-inserted text is read as a placeholder.
-"""
+"""The report of a reconstruction: slices, curves, scores, configuration and versions in one file."""
 
 import base64
 import html
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from priors.runtime.files import atomic
+from priors.runtime.page import Page
 from recon.report_charts import chart
 from recon.report_volumes import display
 
@@ -73,34 +66,27 @@ def write_report(path: Path, report: Report) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    text = render(report)
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    _page(report).write(path)
 
 
 def render(report: Report) -> str:
     """Return the HTML text."""
+    return _page(report).render()
+
+
+def _page(report: Report) -> Page:
     shown = display(report.volumes, report.affine, unit=report.unit)
-    # Inside a script element "</script" and "<!--" would be read as HTML.
-    data = json.dumps(shown.data, allow_nan=False).replace("<", "\\u003c")
-    parts = {
-        "title": html.escape(report.title),
-        "facts": "".join(
-            f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in report.facts.items()
-        ),
-        "sections": _convergence(report) + _scores(report) + _pictures(report) + _details(report),
-        "display_note": html.escape(shown.note),
-        "version": html.escape(str(report.versions.get("tomocast") or "")),
-        "data": data,
-        "css": _asset("report.css"),
-        "js": _asset("report.js"),
-    }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("report.html"))
-
-
-def _asset(name: str) -> str:
-    """Return the text of a file of the page."""
-    return resources.files("recon").joinpath("report_assets", name).read_text(encoding="utf-8")
+    versions = json.dumps(report.versions, indent=2) if report.versions else ""
+    return Page(
+        "recon",
+        report.title,
+        shown.data,
+        report.facts,
+        shown.note,
+        sections=_convergence(report) + _scores(report) + _pictures(report),
+        details={"Configuration": report.configuration, "Versions": versions},
+        foot=f"Made by tomocast {report.versions.get('tomocast') or ''}. Not for diagnostic use.",
+    )
 
 
 def _convergence(report: Report) -> str:
@@ -148,15 +134,3 @@ def _pictures(report: Report) -> str:
         parts.append(f'<section class="picture"><h2>{name}</h2>{listed}{image}</section>')
         listed = ""
     return "".join(parts)
-
-
-def _details(report: Report) -> str:
-    """Return configuration and versions."""
-    versions = json.dumps(report.versions, indent=2)
-    blocks = {"Configuration": report.configuration, "Versions": versions if report.versions else ""}
-    return "".join(
-        f"<section><details{' open' if name == 'Configuration' else ''}><summary>{name}</summary>"
-        f"<pre>{html.escape(text)}</pre></details></section>"
-        for name, text in blocks.items()
-        if text
-    )

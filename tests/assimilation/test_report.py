@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from assimilation.fields import Ensemble, Grid, Variable
 from assimilation.io.archive import write_ensemble
 from assimilation.observation.base import Observation, ObservationOperator, ObservationStream
-from assimilation.report import OBSERVED, render, write_report, write_run_report
+from assimilation.report import OBSERVED, report_page, write_report, write_run_report
 from assimilation.report_charts import bars, lines
 from assimilation.report_fields import decode, display, encode
 from assimilation.report_observed import observed_fields
@@ -120,19 +120,19 @@ def test_colours_suit_the_variable(variable, shift, colours):
 def test_fields_without_contrast_or_values_are_normal(value):
     ensemble = some_ensemble()
     flat = replace(ensemble, members=np.full_like(ensemble.members, value))
-    data = embedded(render(flat))
+    data = embedded(report_page(flat).render())
     assert np.array_equal(shown(data, "mean"), np.full((5, 6, 8), value, np.float32), equal_nan=True)
 
 
 def test_a_single_member_and_a_single_time_are_normal():
-    data = embedded(render(some_ensemble(m=1, time=1)))
+    data = embedded(report_page(some_ensemble(m=1, time=1)).render())
     assert [panel["key"] for panel in data["panels"]] == ["mean", "member-0"]
 
 
 def test_a_row_of_points_is_shown_over_time():
     grid = Grid(np.zeros(1), np.arange(8.0), "plane", "1", (False, True))
     ensemble = some_ensemble(grid=grid, time=7)
-    data = embedded(render(ensemble))
+    data = embedded(report_page(ensemble).render())
     assert data["strip"]
     assert data["shape"] == [1, 7, 8]
     mean = ensemble.mean().values[0, :, 0, 0]
@@ -209,7 +209,7 @@ def test_text_cannot_break_the_page_and_nothing_is_requested():
     )
     scores = verify(ensemble, ensemble.member(1))
     checker = Checker()
-    checker.feed(render(ensemble, config={"a": nasty}, provenance={"b": nasty}, scores=scores))
+    checker.feed(report_page(ensemble, config={"a": nasty}, provenance={"b": nasty}, scores=scores).render())
     assert checker.scripts == 2
     assert checker.outside == []
 
@@ -217,7 +217,7 @@ def test_text_cannot_break_the_page_and_nothing_is_requested():
 def test_a_truth_of_another_grid_is_refused():
     other = some_ensemble(grid=Grid(np.arange(6.0) + 0.3, np.arange(8.0), "plane", "m")).member(0)
     with pytest.raises(InputError, match="truth: y"):
-        render(some_ensemble(), truth=other)
+        report_page(some_ensemble(), truth=other)
 
 
 def test_lines_pass_through_their_points():

@@ -28,6 +28,8 @@ def test_the_wheel_holds_code_configurations_priors_and_report_assets(wheel):
     for folder, pattern in (
         ("configs", "*.yaml"),
         ("data_manifests", "*.yaml"),
+        ("assimilation/report_assets", "*"),
+        ("priors/runtime/page_assets", "*"),
         ("recon/report_assets", "*"),
         ("priors/pretrained", "*/*"),
     ):
@@ -45,8 +47,10 @@ def test_the_installed_wheel_runs_outside_the_source_tree(wheel, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
     script = (
         "import sys, tomocast, recon; assert recon.__file__.startswith(sys.argv[1]), recon.__file__;"
-        "from recon import jobs; from recon.report import _asset; from priors.card import embedded_names;"
-        "assert (jobs.CONFIGS / 'demo.yaml').is_file(); assert 'canvas' in _asset('report.js');"
+        "from recon import jobs; from priors.runtime.page import Page; from priors.card import embedded_names;"
+        "assert (jobs.CONFIGS / 'demo.yaml').is_file();"
+        "pages = [Page(name, 'x', {}, {}, '', '').render() for name in ('recon', 'assimilation')];"
+        "assert all('canvas' in page and 'inflated' in page for page in pages);"
         "print(*embedded_names())"
     )
     command = [sys.executable, "-c", script, str(site)]

@@ -1,9 +1,6 @@
 // The slice viewer. Data: one JSON block; every volume is 16-bit codes, delta-coded along x, signs folded into the last
 // bit (zigzag), low bytes then high bytes, deflated, base64. value = offset + scale * code. Axes are (z, y, x): x to the right, y down, z up.
-"use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
-  const byId = (id) => document.getElementById(id);
   const [depth, height, width] = data.shape;
   const counts = { z: depth, y: height, x: width };
   const size = { z: data.voxel_mm[0], y: data.voxel_mm[1], x: data.voxel_mm[2] };
@@ -17,17 +14,8 @@
   let volumes = [];
   let pending = false;
 
-  function element(tag, attributes, ...children) {
-    const node = document.createElement(tag);
-    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-    node.append(...children);
-    return node;
-  }
-
   async function decode(text) {
-    const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
-    const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+    const bytes = await inflated(text);
     const total = depth * height * width;
     const codes = new Uint16Array(total);
     for (let start = 0; start < total; start += width) {

@@ -1,9 +1,6 @@
 // The field viewer. Data: one JSON block; every series is 8-bit codes of (frame, row, column), delta-coded along x
 // modulo 256, deflated, base64. value = low + (high - low) * (code / 254)^gamma; 255 = missing. Row 0 is the lowest y.
-"use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
-  const byId = (id) => document.getElementById(id);
   const [frames, rows, columns] = data.shape;
   const MISSING = 255;
   const MEMBER = "member-";
@@ -35,17 +32,8 @@
     return table;
   }
 
-  function element(tag, attributes, ...children) {
-    const node = document.createElement(tag);
-    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-    node.append(...children);
-    return node;
-  }
-
   async function decode(text) {
-    const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
-    const codes = new Uint8Array(await new Response(stream).arrayBuffer());
+    const codes = await inflated(text);
     for (let start = 0; start < codes.length; start += columns) {
       for (let i = start + 1; i < start + columns; i++) codes[i] = (codes[i] + codes[i - 1]) & 255;
     }

@@ -1,0 +1,90 @@
+"""Reports: one HTML file that works offline and can be mailed.
+
+What is shown sits inside the file; its content policy forbids every request. The page is filled by replacing every
+``{{name}}`` in one pass, so that no inserted text is read as a placeholder. A package that reports brings the files of
+its viewer, ``report_assets/viewer.html``, ``viewer.css`` and ``viewer.js``.
+"""
+
+import html
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from priors.runtime.files import atomic
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """A report.
+
+    Attributes:
+        package: whose viewer shows ``data``.
+        title: heading.
+        data: what the viewer draws, without NaN or infinities.
+        facts: short statements under the heading, label -> text.
+        note: what to know about the pictures.
+        sections: HTML of what comes below the viewer.
+        details: text to unfold at the end, heading -> text; empty ones are left out. The first is open.
+        foot: last line.
+    """
+
+    package: str
+    title: str
+    data: Mapping[str, Any]
+    facts: Mapping[str, str]
+    note: str
+    sections: str
+    details: Mapping[str, str] = field(default_factory=dict)
+    foot: str = "Made by tomocast."
+
+    def render(self) -> str:
+        """Return the HTML text."""
+        # Inside a script element "</script" and "<!--" would be read as HTML.
+        data = json.dumps(self.data, allow_nan=False).replace("<", "\\u003c")
+        told = (
+            f"<div><dt>{html.escape(label)}</dt><dd>{html.escape(text)}</dd></div>"
+            for label, text in self.facts.items()
+        )
+        viewer = self._asset("viewer.html").replace("{{note}}", html.escape(self.note))
+        parts = {
+            "title": html.escape(self.title),
+            "facts": "".join(told),
+            "viewer": viewer,
+            "sections": self.sections + self._unfolding(),
+            "foot": html.escape(self.foot),
+            "data": data,
+            "css": _shared("page.css") + self._asset("viewer.css"),
+            "js": _shared("page.js") + self._asset("viewer.js"),
+        }
+        return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _shared("page.html"))
+
+    def write(self, path: Path) -> None:
+        """Write the file.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        text = self.render()
+        with atomic(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    def _unfolding(self) -> str:
+        return "".join(
+            f"<section><details{'' if place else ' open'}><summary>{html.escape(name)}</summary>"
+            f"<pre>{html.escape(text)}</pre></details></section>"
+            for place, (name, text) in enumerate(self.details.items())
+            if text
+        )
+
+    def _asset(self, name: str) -> str:
+        """Return the text of a file of the package's viewer."""
+        return resources.files(self.package).joinpath("report_assets", name).read_text(encoding="utf-8")
+
+
+def _shared(name: str) -> str:
+    """Return the text of a file of every page."""
+    return resources.files("priors.runtime").joinpath("page_assets", name).read_text(encoding="utf-8")
