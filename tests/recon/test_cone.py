@@ -15,6 +15,7 @@ from recon.geometry.volume import Volume
 from recon.operators.projector import Projector
 from tests.recon.analytic_3d import balls, joseph_matrix, line_integrals, rasterise
 from tests.recon.cone_scans import KINDS, ORBITS, VOLUMES, scan_of
+from tests.recon.projector_checks import memory_is_fresh_and_slice_last, threads_change_nothing
 from tests.recon.test_projector import ROUND_OFF, mismatch
 
 BACKENDS = ("numba", "reference")
@@ -180,17 +181,7 @@ def test_results_do_not_depend_on_threads_or_runs() -> None:
     scan = CircularCone(views=7, sod_mm=80, sdd_mm=150, rows=40, row_mm=3.0).fit(volume).scan()
     A = Projector(volume, scan)
     x, y = draws(A, torch.float32)
-    threads = torch.get_num_threads()
-    try:
-        results = []
-        for count in (1, 2, 3, 2):
-            torch.set_num_threads(count)
-            results.append((A(x), A.adjoint(y)))
-    finally:
-        torch.set_num_threads(threads)
-    for ax, aty in results[1:]:
-        assert torch.equal(ax, results[0][0])
-        assert torch.equal(aty, results[0][1])
+    threads_change_nothing(A, x, y)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -199,18 +190,7 @@ def test_results_are_fresh_slice_last_memory_for_any_strides(kind: str, backend:
     volume = VOLUMES["odd"]
     A = Projector(volume, scan_of(kind, volume), backend=backend)
     x, _ = draws(A, torch.float32)
-    strided = torch.zeros((9, 33, 42))[:, :, ::2].copy_(x)
-    first, second = A(x), A(x.permute(1, 2, 0).contiguous().permute(2, 0, 1))
-    assert torch.equal(first, second)
-    assert torch.equal(first, A(strided))
-    assert first.data_ptr() != second.data_ptr()
-    assert first.permute(0, 2, 1).is_contiguous()
-    y = A.adjoint(first)
-    assert torch.equal(y, A.adjoint(first.contiguous()))
-    assert y.permute(1, 2, 0).is_contiguous()
-    kept = y.clone()
-    A.adjoint(2 * first).zero_()
-    assert torch.equal(y, kept)
+    memory_is_fresh_and_slice_last(A, x)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -14,6 +14,7 @@ from recon.geometry.scan import Scan
 from recon.geometry.volume import Volume
 from recon.operators.projector import Projector
 from tests.recon.analytic import body, joseph_matrix, line_integrals, rasterise
+from tests.recon.projector_checks import memory_is_fresh_and_slice_last, threads_change_nothing
 
 ORBITS = {
     "parallel": Parallel(views=7, start_deg=3),
@@ -186,17 +187,7 @@ def test_adjoint_and_forward_do_not_depend_on_threads_or_runs() -> None:
     A = Projector(volume, FanFlat(views=11, sod_mm=100, sdd_mm=150).fit(volume).scan())
     generator = torch.Generator().manual_seed(6)
     x, y = torch.randn(A.domain, generator=generator), torch.randn(A.range, generator=generator)
-    threads = torch.get_num_threads()
-    try:
-        results = []
-        for count in (1, 2, 2):
-            torch.set_num_threads(count)
-            results.append((A(x), A.adjoint(y)))
-    finally:
-        torch.set_num_threads(threads)
-    for ax, aty in results[1:]:
-        assert torch.equal(ax, results[0][0])
-        assert torch.equal(aty, results[0][1])
+    threads_change_nothing(A, x, y)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -204,19 +195,7 @@ def test_results_are_fresh_slice_last_memory_for_any_strides(backend: str) -> No
     volume = VOLUMES["odd"]
     A = Projector(volume, scan_of("fan-flat", volume), backend=backend)
     x = torch.rand(A.domain, generator=torch.Generator().manual_seed(7))
-    last = x.permute(1, 2, 0).contiguous().permute(2, 0, 1)
-    strided = torch.zeros((3, 33, 42))[:, :, ::2].copy_(x)
-    first, second = A(x), A(last)
-    assert torch.equal(first, second)
-    assert torch.equal(first, A(strided))
-    assert first.data_ptr() != second.data_ptr()
-    assert first.permute(0, 2, 1).is_contiguous()
-    y = A.adjoint(first)
-    assert torch.equal(y, A.adjoint(first.contiguous()))
-    assert y.permute(1, 2, 0).is_contiguous()
-    kept = y.clone()
-    A.adjoint(2 * first).zero_()
-    assert torch.equal(y, kept)
+    memory_is_fresh_and_slice_last(A, x)
 
 
 def test_norm_is_the_largest_singular_value() -> None:

@@ -7,16 +7,16 @@ kind of table it can work with.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from priors.runtime.errors import InputError
-from recon.geometry.scan import Scan
+from recon.geometry.scan import Beam, Scan
 from recon.geometry.volume import Volume
 
 Table = Any
@@ -92,6 +92,30 @@ class Backend(ABC):
     def home(self, device: torch.device) -> torch.device:
         """Return the device on which tensors from ``device`` are worked on: the same one where it can."""
         return device if device.type in self.devices else torch.device(self.devices[0])
+
+
+class OnCpu(Backend):
+    """Code of this package that works on every beam without anything that could be missing.
+
+    Attributes:
+        engines: by kind of ray table.
+    """
+
+    matched = True
+    beams = get_args(Beam)
+    devices = ("cpu",)
+    engines: ClassVar[Mapping[type, Callable[[Traced], Engine]]]
+
+    def availability(self) -> None:
+        """Return None: what it needs is a dependency."""
+
+    def refusal(self, traced: Traced) -> str | None:
+        """Return why no engine reads the table."""
+        return refusal_of_table(self.engines, traced)
+
+    def engine(self, traced: Traced, device: torch.device) -> Engine:
+        """Return the engine for the kind of table."""
+        return self.engines[type(traced.table)](traced)
 
 
 def refuse_fading(fading: bool) -> None:

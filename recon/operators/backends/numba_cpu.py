@@ -5,7 +5,7 @@ to threads by views in the forward direction and by tiles in the adjoint.
 """
 
 from collections.abc import Callable, Iterator
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import numba
 import numpy as np
@@ -13,9 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.geometry.scan import Beam
 from recon.operators.backends import tiles
-from recon.operators.backends.base import Backend, Engine, Traced, refusal_of_table
+from recon.operators.backends.base import Engine, OnCpu, Traced
 from recon.operators.backends.numba_cone import ConeEngine
 from recon.operators.backends.threads import run_shares
 from recon.operators.cone_rays import ConeTable
@@ -82,29 +81,15 @@ class SliceEngine(Engine):
         return self._columns[edge]
 
 
-class Numba(Backend):
+class Numba(OnCpu):
     """Compiled loops on the CPU."""
 
     name = "numba"
-    matched = True
-    beams = get_args(Beam)
-    devices = ("cpu",)
-    engines: ClassVar[dict[type, Callable[[Traced], Engine]]] = {RayTable: SliceEngine, ConeTable: ConeEngine}
-
-    def availability(self) -> None:
-        """Return None: numba is a dependency."""
+    engines: ClassVar = {RayTable: SliceEngine, ConeTable: ConeEngine}
 
     def version(self) -> str:
         """Return numba's version."""
         return str(numba.__version__)
-
-    def refusal(self, traced: Traced) -> str | None:
-        """Return why no engine reads the table."""
-        return refusal_of_table(self.engines, traced)
-
-    def engine(self, traced: Traced, device: torch.device) -> Engine:
-        """Return the engine for the kind of table."""
-        return self.engines[type(traced.table)](traced)
 
 
 def _bundles(slices: int) -> Iterator[tuple[int, int, int]]:

@@ -4,8 +4,7 @@ Row (v, c), column (y, x) of the matrix holds the weight of a pixel in a ray. Th
 backend with it; its memory grows with the number of crossings, so it refuses large scans.
 """
 
-from collections.abc import Callable
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import numpy as np
 import scipy
@@ -14,8 +13,7 @@ from jaxtyping import Float
 from scipy import sparse
 from torch import Tensor
 
-from recon.geometry.scan import Beam
-from recon.operators.backends.base import Backend, Engine, Traced, refusal_of_table
+from recon.operators.backends.base import Engine, OnCpu, Traced
 from recon.operators.backends.reference_cone import ConeEngine, cone_bytes
 from recon.operators.cone_rays import ConeTable
 from recon.operators.rays import FRACTION_BITS, RayTable
@@ -44,17 +42,11 @@ class SliceEngine(Engine):
         return torch.from_numpy((matrix.T @ flat).astype(flat.dtype)).reshape(*self.table.grid, -1)
 
 
-class Reference(Backend):
+class Reference(OnCpu):
     """The stored sparse matrix."""
 
     name = "reference"
-    matched = True
-    beams = get_args(Beam)
-    devices = ("cpu",)
-    engines: ClassVar[dict[type, Callable[[Traced], Engine]]] = {RayTable: SliceEngine, ConeTable: ConeEngine}
-
-    def availability(self) -> None:
-        """Return None: scipy is a dependency."""
+    engines: ClassVar = {RayTable: SliceEngine, ConeTable: ConeEngine}
 
     def version(self) -> str:
         """Return scipy's version, whose sparse product computes."""
@@ -62,7 +54,7 @@ class Reference(Backend):
 
     def refusal(self, traced: Traced) -> str | None:
         """Return why no engine reads the table, or that the matrix would be too large."""
-        missing = refusal_of_table(self.engines, traced)
+        missing = super().refusal(traced)
         if missing:
             return missing
         # Two weights per crossing; while the matrix is built each takes about 40 bytes.
@@ -73,10 +65,6 @@ class Reference(Backend):
         if needed > LARGEST_BYTES:
             return f"the matrix needs {needed >> 20} MiB, allowed {LARGEST_BYTES >> 20}: use numba"
         return None
-
-    def engine(self, traced: Traced, device: torch.device) -> Engine:
-        """Return the engine for the kind of table."""
-        return self.engines[type(traced.table)](traced)
 
 
 def stored_matrix(table: RayTable, *, fading: bool = False) -> sparse.csr_matrix:

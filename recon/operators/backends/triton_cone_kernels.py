@@ -14,7 +14,16 @@ within 1 / |b| of (k - a) / b.
 
 import triton.language as tl
 
-from recon.operators.backends.triton_kernels import column_through, compiled, fraction, met, pixels_of, walk
+from recon.operators.backends.triton_kernels import (
+    beside,
+    column_through,
+    compiled,
+    fraction,
+    met,
+    pixels_of,
+    walk,
+    ways,
+)
 
 
 @compiled
@@ -107,30 +116,26 @@ def forward(
     ray = tl.program_id(1) * columns + c
     length = tl.load(step + ray, mask=inside, other=0)
     a0, a1, b0, b1 = climbs(heights, ray, inside)
-    along_y = length > 0
-    along, across = tl.where(along_y, width, 1), tl.where(along_y, 1, width)
-    count = tl.where(along_y, width, rows_of_grid)
+    along, across, count = ways(length, width, rows_of_grid)
     begin, end, start, last, p, drift = walk(offset, slope, first, stop, ray, inside)
     pixel = along * start
     lanes = (r < rows)[None, :]
     steps = r.to(tl.int64)[None, :]
     total = tl.zeros((COLUMNS, ROWS), REAL)
     for i in range(start, last):
-        j = (p >> 40).to(tl.int32)
-        f = fraction(p, REAL)[:, None]
-        here = (i >= begin) & (i < end)
-        near, far = here & (j >= 0) & (j < count), here & (j >= -1) & (j < count - 1)
+        j, f, near, far = beside(i, begin, end, p, count, REAL)
+        f = f[:, None]
         index = tl.zeros((COLUMNS,), tl.int32) + i
         z = height(a0, a1, index)[:, None] + height(b0, b1, index)[:, None] * steps
         k = (z >> 40).to(tl.int32)
         g = fraction(z, REAL)
         low, high = lanes & (k >= 0) & (k < slices), lanes & (k >= -1) & (k < slices - 1)
         source = image + (pixel + j * across).to(tl.int64)[:, None] * slices + k
-        beside = source + (across * slices)[:, None]
+        other = source + (across * slices)[:, None]
         v00 = tl.load(source, mask=near[:, None] & low, other=0).to(REAL)
         v01 = tl.load(source + 1, mask=near[:, None] & high, other=0).to(REAL)
-        v10 = tl.load(beside, mask=far[:, None] & low, other=0).to(REAL)
-        v11 = tl.load(beside + 1, mask=far[:, None] & high, other=0).to(REAL)
+        v10 = tl.load(other, mask=far[:, None] & low, other=0).to(REAL)
+        v11 = tl.load(other + 1, mask=far[:, None] & high, other=0).to(REAL)
         below, above = v00 * (1 - f) + v10 * f, v01 * (1 - f) + v11 * f
         total += below * (1 - g)
         total += above * g

@@ -76,6 +76,21 @@ def walk(offset, slope, first, stop, ray, inside):
 
 
 @compiled
+def ways(length, width, height):
+    """Return the change of pixel per driving index and across it, and how many pixels lie across."""
+    along_y = length > 0
+    return tl.where(along_y, width, 1), tl.where(along_y, 1, width), tl.where(along_y, width, height)
+
+
+@compiled
+def beside(i, begin, end, p, count, REAL: tl.constexpr):
+    """Return where rays are at driving index i: the pixel below, the fraction, and which of the two pixels exist."""
+    j = (p >> 40).to(tl.int32)
+    here = (i >= begin) & (i < end)
+    return j, fraction(p, REAL), here & (j >= 0) & (j < count), here & (j >= -1) & (j < count - 1)
+
+
+@compiled
 def met(offset, slope, step, first, stop, ray, inside, y, x, REAL: tl.constexpr, CUT: tl.constexpr):
     """Return which pixels the rays of a column meet: the column's length per driving index, each pixel's
     driving index, the share of the ray it gets, and whether it is met at all."""
@@ -112,10 +127,10 @@ def put(target, totals, inside, lanes, SLICES: tl.constexpr, PARTS: tl.constexpr
 
 
 @compiled
-def mixed(total, source, beside, near, far, f):
+def mixed(total, source, other, near, far, f):
     """Add two neighbouring pixels, weighted 1 - f and f, to a sum."""
     a = tl.load(source, mask=near, other=0).to(total.dtype)
-    b = tl.load(beside, mask=far, other=0).to(total.dtype)
+    b = tl.load(other, mask=far, other=0).to(total.dtype)
     return total + a * (1 - f) + b * f
 
 
@@ -147,9 +162,7 @@ def forward(
     inside = c < columns
     ray = tl.program_id(1) * columns + c
     length = tl.load(step + ray, mask=inside, other=0)
-    along_y = length > 0
-    along, across = tl.where(along_y, width, 1), tl.where(along_y, 1, width)
-    count = tl.where(along_y, width, height)
+    along, across, count = ways(length, width, height)
     begin, end, start, last, p, drift = walk(offset, slope, first, stop, ray, inside)
     pixel = along * start
     # Written so that the compiler sees aligned masks, without which it loads number by number.
@@ -158,23 +171,20 @@ def forward(
     total = tl.zeros((COLUMNS, SLICES), REAL)
     total1, total2, total3 = total, total, total
     for i in range(start, last):
-        j = (p >> 40).to(tl.int32)
-        f = fraction(p, REAL)
-        here = (i >= begin) & (i < end)
-        near, far = here & (j >= 0) & (j < count), here & (j >= -1) & (j < count - 1)
+        j, f, near, far = beside(i, begin, end, p, count, REAL)
         at = (pixel + j * across).to(tl.int64) * slices
         source = image + at[:, None] + z[None, :]
-        beside = source + (across * slices)[:, None]
+        other = source + (across * slices)[:, None]
         near, far, f = near[:, None], far[:, None], f[:, None]
-        total = mixed(total, source, beside, near & lanes, far & lanes, f)
+        total = mixed(total, source, other, near & lanes, far & lanes, f)
         if PARTS > 1:
             here, there = near & lanes1, far & lanes1
-            total1 = mixed(total1, source + SLICES, beside + SLICES, here, there, f)
+            total1 = mixed(total1, source + SLICES, other + SLICES, here, there, f)
         if PARTS > 2:
             here, there = near & lanes2, far & lanes2
-            total2 = mixed(total2, source + 2 * SLICES, beside + 2 * SLICES, here, there, f)
+            total2 = mixed(total2, source + 2 * SLICES, other + 2 * SLICES, here, there, f)
             here, there = near & lanes3, far & lanes3
-            total3 = mixed(total3, source + 3 * SLICES, beside + 3 * SLICES, here, there, f)
+            total3 = mixed(total3, source + 3 * SLICES, other + 3 * SLICES, here, there, f)
         p += drift
         pixel += along
     target = sinogram + ray.to(tl.int64)[:, None] * slices + z[None, :]
