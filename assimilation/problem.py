@@ -110,6 +110,12 @@ def trajectory_card(prior: Prior) -> TrajectoryCard:
     return prior.card.trajectory
 
 
+def reach_of(prior: Prior) -> int:
+    """Return how many frames before itself a frame sees in one layer of a prior's network."""
+    network = prior.card.network
+    return network.reach if isinstance(network, SpaceTimeDiT) else NETWORK_FRAMES
+
+
 def state_variables(codec: FieldCodec) -> tuple[Variable, ...]:
     """Return the variables of a prior's state."""
     return tuple(Variable(one.name, one.unit, one.standard_name, one.minimum) for one in codec.variables)
@@ -212,8 +218,7 @@ def context_of(
     A value missing within a frame becomes the least physical value, or the frame's mean where there is none; a
     frame without any value ends the context.
     """
-    network = prior.card.network
-    reach = network.reach if isinstance(network, SpaceTimeDiT) else NETWORK_FRAMES
+    reach = reach_of(prior)
     found: list[Float32[np.ndarray, "n m k y x"]] = []
     while len(found) < min(reach, longest or reach):
         wanted = before - step * (len(found) + 1)

@@ -57,7 +57,8 @@ class AssimilateSettings(RunSettings):
         lag: later frames whose observations may reach an analysis; ``inf`` uses all of them.
         overlap: with a finite lag, earlier frames drawn again with every analysis: 0 and more cost as many frames
             more and bring the analysis closer to the exact filter or smoother; None draws every frame once.
-        longest: most frames in flight with an infinite lag; None is the length of the windows the prior was trained on.
+        longest: most frames in flight with an infinite lag; None is the reach of the prior's network: all of them see
+            each other, and learned priors answer for few frames better than for many.
         guidance: what observations do.
     """
 
@@ -66,9 +67,9 @@ class AssimilateSettings(RunSettings):
     longest: int | None = Field(None, ge=2)
     guidance: AnyGuidance = Mmps()
 
-    def schedule(self, trained: int) -> InferenceSchedule:
-        """Return the schedule of a run with a prior of windows of ``trained`` frames."""
-        steps, longest = self.sampler.steps, self.longest or max(2, trained)
+    def schedule(self, reach: int) -> InferenceSchedule:
+        """Return the schedule of a run with a prior whose network sees ``reach`` frames back."""
+        steps, longest = self.sampler.steps, self.longest or max(2, reach)
         if self.lag == "inf":
             return InferenceSchedule(steps=steps, lag=None, longest=longest)
         return InferenceSchedule(steps=steps, lag=self.lag, overlap=self.overlap, longest=longest)
@@ -85,6 +86,6 @@ class ForecastSettings(RunSettings):
     frames: int = Field(12, ge=1)
     context: int | None = Field(None, ge=1)
 
-    def schedule(self, trained: int) -> InferenceSchedule:
-        """Return the schedule of the run, whatever the prior was trained on."""
+    def schedule(self, reach: int) -> InferenceSchedule:
+        """Return the schedule of the run, whatever the network sees."""
         return InferenceSchedule(steps=self.sampler.steps, lag=0)
