@@ -2,9 +2,11 @@
 
     python -m benchmarks.fuzz --reader all --count 2000 --seed 0
 
-Each case is a valid small file with one to three kinds of damage (flipped bits, truncation, edited header bytes,
-bytes put in or taken out, numbers in text made absurd). Workers are processes of their own: what one does not
-survive is counted, named by its case and the work goes on. Case i of seed s is always the same file.
+Each case is a valid small file with one to three kinds of damage (flipped bits, truncation, edited bytes, bytes put
+in or taken out, numbers in text made absurd, words replaced, lines lost or doubled or left without their value).
+Workers are processes of their own: what one does not survive is counted, named by its case and the work goes on. Case i
+of seed s is always the same file. Seconds are processor time and memory is resident, those of child processes
+included.
 """
 
 import argparse
@@ -37,6 +39,7 @@ SAMPLES = {**CT, **FIELDS}
 SECONDS = 10
 BYTES = 2 * 2**30
 _ABSURD = (b"-1", b"0", b"99999999999", b"nan", b"1e308", b"", b"x")
+_NO_WORD = (b"", b" ", b"0", b"\xff\xfe", b"x" * 300, b"../x", b"None")
 
 
 class Hang(BaseException):  # not an Exception: a reader that catches everything must not catch it
@@ -76,7 +79,7 @@ def _truncate(content: bytes, generator: np.random.Generator) -> bytes:
 
 
 def _edit_header(content: bytes, generator: np.random.Generator) -> bytes:
-    changed, reach = bytearray(content), min(len(content), 1024)
+    changed, reach = bytearray(content), len(content) if generator.integers(2) else min(len(content), 1024)
     for _ in range(generator.integers(1, 5)):
         size = int(generator.integers(1, 9))
         at = int(generator.integers(0, max(reach - size, 1)))
@@ -96,11 +99,39 @@ def _absurd_number(content: bytes, generator: np.random.Generator) -> bytes:
     found = list(re.finditer(rb"-?\d+(\.\d+)?", content[:4096]))
     if not found:
         return _flip(content, generator)
-    match = found[generator.integers(len(found))]
-    return content[: match.start()] + _ABSURD[generator.integers(len(_ABSURD))] + content[match.end() :]
+    return _replace(content, found[generator.integers(len(found))], _ABSURD, generator)
 
 
-_KINDS = (_flip, _truncate, _edit_header, _edit_header, _shift, _absurd_number)
+def _replace_word(content: bytes, generator: np.random.Generator) -> bytes:
+    found = list(re.finditer(rb"[A-Za-z][\w.:/-]{2,}", content[:16384]))
+    if not found:
+        return _flip(content, generator)
+    other = found[generator.integers(len(found))].group()
+    return _replace(content, found[generator.integers(len(found))], (*_NO_WORD, other), generator)
+
+
+def _replace(
+    content: bytes, place: re.Match[bytes], words: tuple[bytes, ...], generator: np.random.Generator
+) -> bytes:
+    word, size = words[generator.integers(len(words))], len(place.group())
+    # Where lengths are stored beside the text, only a word of the same length is read as one.
+    if generator.integers(2):
+        word = word[:size].ljust(size)
+    return content[: place.start()] + word + content[place.end() :]
+
+
+def _edit_line(content: bytes, generator: np.random.Generator) -> bytes:
+    lines = content.split(b"\n", 200)
+    if len(lines) < 3:
+        return _replace_word(content, generator)
+    at = int(generator.integers(len(lines) - 1))
+    name = re.match(rb"[^=:,]*[=:,]?", lines[at])
+    assert name is not None
+    lines[at : at + 1] = ([], [lines[at]] * 2, [name.group()], [b""])[generator.integers(4)]
+    return b"\n".join(lines)
+
+
+_KINDS = (_flip, _truncate, _edit_header, _edit_header, _shift, _absurd_number, _replace_word, _edit_line)
 
 
 def run(reader: str, count: int, seed: int) -> Report:
@@ -167,10 +198,10 @@ def _cases(reader: str, cases: range, seed: int, sender: Connection) -> None:
         for case in cases:
             work = Path(folder) / "work"
             shutil.copytree(valid, work)
-            start = time.process_time()
+            start = _processor_seconds()
             outcome = _outcome(_sample(reader, valid, work), np.random.default_rng([seed, case]))
-            seconds = time.process_time() - start
-            peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+            seconds = _processor_seconds() - start
+            peak = _peak_bytes() - before
             shutil.rmtree(work)
             if seconds > SECONDS:
                 outcome = f"hang: {seconds:.1f} s"
@@ -215,6 +246,18 @@ def _outcome(sample: Sample, generator: np.random.Generator) -> str:
 
 def _alarm(number: int, frame: FrameType | None) -> None:
     raise Hang
+
+
+def _processor_seconds() -> float:
+    """Return the processor time of this process and of the children it has waited for."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
+def _peak_bytes() -> int:
+    """Return the most resident memory of this process or of a child (which begins with the pages of its parent)."""
+    processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return 1024 * max(resource.getrusage(process).ru_maxrss for process in processes)
 
 
 def _pages(column: int) -> int:

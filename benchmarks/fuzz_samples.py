@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pydicom
 import scipy.io
+import SimpleITK as sitk  # noqa: N813
 import tifffile
 import yaml
 from pydicom.uid import RLELossless
@@ -53,6 +54,18 @@ def volume(name: str) -> Callable[[Path], Sample]:
             write_volume(path, IMAGE)
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         return Sample(read_volume, path, files)
+
+    return write
+
+
+def detached(name: str) -> Callable[[Path], Sample]:
+    """Return a writer of the common volume as a header that names the file of its values."""
+
+    def write(folder: Path) -> Sample:
+        stack = sitk.GetImageFromArray(VALUES)
+        stack.SetSpacing([0.7, 0.7, 2.0])
+        sitk.WriteImage(stack, str(folder / name), False)
+        return Sample(read_volume, folder / name, sorted(folder.iterdir()))
 
     return write
 
@@ -213,7 +226,9 @@ SAMPLES: dict[str, Callable[[Path], Sample]] = {
     "nifti": volume("volume.nii"),
     "nifti-gz": volume("volume.nii.gz"),
     "metaimage": volume("volume.mha"),
+    "metaimage-detached": detached("volume.mhd"),
     "nrrd": volume("volume.nrrd"),
+    "nrrd-detached": detached("volume.nhdr"),
     "npy": volume("volume.npy"),
     "npz": volume("volume.npz"),
     "tiff": volume("volume.tif"),

@@ -1,4 +1,5 @@
-"""Writing files so that a reader never sees half of one: write to a temporary name, then rename."""
+"""Writing files so that a reader never sees half of one: write to a temporary name, then rename. And following a
+name that a file states no further than its folder."""
 
 import os
 import shutil
@@ -59,3 +60,21 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise InputError(f"{path}: could not be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def beside(path: Path, name: str, key: str) -> Path:
+    """Return the file called ``name`` in the folder of ``path``, which names it under ``key``.
+
+    Raises:
+        InputError: the name climbs out of the folder, which would let a header read any file, or there is none.
+    """
+    if Path(name).name != name:
+        raise InputError(f"{path}: {key}: found {name[:80]!r}, expected a file in the same folder")
+    source = path.parent / name
+    try:
+        found = source.is_file()
+    except OSError:  # longer than a name may be
+        found = False
+    if not found:
+        raise InputError(f"{path}: {key}: {name[:80]} does not exist beside the header")
+    return source

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 from jaxtyping import Float64
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from priors.runtime.errors import InputError
 from recon.geometry.scan import Scan
@@ -77,7 +77,8 @@ class CircularOrbit(DetectorOrbit, ABC):
         offset_columns: shift of the detector along +u in columns.
     """
 
-    views: PositiveInt = 180
+    # Beyond this a misprint would fill the memory before anything compares it with the data.
+    views: PositiveInt = Field(180, le=1_000_000)
     arc_deg: float = 360.0
     start_deg: float = 0.0
     angles_deg: tuple[float, ...] | None = None

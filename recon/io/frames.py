@@ -67,7 +67,10 @@ def load_frames(
     """
     if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
         raise InputError(f"{pattern}: expected files beside the YAML file")
-    files = natural_order_of(folder.glob(pattern))
+    try:
+        files = natural_order_of(folder.glob(pattern))
+    except (OSError, ValueError):  # no name of a file: empty, too long, with a null byte
+        files = []
     if not files:
         raise InputError(f"{pattern}: does not exist beside the YAML file")
     frames = [_load(file, raw) for file in files]

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
+from priors.runtime.files import atomic, beside
 from recon.io.image import LPS_TO_RAS, Image
 from recon.io.stated_unit import DESCRIPTIONS, described_unit, with_unit
 from recon.io.volume_format import ReadOptions, VolumeFormat, WriteOptions
@@ -147,14 +147,9 @@ def _affine(header: dict[str, str], path: Path) -> Float64[np.ndarray, "4 4"]:
 
 def _data(path: Path, header: dict[str, str], start: int, wanted: int) -> bytes:
     name = header["ElementDataFile"]
-    if name.split()[0] == "LIST" or "%" in name:
+    if not name or name.split()[0] == "LIST" or "%" in name:
         raise InputError(f"{path}: ElementDataFile: found {name!r}, expected LOCAL or one file name")
-    source = path if name == "LOCAL" else path.parent / name
-    # A name that climbs out of the folder would let a header read any file.
-    if name != "LOCAL" and Path(name).name != name:
-        raise InputError(f"{path}: ElementDataFile: found {name!r}, expected a file in the same folder")
-    if not source.is_file():
-        raise InputError(f"{path}: ElementDataFile: {source.name} does not exist beside the header")
+    source = path if name == "LOCAL" else beside(path, name, "ElementDataFile")
     data = source.read_bytes()[start if name == "LOCAL" else _skipped(path, header) :]
     if header.get("CompressedData", "False").lower() != "true":
         return data

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
+from priors.runtime.files import atomic, beside
 from recon.io.image import LPS_TO_RAS, Image, Unit
 from recon.io.stated_unit import numbers_3d, with_unit
 from recon.io.volume_format import ReadOptions, VolumeFormat, WriteOptions
@@ -78,12 +78,9 @@ def _check_header(path: Path, header: dict[str, Any]) -> None:
     detached = header.get("data file") or header.get("datafile")
     source = path
     if detached is not None:
-        # A name that climbs out of the folder would let a header read any file.
-        if Path(str(detached)).name != str(detached) or str(detached).startswith("LIST"):
-            raise InputError(f"{path}: data file: found {detached!r}, expected one file in the same folder")
-        source = path.parent / str(detached)
-        if not source.is_file():
-            raise InputError(f"{path}: data file: {source.name} does not exist beside the header")
+        if str(detached).startswith("LIST"):
+            raise InputError(f"{path}: data file: found {detached!r}, expected a file in the same folder")
+        source = beside(path, str(detached), "data file")
     # zlib packs at most about a thousand to one: more is a header that lies.
     if math.prod(sizes) > 1100 * max(source.stat().st_size, 1):
         raise InputError(f"{path}: sizes: found {sizes}, more than {source.name} can hold; truncated file?")

@@ -84,7 +84,7 @@ def test_nrrd_reads_no_file_elsewhere(tmp_path: Path) -> None:
     )
     (tmp_path / "a.nhdr").write_text(lines + "data file: ../secret.raw\n")
     (tmp_path.parent / "secret.raw").write_bytes(bytes(16))
-    with pytest.raises(InputError, match="expected one file in the same folder"):
+    with pytest.raises(InputError, match="expected a file in the same folder"):
         read_volume(tmp_path / "a.nhdr")
 
 
