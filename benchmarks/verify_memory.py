@@ -4,7 +4,8 @@
     python benchmarks/verify_memory.py --gigabytes 0.1 10     # other sizes
 
 Eight members of one variable on 256 x 256 points and a truth, both Zarr folders with one field per chunk, so the
-sizes differ in the number of times only. The slope is that of a straight line through the peaks.
+sizes differ in the number of times only. The slope is that of a straight line through the peaks. The archives are
+written to the folder for temporary files (TMPDIR).
 """
 
 import argparse
@@ -62,8 +63,8 @@ def main() -> None:
             peaks.append(peak(archive, truth))
             print(f"| {size:g} | {times} | {peaks[-1]:.0f} | {time.perf_counter() - begin:.0f} |", flush=True)
     if len(sizes) > 1:
-        slope = np.polyfit(1e3 * np.array(sizes), peaks, 1)[0]
-        print(f"\nslope: {slope:.4f} MB of memory per MB of archive")
+        slope, start = np.polyfit(1e3 * np.array(sizes), peaks, 1)
+        print(f"\nslope: {slope:.4f} MB of memory per MB of archive, {start + 1e4 * slope:.0f} MB at 10 GB")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ For a statistic s with values s_p at points p and weights w_p (area times region
 
 and any average is (sum of totals) / (sum of weights) over the rows wanted. A metric is a function of such averages,
 so a score over a year is exact although no more than one field was ever in memory, and tables of parts of an
-archive can be merged. A table grows by some kilobytes per field, less than a hundredth of the field itself.
+archive can be merged. A table grows by about a kilobyte per field; what is larger (spectra) is summed per variable.
 
 Intervals come from the bootstrap: rows are drawn with replacement, whole trajectories where there are at least
 ``TRAJECTORIES`` of them, else circular blocks of ceil(T^(1/3)) consecutive times, since errors at neighbouring
@@ -25,7 +25,7 @@ from priors.runtime.errors import InputError
 
 TRAJECTORIES = 8
 EVERYWHERE = "all"
-_HELD = 1 << 20  # counts of resampled units held at once
+_HELD = 1 << 18  # counts of resampled units held at once
 
 Averages = Mapping[Statistic, np.ndarray]
 
@@ -106,6 +106,7 @@ class Table:
         self._weights: Float[np.ndarray, "r y x"] = masks * grid.area_weights()
         self._places: dict[Row, int] = {}
         self._columns: dict[Statistic, _Column] = {}
+        self._summed: dict[tuple[Statistic, int], np.ndarray] = {}
 
     @property
     def rows(self) -> list[Row]:
@@ -122,7 +123,10 @@ class Table:
             raise ValueError(f"{row} is in the table already")
         for statistic in self.statistics:
             total, weight = self._total(statistic.compute(pair), statistic.pointwise)
-            self._columns.setdefault(statistic, _Column(total.shape)).append(total, weight)
+            if statistic.by_row:
+                self._columns.setdefault(statistic, _Column(total.shape)).append(total, weight)
+            else:
+                self._add_to_sum((statistic, row.variable), np.stack([total, weight]))
         self._places[row] = len(self._places)
 
     def merge(self, other: "Table") -> None:
@@ -135,13 +139,19 @@ class Table:
         for statistic, column in other._columns.items():
             for total, weight in column.rows():
                 self._columns.setdefault(statistic, _Column(total.shape)).append(total, weight)
+        for name, part in other._summed.items():
+            self._add_to_sum(name, part)
         first = len(self._places)
         self._places.update({row: first + place for row, place in other._places.items()})
 
     def score(
         self, metric: Metric, rows: Iterable[Row] | None = None, region: str = EVERYWHERE
     ) -> np.ndarray:
-        """Return a metric over some rows (all by default); NaN where nothing was compared."""
+        """Return a metric over some rows (all by default); NaN where nothing was compared.
+
+        Raises:
+            ValueError: a statistic is kept by variable, and the rows are not all of some variables.
+        """
         sums = self._sums(metric, self._places if rows is None else rows, region)
         means = {
             statistic: ratio(total.sum(axis=0, keepdims=True), weight.sum(axis=0, keepdims=True))
@@ -158,7 +168,13 @@ class Table:
         draws: int = 1000,
         level: float = 0.95,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ends of the bootstrap interval of a metric; NaN where fewer than two units exist."""
+        """Return the ends of the bootstrap interval of a metric; NaN where fewer than two units exist.
+
+        Raises:
+            ValueError: a statistic is kept by variable, so that there is nothing to draw from.
+        """
+        if not all(statistic.by_row for statistic in metric.statistics):
+            raise ValueError(f"{metric.name}: is kept by variable, expected a metric of rows")
         chosen = sorted(self._places if rows is None else rows)
         place, use_times = _units(chosen)
         count = int(place.max()) + 1
@@ -203,9 +219,29 @@ class Table:
         """Return totals and weights of some rows, (row, c..)."""
         if region not in self.regions:
             raise InputError(f"region: found '{region}', expected one of {', '.join(self.regions)}")
-        places = np.array([self._places[row] for row in rows], np.int64)
+        chosen = list(rows)
+        places = np.array([self._places[row] for row in chosen], np.int64)
         number = self.regions.index(region)
-        return {statistic: self._columns[statistic].at(places, number) for statistic in metric.statistics}
+        return {
+            statistic: self._columns[statistic].at(places, number)
+            if statistic.by_row
+            else self._sum_of(statistic, chosen, number)
+            for statistic in metric.statistics
+        }
+
+    def _add_to_sum(self, name: tuple[Statistic, int], part: np.ndarray) -> None:
+        held = self._summed.get(name)
+        self._summed[name] = part if held is None else held + part
+
+    def _sum_of(
+        self, statistic: Statistic, rows: Sequence[Row], region: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return totals and weights of whole variables, (variable, c..)."""
+        variables = {row.variable for row in rows}
+        if len(rows) != sum(row.variable in variables for row in self._places):
+            raise ValueError(f"{statistic} is kept by variable, expected all rows of some variables")
+        total, weight = np.stack([self._summed[statistic, place] for place in sorted(variables)], axis=1)
+        return total[:, region], weight[:, region]
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

@@ -61,6 +61,7 @@ class RadialPower(Statistic):
 
     of: Of
     pointwise: ClassVar[bool] = False
+    by_row: ClassVar[bool] = False
 
     def compute(self, pair: Pair) -> Float[np.ndarray, "bins"]:
         """Return the variance in each bin; NaN where any value is missing."""

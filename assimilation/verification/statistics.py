@@ -61,6 +61,7 @@ class Statistic(ABC):
     """One number, or an array of them, per grid point. Instances are hashable: they name columns of a table."""
 
     pointwise: ClassVar[bool] = True  # False: one value for the whole field, which a region cannot split
+    by_row: ClassVar[bool] = True  # False: large, and asked over everything of a variable only
 
     @abstractmethod
     def compute(self, pair: Pair) -> PerPoint | Float[np.ndarray, "c"]:

@@ -61,6 +61,24 @@ def test_spectra_belong_to_the_whole_field_only():
     assert np.isnan(table.score(power("truth"), region="north")).all()
 
 
+def test_spectra_are_summed_over_the_rows_of_each_variable():
+    metric, single = power("members"), []
+    table, other = (Table(metric.statistics, plane()) for _ in range(2))
+    for index in range(6):
+        (table if index < 4 else other).add(Row(0, index // 2, index % 2), pair(index))
+        part = Table(metric.statistics, plane())
+        part.add(Row(0, 0, 0), pair(index))
+        single.append(part.score(metric))
+    table.merge(other)
+    np.testing.assert_allclose(table.score(metric), np.mean(single, axis=0), rtol=1e-12)
+    second = [row for row in table.rows if row.variable == 1]
+    np.testing.assert_allclose(table.score(metric, second), np.mean(single[1::2], axis=0), rtol=1e-12)
+    with pytest.raises(ValueError, match="expected all rows"):
+        table.score(metric, second[:2])
+    with pytest.raises(ValueError, match="expected a metric of rows"):
+        table.interval(metric)
+
+
 def test_a_row_is_counted_once():
     table = filled(1)
     with pytest.raises(ValueError, match="already"):
