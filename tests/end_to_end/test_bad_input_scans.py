@@ -211,6 +211,11 @@ CASES: dict[str, tuple[Writer, str]] = {
     "MATLAB axes swapped": (matlab(sinogram=np.ones((20, VIEWS))), "are its axes swapped?"),
     "detector before the axis": (matlab(distanceSourceDetector=300.0), "orbit.sdd_mm: found 300.0"),
     "description without data": (described(data="absent.npy"), "absent.npy: does not exist"),
+    "data of a name too long": (described(data="x" * 300), "does not exist beside the YAML file"),
+    "views beyond reason": (
+        described(orbit={"name": "parallel", "views": 10**11, "column_mm": 1.0}),
+        "views: Input should be less than or equal to 1000000",
+    ),
     "views that are not there": (described(np.ones((5, ROWS, COLUMNS))), "found shape (5, 2, 12)"),
     "angles in radians": (
         described(np.ones((12, 1, 8)), orbit={"name": "parallel", "angles_deg": RADIANS, "column_mm": 1.0}),

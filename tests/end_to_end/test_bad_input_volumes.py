@@ -188,6 +188,8 @@ CASES: dict[str, tuple[Callable[[Path], Path], str]] = {
         text("volume.mhd", META + "../secret.raw\n"),
         "expected a file in the same folder",
     ),
+    "MetaImage without a name": (text("volume.mhd", META + "\n"), "ElementDataFile: found ''"),
+    "MetaImage of a name too long": (text("volume.mhd", META + "x" * 300 + "\n"), "does not exist beside"),
     "MetaImage of two axes": (
         text("volume.mha", META.replace("4 4 4", "4 4") + "LOCAL\n"),
         "DimSize: found '4 4'",
