@@ -62,7 +62,10 @@ def _grid(comments: str, shape: tuple[int, int], path: Path) -> Grid:
         f"+lat_ts={number('truelatitude'):g} +R={_EARTH_RADIUS_M} +units=km"
     )
     longitude, latitude = map(float, _find(comments, rf"bottomleft {_NUMBER} {_NUMBER}", path))
-    left, bottom = pyproj.Proj(projection)(longitude, latitude)
+    try:
+        left, bottom = pyproj.Proj(projection)(longitude, latitude)
+    except pyproj.exceptions.ProjError as error:
+        raise InputError(f"{path}: header: found '{projection}', which PROJ cannot read") from error
     dy, dx = number("metersperpixel_y") / 1000, number("metersperpixel_x") / 1000
     y, x = centres(bottom, dy, shape[0]), centres(left, dx, shape[1])
     return Grid(y, x, "plane", "km", projection=projection)

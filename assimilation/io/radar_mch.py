@@ -37,8 +37,13 @@ def read_mch(path: Path) -> Frame:
 
     try:
         with Image.open(path) as image:
+            # Asked before decoding: a damaged header may ask for any amount of memory.
+            if image.size[::-1] != SHAPE:
+                raise InputError(
+                    f"{path}: found an image of {image.size[::-1]}, expected 8-bit classes {SHAPE}"
+                )
             classes = np.array(image)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: is a damaged or truncated GIF file") from error
     if classes.shape != SHAPE or classes.dtype != np.uint8:
         raise InputError(f"{path}: found {classes.dtype} {classes.shape}, expected 8-bit classes {SHAPE}")

@@ -66,6 +66,7 @@ def test_reflectivity_in_eight_bits(tmp_path):
         (HEADER + b"123", "found 3 cells, expected 3 x 4"),
         (HEADER.replace(b"obstime", b"time"), "found nothing like 'obstime"),
         (b"P6\n1 1\n255\n123", "no PGM header"),
+        (HEADER.replace(b"centrallatitude 90", b"centrallatitude 99999999999"), "which PROJ cannot read"),
     ],
 )
 def test_a_damaged_image(tmp_path, content, told):
@@ -74,6 +75,18 @@ def test_a_damaged_image(tmp_path, content, told):
     path.write_bytes(content + cells)
     with pytest.raises(InputError, match=told):
         read_fmi(path)
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [(b"\x00\x04", "found an image of"), (b"\xff\xff", "is a damaged")]
+)
+def test_a_picture_of_another_size_is_not_decoded(tmp_path, size, told):
+    content = file(MCH, 0).read_bytes()
+    path = tmp_path / file(MCH, 0).name
+    # Width and height follow the six letters of the signature.
+    path.write_bytes(content[:6] + 2 * size + content[10:])
+    with pytest.raises(InputError, match=told):
+        read_mch(path)
 
 
 def test_the_finnish_grid_ends_where_its_header_says():
