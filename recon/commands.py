@@ -47,6 +47,10 @@ def reconstruct(
     views_step: Annotated[int | None, typer.Option(min=1, help="Use every K-th view.")] = None,
     slices: Annotated[str | None, typer.Option(help="Slices to reconstruct, START:STOP.")] = None,
     grid: Annotated[int | None, typer.Option(min=1, help="Pixels of the square slice.")] = None,
+    formats: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--format", help="Write the volume in this format too, such as dicom; may be repeated."),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print memory and time needed, and stop.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     overwrite: Overwrite = False,
@@ -65,6 +69,7 @@ def reconstruct(
         "views": f"::{views_step}" if views_step else views,
         "slices": slices,
         "grid": grid,
+        "formats": formats or None,
     }
     settings = jobs.settings("reconstruct", config, options, overrides)
     if print_config:

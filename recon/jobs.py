@@ -75,6 +75,7 @@ def reconstruct(
     """
     with processes.joined():
         problem = read_problem(scan, chosen)
+        results.check_formats(problem)
         problem.plan().require()
         if processes.rank() > 0:
             return _assist(problem, out, resume=resume)

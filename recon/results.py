@@ -1,12 +1,16 @@
 """What a reconstruction leaves behind, and how it is compared with a reference.
 
 RUN/volume.nii.gz   the volume, float32, HU or 1/mm, affine to patient RAS
+RUN/volume.h5, RUN/dicom/, ...   the same in the formats asked for
 RUN/metrics.json    fit to the data, time, memory, curves
 RUN/report.html     all of it to look at
 """
 
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,7 +21,7 @@ from priors.runtime.errors import InputError
 from priors.runtime.record import RunFolder, versions
 from recon.io.image import Image
 from recon.io.resample import resample
-from recon.io.volumes import read_volume, write_nifti
+from recon.io.volumes import read_volume, write_nifti, write_volume, writer
 from recon.metrics import body_mask, score
 from recon.pipeline import Outcome, Problem
 from recon.report import Report, write_report
@@ -32,6 +36,8 @@ REPORT = "report.html"
 def save(run: RunFolder, problem: Problem, outcome: Outcome, *, title: str) -> None:
     """Write volume, metrics and report into the run folder; metrics last, as the sign of a finished run."""
     write_nifti(run.file(VOLUME), outcome.image)
+    for name in problem.settings.formats:
+        _write_copy(run, outcome.image, name)
     method = problem.settings.method.name
     report = Report(
         title=title,
@@ -48,6 +54,40 @@ def save(run: RunFolder, problem: Problem, outcome: Outcome, *, title: str) -> N
     )
     write_report(run.file(REPORT), report)
     run.write_json(METRICS, outcome.metrics)
+
+
+def check_formats(problem: Problem) -> None:
+    """Try every format asked for on one voxel: a refusal should not come after the reconstruction.
+
+    Raises:
+        InputError: a format cannot hold the scan's unit or axes.
+    """
+    voxel = np.zeros((1, 1, 1), np.float32)
+    image = Image(voxel, problem.data.affine(problem.volume), problem.data.unit)
+    for name in problem.settings.formats:
+        with TemporaryDirectory() as scratch:
+            place = Path(scratch) / _copy(name)
+            try:
+                write_volume(place, image, name=name)
+            except InputError as error:
+                raise InputError(f"format {name}: {str(error).removeprefix(f'{place}: ')}") from error
+
+
+def _copy(name: str) -> str:
+    """Return what the volume is called in a format; a folder, where names have no ending, is called like the format."""
+    endings = writer(Path(name), name).endings
+    return f"volume{endings[0]}" if endings else name
+
+
+def _write_copy(run: RunFolder, image: Image, name: str) -> None:
+    place = run.file(_copy(name))
+    if place.is_dir():
+        # Of a run that was interrupted while it wrote its results.
+        shutil.rmtree(place)
+    remarks = write_volume(place, image, name=name)
+    print(f"also {place}", file=sys.stderr)
+    for remark in remarks:
+        print(f"note: {remark}", file=sys.stderr)
 
 
 def facts(metrics: Mapping[str, Any]) -> dict[str, str]:

@@ -1,12 +1,14 @@
 """What the jobs of ``recon`` can be told, in YAML or as ``key=value``; saved resolved beside every result."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from priors.runtime.errors import InputError
 from recon.geometry.orbits import Orbit, Parallel
+from recon.io.volumes import writer
 from recon.noise import Exposure
 from recon.operators.backends import BackendName
 from recon.preprocessing import Preprocess
@@ -23,6 +25,15 @@ def _check_span(text: str) -> str:
 
 Span = Annotated[str, AfterValidator(_check_span)]
 """A range of views or slices as text, Python's ``START:STOP:STEP``."""
+
+
+def _check_format(name: str) -> str:
+    """Accept the name of a format that can be written."""
+    return writer(Path(name), name).name
+
+
+Format = Annotated[str, AfterValidator(_check_format)]
+"""The name of a file format of volumes, see ``recon.io.volumes``."""
 
 
 def parse_span(text: str | None, count: int, key: str) -> range:
@@ -54,6 +65,7 @@ class ReconstructSettings(_Settings):
         slices: slices to reconstruct.
         grid: pixels of the square slice over the same field of view; None keeps the scan's suggestion.
         backend: of the projector.
+        formats: in which the volume is written, beside NIfTI.
     """
 
     method: Method = FBP()
@@ -63,6 +75,7 @@ class ReconstructSettings(_Settings):
     slices: Span | None = None
     grid: int | None = Field(None, ge=1)
     backend: BackendName = "auto"
+    formats: tuple[Format, ...] = ()
 
 
 class SimulateSettings(_Settings):
