@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.dataset import FileDataset
 
 from priors.runtime.errors import InputError
@@ -17,11 +19,11 @@ from tests.recon.io.series import thorax_like, write_series
 SHAPE = (5, 12, 10)
 
 
-def oblique() -> tuple[list[float], list[float]]:
+def oblique(seed: int, step_mm: float) -> tuple[list[float], list[float]]:
     """Return row and column cosines of a turned slice, and the step along its normal."""
-    turn, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
+    turn, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
     turn *= np.sign(np.linalg.det(turn))
-    return [*turn[0], *turn[1]], list(2.5 * turn[2])
+    return [*turn[0], *turn[1]], list(step_mm * turn[2])
 
 
 def itk_affine(image: sitk.Image) -> np.ndarray:
@@ -39,10 +41,25 @@ def test_a_series_keeps_values_and_order_whatever_its_names(tmp_path: Path) -> N
     assert image.voxel_mm == pytest.approx((2.5, 0.75, 0.5))
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_affine_and_values_equal_those_of_simpleitk(tmp_path: Path, turned: bool) -> None:
-    orientation, step = oblique() if turned else ([1.0, 0, 0, 0, 1, 0], [0.0, 0, 2.5])
-    folder = write_series(tmp_path / "series", thorax_like(SHAPE), orientation=orientation, step=step)
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.none() | st.integers(0, 1000),
+    spacing=st.tuples(st.floats(0.2, 5), st.floats(0.2, 5)),
+    step_mm=st.floats(0.3, 5),
+)
+def test_affine_and_values_equal_those_of_simpleitk(
+    tmp_path_factory: pytest.TempPathFactory, seed: int | None, spacing: tuple[float, float], step_mm: float
+) -> None:
+    """Axial and oblique slices, read in the order of their places."""
+    axial = [1.0, 0, 0, 0, 1, 0], [0.0, 0, step_mm]
+    orientation, step = axial if seed is None else oblique(seed, step_mm)
+    folder = write_series(
+        tmp_path_factory.mktemp("turned") / "series",
+        thorax_like(SHAPE),
+        orientation=orientation,
+        step=step,
+        spacing=spacing,
+    )
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
     oracle = reader.Execute()

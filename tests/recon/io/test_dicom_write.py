@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydicom.uid import CTImageStorage
 
 from priors.runtime.errors import InputError
-from recon.io.image import Image
+from recon.io.image import LPS_TO_RAS, Image
 from recon.io.volumes import ReadOptions, WriteOptions, read_volume, write_nifti, write_volume
 from tests.recon.io.series import thorax_like, write_series
 
@@ -66,6 +66,8 @@ def test_dicom_and_nifti_overlay_voxel_for_voxel(
         point, other = nifti.TransformIndexToPhysicalPoint(index), dicom.TransformIndexToPhysicalPoint(theirs)
         # NIfTI keeps its affine in float32 of up to 300 mm: 24 bits are 2e-5 mm, summed over a few terms.
         np.testing.assert_allclose(point, other, atol=2e-4)
+        meant = LPS_TO_RAS @ image.affine @ np.array([*index, 1.0])
+        np.testing.assert_allclose(point, meant[:3], atol=2e-4)
         assert nifti[index] == dicom[theirs]
 
 
