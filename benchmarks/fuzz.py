@@ -195,13 +195,14 @@ def _cases(reader: str, cases: range, seed: int, sender: Connection) -> None:
         sound = SAMPLES[reader](valid)
         sound.read(sound.path)
         before = _pages(1)
-        work = Path(folder) / "work"
         for case in cases:
-            outcome, seconds = _tried(reader, valid, work, np.random.default_rng([seed, case]))
-            if seconds > SECONDS:
-                # A hang comes again; a machine that stood still for a while does not.
-                outcome, seconds = _tried(reader, valid, work, np.random.default_rng([seed, case]))
+            work = Path(folder) / "work"
+            shutil.copytree(valid, work)
+            start = _processor_seconds()
+            outcome = _outcome(_sample(reader, valid, work), np.random.default_rng([seed, case]))
+            seconds = _processor_seconds() - start
             peak = _peak_bytes() - before
+            shutil.rmtree(work)
             if seconds > SECONDS:
                 outcome = f"hang: {seconds:.1f} s"
             if peak > BYTES:
@@ -210,16 +211,6 @@ def _cases(reader: str, cases: range, seed: int, sender: Connection) -> None:
             if peak > BYTES:
                 return
     sender.close()
-
-
-def _tried(reader: str, valid: Path, work: Path, generator: np.random.Generator) -> tuple[str, float]:
-    """Return what becomes of a damaged copy, and the processor time it took."""
-    shutil.copytree(valid, work)
-    start = _processor_seconds()
-    outcome = _outcome(_sample(reader, valid, work), generator)
-    seconds = _processor_seconds() - start
-    shutil.rmtree(work)
-    return outcome, seconds
 
 
 _KNOWN: dict[str, Sample] = {}
