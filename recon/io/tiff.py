@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import re
+import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ def load_tiff(path: Path) -> tuple[np.ndarray, Mapping[str, Any]]:
     Raises:
         InputError: damaged, or a colour picture.
     """
+    _check_chain(path)
     try:
         with tifffile.TiffFile(path) as file:
             first = file.pages.first
@@ -95,6 +97,34 @@ def load_tiff(path: Path) -> tuple[np.ndarray, Mapping[str, Any]]:
         # tifffile and its decoders fail on damaged files with errors of many kinds.
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise InputError(f"{path}: is not a readable array ({reason})") from error
+
+
+def _check_chain(path: Path) -> None:
+    """Refuse a chain of pages that comes back to itself, which tifffile would follow for ever.
+
+    Raises:
+        InputError: it does.
+    """
+    with path.open("rb") as file:
+        head = file.read(16).ljust(16, b"\0")
+        order = "<" if head[:2] == b"II" else ">"
+        # BigTIFF counts tags and pages in eight bytes, with its first offset behind four more.
+        big = struct.unpack(f"{order}H", head[2:4])[0] == 43
+        count, place, tag, first = ("Q", "Q", 20, 8) if big else ("H", "I", 12, 4)
+        (offset,) = struct.unpack_from(f"{order}{place}", head, first)
+        seen: set[int] = set()
+        while offset and offset < path.stat().st_size:
+            if offset in seen:
+                raise InputError(f"{path}: is a damaged TIFF file: its pages come back to byte {offset}")
+            seen.add(offset)
+            try:
+                file.seek(offset)
+                (tags,) = struct.unpack(f"{order}{count}", file.read(struct.calcsize(count)))
+                file.seek(tag * tags, 1)
+                (offset,) = struct.unpack(f"{order}{place}", file.read(struct.calcsize(place)))
+            except (OSError, OverflowError, ValueError, struct.error):
+                # A chain that ends in the middle is for tifffile to tell.
+                return
 
 
 def _shaped(path: Path, values: np.ndarray, own: Any) -> Shaped[np.ndarray, "z y x"]:

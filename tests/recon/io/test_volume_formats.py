@@ -121,6 +121,27 @@ def test_voxel_sizes_of_other_software(tmp_path: Path, software: str) -> None:
     assert image.voxel_mm == pytest.approx((0.02, 0.007, 0.005), rel=1e-5)
 
 
+@pytest.mark.parametrize("big", [False, True])
+def test_pages_that_come_back_to_themselves(tmp_path: Path, big: bool) -> None:
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path, bigtiff=big) as writer:
+        for page in thorax_like(SHAPE):
+            writer.write(page, contiguous=False, metadata=None)
+    with tifffile.TiffFile(path) as file:
+        pages, kind = list(file.pages), file.tiff
+        last, first = pages[-1], pages[0].offset  # type: ignore[union-attr]
+        tags = len(last.tags)  # type: ignore[union-attr]
+    content = bytearray(path.read_bytes())
+    end = last.offset + kind.tagnosize + tags * kind.tagsize
+    assert content[end : end + kind.offsetsize] == bytes(kind.offsetsize)
+    content[end : end + kind.offsetsize] = first.to_bytes(kind.offsetsize, "little")
+    (tmp_path / "a.yaml").write_text("unit: HU\nvoxel_mm: [2, 1, 1]\n")
+    np.testing.assert_array_equal(read_volume(path).values, thorax_like(SHAPE))
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"its pages come back to byte {first}"):
+        read_volume(path)
+
+
 def test_a_colour_picture_is_no_volume(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 9, 3), np.uint8), photometric="rgb")
     with pytest.raises(InputError, match="colour picture"):
