@@ -78,7 +78,7 @@ def open_forecast(start: Path, chosen: ForecastSettings) -> Run:
         InputError: the file cannot be read or does not fit the prior.
     """
     prior = load_prior(chosen.prior, device=resolved_device(chosen.device).type)
-    frames = read_forecast(start, prior, frames=chosen.frames, context=chosen.context)
+    frames = read_forecast(start, prior, chosen)
     return Run(chosen, prior, frames, {"start": start, "prior": find_prior(chosen.prior)}, "forecast")
 
 
@@ -140,7 +140,7 @@ def _compute(job: Run, folder: RunFolder, *, resume: bool) -> dict[str, Any]:
     """Take every step and write every analysis to the archive as soon as it is complete."""
     task, path = job.frames.task, folder.file(CHECKPOINT)
     ensemble = _ensemble(job, path if path.exists() else None)
-    writer = _writer(job, folder, resume=resume)
+    writer, advection = _writer(job, folder, resume=resume), job.frames.advection
     with Progress(1, job.command) as progress:
 
         def on_step(done: int, total: int) -> None:
@@ -148,7 +148,8 @@ def _compute(job: Run, folder: RunFolder, *, resume: bool) -> dict[str, Any]:
             progress.step(done=done)
 
         for item in job.assimilator.run(task, ensemble, checkpoint=path, on_step=on_step):
-            writer.append_one(job.frames.times[item.frame], item.members, trajectory=item.trajectory)
+            members = item.members if advection is None else advection.carried(item)
+            writer.append_one(job.frames.times[item.frame], members, trajectory=item.trajectory)
             folder.log(f"trajectory {item.trajectory}: {job.frames.times[item.frame]} is complete")
     if not writer.finished:
         writer.finish()
@@ -160,6 +161,7 @@ def _compute(job: Run, folder: RunFolder, *, resume: bool) -> dict[str, Any]:
         "members": ensemble.members,
         "frames": task.frames,
         "lag": "inf" if schedule.lag is None else schedule.lag,
+        "motion": "none" if advection is None else "advect",
         "steps": schedule.steps,
         "frame_evaluations": schedule.evaluations(task.frames),
     }
@@ -210,6 +212,8 @@ def _announce(folder: RunFolder, job: Run) -> None:
         )
         folder.log(text)
         print(text, file=sys.stderr)
+    if job.frames.advection is not None:
+        folder.log(job.frames.advection.told(job.frames.grid))
     seen = sum(place >= 0 for place in job.frames.task.places)
     folder.log(
         f"{frames} frames from {job.frames.times[0]} to {job.frames.times[-1]}, {seen} with observations"

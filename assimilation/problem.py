@@ -17,7 +17,9 @@ from assimilation.assimilator import Task
 from assimilation.fields import Ensemble, Grid, Variable
 from assimilation.io.archive import read_ensemble
 from assimilation.io.readers import read_any_fields
+from assimilation.lagrangian import Advection, advection_of
 from assimilation.observation.stream import read_observations
+from assimilation.settings import ForecastSettings
 from priors.card import Prior, PriorCard, TrajectoryCard
 from priors.codec import FieldCodec
 from priors.networks import SpaceTimeDiT
@@ -39,12 +41,14 @@ class Frames:
         times: of every frame, datetime64[ns].
         variables: of the state.
         grid: of the state.
+        advection: motion along which a forecast is carried, None where it stays in place.
     """
 
     task: Task
     times: np.ndarray
     variables: tuple[Variable, ...]
     grid: Grid
+    advection: Advection | None = None
 
 
 def read_assimilation(observations: Path, background: Path | None, prior: Prior) -> Frames:
@@ -68,7 +72,7 @@ def read_assimilation(observations: Path, background: Path | None, prior: Prior)
     times, places = frames_of(stream.times, step, source=str(observations))
     context = None
     if known is not None:
-        context = context_of(known, prior, step, before=times[0], source=str(background))
+        context = context_of(known, prior, step, before=times[0])
         if context is None:
             raise InputError(
                 f"{background}: ends at {known.times[-1]}, expected a frame at {times[0] - step}, one step "
@@ -80,23 +84,26 @@ def read_assimilation(observations: Path, background: Path | None, prior: Prior)
     return Frames(task, times, variables, stream.grid)
 
 
-def read_forecast(start: Path, prior: Prior, *, frames: int, context: int | None) -> Frames:
+def read_forecast(start: Path, prior: Prior, chosen: ForecastSettings) -> Frames:
     """Read the fields a forecast starts from: their last frames are its context.
 
     Raises:
-        InputError: the file cannot be read or does not fit the prior.
+        InputError: the file cannot be read, does not fit the prior, or motion cannot be told from it.
     """
     card = trajectory_card(prior)
     known = _read(start, prior)
     step = np.timedelta64(round(card.step_s * 1e9), "ns")
     first = known.times[-1] + step
-    times = first + step * np.arange(frames)
-    clean = context_of(known, prior, step, before=first, source=str(start), longest=context)
+    times = first + step * np.arange(chosen.frames)
+    clean = clean_frames(known, prior, step, before=first, longest=chosen.context)
     if clean is None:
         raise InputError(f"{start}: the last frame is missing everywhere, expected a state to start from")
+    advection = advection_of(clean, state_variables(prior.fields), known.grid, wanted=chosen.motion)
+    if advection is not None:
+        clean = advection.context(clean)
     shape = (len(known.variables), *known.grid.shape)
-    task = Task(frames, len(clean), shape, context=clean)
-    return Frames(task, times.astype("datetime64[ns]"), known.variables, known.grid)
+    task = Task(chosen.frames, len(clean), shape, context=prior.fields.encode(torch.from_numpy(clean)))
+    return Frames(task, times.astype("datetime64[ns]"), known.variables, known.grid, advection)
 
 
 def trajectory_card(prior: Prior) -> TrajectoryCard:
@@ -205,15 +212,17 @@ def frames_of(observed: np.ndarray, step: np.timedelta64, *, source: str) -> tup
 
 
 def context_of(
-    known: Ensemble,
-    prior: Prior,
-    step: np.timedelta64,
-    *,
-    before: np.datetime64,
-    source: str,
-    longest: int | None = None,
+    known: Ensemble, prior: Prior, step: np.timedelta64, *, before: np.datetime64
 ) -> Float[Tensor, "n m c k y x"] | None:
-    """Return the frames directly before a time in network units, None where the last one is absent.
+    """Return `clean_frames` in network units."""
+    found = clean_frames(known, prior, step, before=before)
+    return None if found is None else prior.fields.encode(torch.from_numpy(found))
+
+
+def clean_frames(
+    known: Ensemble, prior: Prior, step: np.timedelta64, *, before: np.datetime64, longest: int | None = None
+) -> Float32[np.ndarray, "n m c k y x"] | None:
+    """Return the frames directly before a time, None where the last one is absent.
 
     A value missing within a frame becomes the least physical value, or the frame's mean where there is none; a
     frame without any value ends the context.
@@ -235,7 +244,7 @@ def context_of(
         mean = np.nanmean(part, axis=(-2, -1), keepdims=True)
         fill = mean if variable.minimum is None else np.full_like(mean, variable.minimum)
         values[..., k, :, :] = np.where(np.isfinite(part), part, fill)
-    return prior.fields.encode(torch.from_numpy(values))
+    return values
 
 
 def check_counts(context: Tensor, trajectories: int, *, source: str) -> None:

@@ -81,10 +81,13 @@ class ForecastSettings(RunSettings):
     Attributes:
         frames: how many.
         context: most frames of the start to use; None uses as many as the network can see.
+        motion: ``advect`` takes the motion seen in the start out of it and carries the forecast on along it, ``none``
+            forecasts in fixed places, ``auto`` advects rain.
     """
 
     frames: int = Field(12, ge=1)
     context: int | None = Field(None, ge=1)
+    motion: Literal["auto", "none", "advect"] = "auto"
 
     def schedule(self, reach: int) -> InferenceSchedule:
         """Return the schedule of the run, whatever the network sees."""

@@ -96,6 +96,9 @@ def forecast(
     members: Members = None,
     seed: Seed = None,
     steps: Steps = None,
+    motion: Annotated[
+        str | None, typer.Option(help="advect carries the forecast along, none does not; auto advects rain.")
+    ] = None,
     config: Config = None,
     plan: Plan = False,
     resume: Resume = False,
@@ -114,6 +117,7 @@ def forecast(
         "members": members,
         "seed": seed,
         "sampler.steps": steps,
+        "motion": motion,
     }
     chosen = settings_of(ForecastSettings, config, options, overrides)
     if print_config:

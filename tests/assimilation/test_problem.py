@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from assimilation.fields import Ensemble
-from assimilation.problem import context_of, frames_of, own_grid, state_variables
+from assimilation.problem import clean_frames, context_of, frames_of, own_grid, state_variables
 from assimilation.settings import AssimilateSettings
 from priors.card import Prior, PriorCard, TrajectoryCard
 from priors.denoiser import NetworkDenoiser
@@ -52,9 +52,7 @@ def known(frames: int, *, times: np.ndarray | None = None) -> Ensemble:
 
 
 def context(fields: Ensemble, **options: object):
-    return context_of(
-        fields, prior(), STEP, **{"before": fields.times[-1] + STEP, "source": "file", **options}
-    )
+    return context_of(fields, prior(), STEP, **{"before": fields.times[-1] + STEP, **options})
 
 
 def test_a_run_has_a_frame_for_every_step_also_where_nothing_was_observed():
@@ -76,7 +74,8 @@ def test_context_is_the_last_frames_within_reach_in_network_units():
     found = context(fields)
     assert found.shape == (1, 2, 3, 1, SIZE, SIZE)
     np.testing.assert_allclose(CODEC.decode(found).numpy(), fields.members[:, :, 3:], rtol=1e-5)
-    assert context(fields, longest=2).shape[2] == 2
+    before = fields.times[-1] + STEP
+    assert clean_frames(fields, prior(), STEP, before=before, longest=2).shape[2] == 2
 
 
 def test_context_ends_where_a_frame_is_missing():
