@@ -10,7 +10,7 @@ import math
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped
 from pydicom.dataelem import RawDataElement
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import JPEG2000, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 
 from priors.runtime.errors import InputError
 from recon.io.dicom_geometry import Slice
@@ -55,6 +55,9 @@ def stored_pixels(item: Slice) -> Shaped[np.ndarray, "_ _"]:
         if syntax in _NATIVE and usual and item.frame is None:
             return _native(item)
         check_size(item)
+        if syntax in (JPEG2000, JPEG2000Lossless):
+            # GDCM, which pydicom prefers, ends the process on some damaged code streams.
+            data.pixel_array_options(decoding_plugin="pillow")
         pixels = data.pixel_array
         return np.asarray(pixels if item.frame is None or pixels.ndim == 2 else pixels[item.frame])
     except InputError:

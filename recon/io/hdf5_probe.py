@@ -2,8 +2,8 @@
 
 The HDF5 library loops for ever or ends the process on some damaged files, which no handler of errors can stop. So a
 child process goes first: it visits every object, reads every attribute and data set (of large ones the ends), and has
-to come back within some seconds of processor time (waiting for a slow disk is no sign of damage). It is
-a fork, which shares the library and costs milliseconds.
+to come back within some seconds of processor time (waiting for a slow disk is no sign of damage). It is a fork, which
+shares the library and costs milliseconds.
 """
 
 import os

@@ -40,6 +40,34 @@ def test_lossless_syntaxes_keep_every_value(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(read_volume(folder).values, VALUES)
 
 
+@pytest.mark.parametrize("name", SYNTAXES)
+@pytest.mark.parametrize("bits", [12, 16])
+def test_signed_numbers_survive_compression(tmp_path: Path, name: str, bits: int) -> None:
+    def change(i: int, data: FileDataset) -> None:
+        data.PixelRepresentation, data.RescaleIntercept = 1, 0
+        data.BitsStored, data.HighBit = bits, bits - 1
+        stored = np.clip(VALUES[i], -1024, 2047).astype("<i2").view("<u2")
+        data.PixelData = (stored & np.uint16(2**bits - 1)).tobytes()
+
+    folder = write_series(tmp_path / "series", VALUES, change=change)
+    np.testing.assert_array_equal(read_volume(folder).values, VALUES)
+    for file in folder.iterdir():
+        compress(file, SYNTAXES[name])
+    np.testing.assert_array_equal(read_volume(folder).values, VALUES)
+
+
+def test_a_code_stream_that_ends_gdcm_is_refused(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "series", VALUES)
+    for file in folder.iterdir():
+        compress(file, SYNTAXES["JPEG 2000"])
+    content = file.read_bytes()
+    # The number of components and what follows, as case 446 of the fuzzer with seed 0 left it.
+    place = content.index(b"\xff\x4f\xff\x51") + 41
+    file.write_bytes(content[:place] + content[place + 63 :])
+    with pytest.raises(InputError, match="pixels cannot be decoded"):
+        read_volume(folder)
+
+
 def test_frames_of_one_file_are_sorted_and_scaled(tmp_path: Path) -> None:
     path = write_multiframe(tmp_path / "a.dcm", VALUES, order=[2, 0, 3, 1], slopes=[1.0, 2.0, 1.0, 1.0])
     image = read_volume(path)
