@@ -5,8 +5,8 @@
     forecast   z(n, p), n = 1, 2, ...              by the prior, as if nothing moved
     told       x(t + n, p) = z(n, p - d_n(p))      carried on with the motion
 
-Where p - d lies beyond the grid nobody has seen what comes in: there the context has the last frame, and the
-forecast what the prior says of the place itself. Without motion all this is the plain forecast, bit for bit.
+Where p - d lies beyond the grid nobody has seen what comes in: there the context passes over to the last frame, and
+the forecast to what the prior says of the place itself. Without motion all this is the plain forecast, bit for bit.
 """
 
 from collections.abc import Iterator
@@ -16,9 +16,10 @@ from jaxtyping import Float, Float32
 
 from assimilation.assimilator import Analysis
 from assimilation.grid import Grid, Variable
-from assimilation.motion import Places, cells, displaced, inside, motion, sampled
+from assimilation.motion import Places, beyond, cells, displaced, motion, sampled
 from priors.runtime.errors import InputError
 
+JOINED = 3.0  # cells from the edge within which what was seen passes over into what was not
 RAIN = ("rainfall_rate", "lwe_precipitation_rate")
 """Standard names of what ``auto`` takes for rain."""
 
@@ -85,12 +86,17 @@ class Advection:
 
 
 def moved(state: State, gone: Places, *, elsewhere: State) -> State:
-    """Return what has come by a displacement; ``elsewhere`` is for places it has come to from beyond the grid."""
+    """Return what has come by a displacement.
+
+    From the edge on, what has come from beyond the grid passes over from the edge's value to ``elsewhere``.
+    """
     if not gone.any():
         return state
     place = cells(state.shape[1:]) - gone
+    seen = np.exp(-beyond(place) / JOINED)
     arrived = np.stack([sampled(plane, place) for plane in state])
-    return np.where(inside(place), arrived, elsewhere).astype(np.float32)
+    joined: State = (seen * arrived + (1 - seen) * elsewhere).astype(np.float32)
+    return joined
 
 
 def advection_of(

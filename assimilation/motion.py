@@ -12,7 +12,7 @@ a long lead does not smooth it more than a short one.
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy import ndimage
 from skimage.registration import optical_flow_ilk
 
@@ -84,13 +84,11 @@ def displaced(velocity: Places, steps: int, *, since: Places | None = None) -> P
     return gone
 
 
-def inside(place: Places) -> Bool[np.ndarray, "y x"]:
-    """Say which places lie on the grid."""
-    (rows, columns), (height, width) = place, place.shape[1:]
-    within: Bool[np.ndarray, "y x"] = (
-        (rows >= 0) & (rows <= height - 1) & (columns >= 0) & (columns <= width - 1)
-    )
-    return within
+def beyond(place: Places) -> Plane:
+    """Return how far places lie from the grid, 0 on it."""
+    out = [np.maximum(np.maximum(-p, p - (n - 1)), 0) for p, n in zip(place, place.shape[1:], strict=True)]
+    distance: Plane = np.hypot(*out)
+    return distance
 
 
 def sampled(field: Plane, place: Places) -> Plane:

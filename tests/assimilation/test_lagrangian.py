@@ -86,14 +86,18 @@ def test_members_of_the_start_keep_their_own_motion():
         np.testing.assert_allclose(told[member, 0], shower(*centre), atol=1e-5 * HEIGHT)
 
 
-def test_what_comes_from_beyond_the_grid_is_what_the_prior_says_there():
+def test_what_comes_from_beyond_the_grid_passes_over_to_what_the_prior_says_there():
     state = np.random.default_rng(0).random((1, 1, SIZE, SIZE)).astype(np.float32)
     told = Advection(uniform(0, 10)).carried(Analysis(0, 1, state))
-    np.testing.assert_array_equal(told[..., :20], state[..., :20])
     np.testing.assert_allclose(told[..., 20:], state[..., :-20], atol=1e-5)
+    # 20 to 1 cells from the edge the share of the edge's value falls by a factor e every 3 cells.
+    share = np.exp(-np.arange(20, 0, -1) / 3)
+    expected = share * state[..., :1] + (1 - share) * state[..., :20]
+    np.testing.assert_allclose(told[..., :20], expected, atol=1e-5)
     frames = np.random.default_rng(1).random((1, 1, 2, 1, SIZE, SIZE)).astype(np.float32)
-    given = Advection(uniform(0, 10)).context(frames)
-    np.testing.assert_array_equal(given[:, :, 0, ..., :10], frames[:, :, 1, ..., :10])
+    given = Advection(uniform(0, 20)).context(frames)
+    expected = share * frames[:, :, 0, ..., :1] + (1 - share) * frames[:, :, 1, ..., :20]
+    np.testing.assert_allclose(given[:, :, 0, ..., :20], expected, atol=1e-5)
 
 
 def test_without_motion_nothing_changes():
