@@ -1,9 +1,9 @@
 """Whether an HDF5 file can be opened without harm.
 
 The HDF5 library loops for ever or ends the process on some damaged files, which no handler of errors can stop. So a
-child process goes first: it visits every object, reads every attribute and data set (of large ones the ends), and has
-to come back within some seconds of processor time (waiting for a slow disk is no sign of damage). It is a fork, which
-shares the library and costs milliseconds.
+child process goes first: it visits every object, reads every attribute and the data sets (after the first 64 MB only
+their ends), and has to come back within a processor time that grows with the file; waiting for a slow disk is no sign of
+damage. It is a fork, which shares the library and costs milliseconds.
 """
 
 import os
@@ -14,9 +14,10 @@ from pathlib import Path
 
 import h5py
 
-SECONDS = 8
+SECONDS = 2.0
+BYTES_PER_SECOND = 1e7
 WHOLE = 2**26
-"""Bytes up to which a data set is read whole."""
+"""Bytes up to which data sets are read whole."""
 
 
 def is_sound(path: Path) -> bool:
@@ -36,7 +37,7 @@ def _survives(path: str, size: int, changed: int) -> bool:
         try:
             # The default action ends the process even inside the library.
             signal.signal(signal.SIGPROF, signal.SIG_DFL)
-            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS + size / BYTES_PER_SECOND)
             _visit(path)
             status = 0
         finally:
@@ -47,19 +48,22 @@ def _survives(path: str, size: int, changed: int) -> bool:
 
 
 def _visit(path: str) -> None:
+    left = WHOLE
+
+    def read(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        nonlocal left
+        try:
+            dict(item.attrs)
+            if isinstance(item, h5py.Dataset) and item.shape is not None:
+                if item.nbytes <= left:
+                    left -= item.nbytes
+                    item[()]
+                elif item.ndim:
+                    item[0], item[-1]
+        except Exception:
+            # One damaged object does not tell of the others.
+            return
+
     with h5py.File(path, "r") as file:
         dict(file.attrs)
-        file.visititems(_read)
-
-
-def _read(name: str, item: h5py.Group | h5py.Dataset) -> None:
-    try:
-        dict(item.attrs)
-        if isinstance(item, h5py.Dataset) and item.shape is not None:
-            if item.nbytes <= WHOLE:
-                item[()]
-            elif item.ndim:
-                item[0], item[-1]
-    except Exception:
-        # One damaged object does not tell of the others.
-        return
+        file.visititems(read)
