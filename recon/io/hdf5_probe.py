@@ -2,7 +2,7 @@
 
 The HDF5 library loops for ever or ends the process on some damaged files, which no handler of errors can stop. So a
 child process goes first: it visits every object, reads every attribute and the data sets (after the first 64 MB only
-their ends), and has to come back within a processor time that grows with the file; waiting for a slow disk is no sign of
+their ends), and has to come back within a processor time that grows with the file: waiting for a disk is no sign of
 damage. It is a fork, which shares the library and costs milliseconds.
 """
 
