@@ -21,7 +21,7 @@ import torch
 from assimilation.assimilator import Assimilator, Ensemble
 from assimilation.io.archive import EnsembleWriter, analysis_path
 from assimilation.planning import chunk_for, memory_plan, rehearse
-from assimilation.problem import Frames, reach_of, read_assimilation, read_forecast
+from assimilation.problem import Frames, frames_together, read_assimilation, read_forecast
 from assimilation.settings import AssimilateSettings, ForecastSettings
 from assimilation.trajectory import Stepper, TrajectoryModel
 from priors.card import Prior, find_prior, load_prior
@@ -53,7 +53,7 @@ class Run:
         guidance = self.settings.guidance if isinstance(self.settings, AssimilateSettings) else Mmps()
         stepper = Stepper(self.settings.sampler, guidance)
         model = TrajectoryModel(self.prior.denoiser, cache=self.settings.cache)
-        schedule = self.settings.schedule(reach_of(self.prior))
+        schedule = self.settings.schedule(frames_together(self.prior))
         return Assimilator(model, self.prior.fields, schedule, stepper)
 
 

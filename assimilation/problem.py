@@ -123,6 +123,11 @@ def reach_of(prior: Prior) -> int:
     return network.reach if isinstance(network, SpaceTimeDiT) else NETWORK_FRAMES
 
 
+def frames_together(prior: Prior) -> int:
+    """Return how many frames a reanalysis draws together, where nothing else is asked for."""
+    return trajectory_card(prior).reanalysis or reach_of(prior)
+
+
 def state_variables(codec: FieldCodec) -> tuple[Variable, ...]:
     """Return the variables of a prior's state."""
     return tuple(Variable(one.name, one.unit, one.standard_name, one.minimum) for one in codec.variables)

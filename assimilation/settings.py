@@ -57,8 +57,8 @@ class AssimilateSettings(RunSettings):
         lag: later frames whose observations may reach an analysis; ``inf`` uses all of them.
         overlap: with a finite lag, earlier frames drawn again with every analysis: 0 and more cost as many frames
             more and bring the analysis closer to the exact filter or smoother; None draws every frame once.
-        longest: most frames in flight with an infinite lag; None is the reach of the prior's network: all of them see
-            each other, and learned priors answer for few frames better than for many.
+        longest: most frames in flight with an infinite lag; None is what the prior's card says, or else the reach of
+            its network, so that all of them see each other.
         guidance: what observations do.
     """
 
@@ -67,9 +67,9 @@ class AssimilateSettings(RunSettings):
     longest: int | None = Field(None, ge=2)
     guidance: AnyGuidance = Mmps()
 
-    def schedule(self, reach: int) -> InferenceSchedule:
-        """Return the schedule of a run with a prior whose network sees ``reach`` frames back."""
-        steps, longest = self.sampler.steps, self.longest or max(2, reach)
+    def schedule(self, together: int) -> InferenceSchedule:
+        """Return the schedule of a run with a prior that is best with ``together`` frames in flight."""
+        steps, longest = self.sampler.steps, self.longest or max(2, together)
         if self.lag == "inf":
             return InferenceSchedule(steps=steps, lag=None, longest=longest)
         return InferenceSchedule(steps=steps, lag=self.lag, overlap=self.overlap, longest=longest)
@@ -89,6 +89,6 @@ class ForecastSettings(RunSettings):
     context: int | None = Field(None, ge=1)
     motion: Literal["auto", "none", "advect"] = "auto"
 
-    def schedule(self, reach: int) -> InferenceSchedule:
-        """Return the schedule of the run, whatever the network sees."""
+    def schedule(self, together: int) -> InferenceSchedule:
+        """Return the schedule of the run, whatever the prior is best at."""
         return InferenceSchedule(steps=self.sampler.steps, lag=0)

@@ -46,6 +46,7 @@ class TrajectoryCard(BaseModel):
         spacing_unit: its unit.
         periodic: whether the domain is periodic along y and x.
         extent: first and last coordinate (y, y, x, x) of the one domain the prior is for, if it is for one.
+        reanalysis: frames to draw together with an infinite lag; None is what the network sees back in one layer.
         forecast: held-out root-mean-square error, in ``network`` units, one frame ahead of a clean context,
             of the prior and of persistence.
         spectrum: of a Gaussian process with the second moments of the training data, for guidance at high noise.
@@ -59,6 +60,7 @@ class TrajectoryCard(BaseModel):
     spacing_unit: str
     periodic: tuple[bool, bool] = (False, False)
     extent: tuple[float, float, float, float] | None = None
+    reanalysis: int | None = Field(None, ge=2)
     forecast: dict[str, float] = Field(default_factory=dict)
     spectrum: Spectrum | None = None
 

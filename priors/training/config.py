@@ -132,6 +132,9 @@ class TrajectoryConfig(Training):
     codec: FieldCodec
     description: TrajectoryDescription
     frames: int = Field(10, ge=2, description="frames of a window")
+    reanalysis: int | None = Field(
+        None, ge=2, description="frames to draw together with an infinite lag; null is the network's reach"
+    )
     size: int | None = Field(None, ge=8, description="pixels of a square crop; whole fields by default")
     batch: int = Field(8, ge=1)
     candidates: int = Field(1, ge=1, description="windows drawn per sample; the most variable one is taken")

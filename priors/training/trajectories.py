@@ -195,6 +195,7 @@ class Trajectories(Subject):
                 spacing_unit=manifest.spacing_unit,
                 periodic=manifest.periodic,
                 extent=description.pop("extent"),
+                reanalysis=config.reanalysis,
                 spectrum=self._spectrum(),
                 forecast={"prior": round(forecast, 4), "persistence": round(persistence, 4)},
             ),

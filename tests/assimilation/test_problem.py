@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from assimilation.fields import Ensemble
-from assimilation.problem import clean_frames, context_of, frames_of, own_grid, state_variables
+from assimilation.problem import (
+    clean_frames,
+    context_of,
+    frames_of,
+    frames_together,
+    own_grid,
+    reach_of,
+    state_variables,
+)
 from assimilation.settings import AssimilateSettings
 from priors.card import Prior, PriorCard, TrajectoryCard
 from priors.denoiser import NetworkDenoiser
@@ -96,6 +104,13 @@ def test_a_value_missing_within_a_frame_becomes_its_mean():
     assert np.isfinite(found).all()
     mean = np.nanmean(fields.members[0, 1, 2, 0])
     assert found[0, 1, 2, 0, 4, 5] == pytest.approx(mean, rel=1e-5)
+
+
+def test_a_reanalysis_draws_as_many_frames_together_as_the_card_says_or_the_network_sees():
+    assert frames_together(prior()) == reach_of(prior()) == 3
+    assert frames_together(prior(reanalysis=7)) == 7
+    assert AssimilateSettings(prior="x", lag="inf").schedule(7).largest(20) == 7
+    assert AssimilateSettings(prior="x", lag="inf", longest=4).schedule(7).largest(20) == 4
 
 
 def test_the_grid_of_a_table_is_the_priors_own():
