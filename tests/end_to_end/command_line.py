@@ -52,3 +52,12 @@ def mistake(*arguments: object) -> str:
     lines = done.stderr.splitlines()
     assert [line.startswith("error: ") for line in lines] == [*([False] * (len(lines) - 1)), True]
     return lines[-1]
+
+
+def torchrun(*arguments: object) -> None:
+    """Run the command line in two processes that share the work; a failure fails the test."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*start, "-m", "tomocast", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -1,15 +1,12 @@
 """``torchrun`` with two processes reconstructs what one process does."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 
-from tests.end_to_end.command_line import ROOT, inside
+from tests.end_to_end.command_line import inside, torchrun
 
 METHODS = {
     "tv": ["--method", "tv", "method.iterations=20"],
@@ -23,14 +20,6 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inside("phantom", "slices=6", "grid=96", "pixel_mm=4.0", "--out", folder / "body.nii.gz")
     inside("simulate", folder / "body.nii.gz", "--views", 12, "--grid", 48, "--out", folder / "scan.h5")
     return folder / "scan.h5"
-
-
-def torchrun(*arguments: object) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*start, "-m", "tomocast", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, env=environment, cwd=ROOT)
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def volume(run: Path) -> np.ndarray:
