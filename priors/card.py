@@ -19,13 +19,13 @@ from torch import Tensor
 
 from priors.adapters.native import read_weights
 from priors.codec import AnyCodec, Codec, FieldCodec
-from priors.denoiser import NetworkDenoiser
+from priors.diffusion.denoiser import NetworkDenoiser
+from priors.diffusion.parametrisation import AnyParametrisation
+from priors.diffusion.schedule import AnySchedule
+from priors.gaussian.spectrum import Spectrum
 from priors.networks import AnyNetwork
-from priors.parametrisation import AnyParametrisation
 from priors.runtime.config import nearest, read_yaml, validate
 from priors.runtime.errors import InputError
-from priors.schedule import AnySchedule
-from priors.spectrum import Spectrum
 
 EMBEDDED = Path(__file__).parent / "pretrained"
 SELF_TEST_LEVELS = (0.1, 0.3, 1.0, 3.0)

@@ -1,6 +1,6 @@
 """Lagrangian persistence: the last state moves on with the motion of the frames before it (Germann and Zawadzki 2002).
 
-Motion and departure points are those of ``assimilation.motion``; the last state is sampled bilinearly once. What
+Motion and departure points are those of ``assimilation.inference.motion``; the last state is sampled bilinearly once. What
 comes from outside the grid is set to ``outside``.
 """
 
@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
-from assimilation.fields import Ensemble, Fields
-from assimilation.motion import cells, displaced, motion
+from assimilation.fields.fields import Ensemble, Fields
+from assimilation.inference.motion import cells, displaced, motion
 
 
 def advected(

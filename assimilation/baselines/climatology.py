@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from assimilation.fields import Fields, Grid, Variable
-from assimilation.streams import FieldStream
+from assimilation.fields.fields import Fields, Grid, Variable
+from assimilation.fields.streams import FieldStream
 from priors.runtime.errors import InputError
 
 DAYS = 5

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from assimilation.baselines.climatology import Climatology
-from assimilation.fields import Fields
+from assimilation.fields.fields import Fields
 
 # A point whose deviation is below this share of the largest one is standardised with that share: dry corners.
 LEAST_DEVIATION = 1e-2

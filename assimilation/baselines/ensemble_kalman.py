@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 from torch import Tensor
 
 from assimilation.baselines.localisation import Places, gaspari_cohn, jacobian
-from assimilation.fields import Grid
+from assimilation.fields.fields import Grid
 from assimilation.observation.base import Observation, ObservationStream
 
 Members = Float[Tensor, "m k y x"]

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from assimilation.fields import Grid
+from assimilation.fields.fields import Grid
 from assimilation.observation.base import ObservationOperator
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from assimilation.baselines.climatology import Climatology, climatology
 from assimilation.baselines.covariance import StationaryCovariance, stationary, time_correlation
 from assimilation.baselines.localisation import jacobian
-from assimilation.fields import Ensemble, Fields
+from assimilation.fields.fields import Ensemble, Fields
 from assimilation.observation.base import Observation, ObservationOperator, ObservationStream
 
 

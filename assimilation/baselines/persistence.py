@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from assimilation.baselines.localisation import jacobian
-from assimilation.fields import Ensemble, Fields
+from assimilation.fields.fields import Ensemble, Fields
 from assimilation.observation.base import Observation, ObservationStream
 
 

@@ -61,8 +61,8 @@ def assimilate(
     json: AsJson = False,
 ) -> None:
     """Turn observations into an ensemble of analyses: filter, fixed-lag smoother or reanalysis."""
-    from assimilation import jobs
-    from assimilation.settings import AssimilateSettings
+    from assimilation.run import jobs
+    from assimilation.run.settings import AssimilateSettings
     from priors.runtime.config import settings_of
 
     options: dict[str, Any] = {
@@ -107,8 +107,8 @@ def forecast(
     json: AsJson = False,
 ) -> None:
     """Forecast an ensemble from clean frames, without observations."""
-    from assimilation import jobs
-    from assimilation.settings import ForecastSettings
+    from assimilation.run import jobs
+    from assimilation.run.settings import ForecastSettings
     from priors.runtime.config import settings_of
 
     options: dict[str, Any] = {

@@ -24,9 +24,10 @@ def demo_assimilation(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
 ) -> None:
     """Assimilate a simulated turbulence from a tenth of its points, at three lags."""
-    from assimilation import demo as demonstration
+    from assimilation.run import demo as demonstration
     from priors.runtime.config import load
+    from priors.runtime.shipped import shipped
 
-    default = Path(__file__).resolve().parents[2] / "configs" / "demo-assimilation.yaml"
+    default = shipped("configs") / "demo-assimilation.yaml"
     chosen = load(demonstration.DemoSettings, config or [default], overrides or [])
     demonstration.run(chosen, out, overwrite=overwrite)

@@ -50,7 +50,7 @@ def observe(
     ] = False,
 ) -> None:
     """Observe known fields as an instrument would: places, noise and error drawn from a seed."""
-    from assimilation.observation import job
+    from assimilation.run import observe as job
     from priors.runtime.config import load, to_yaml
 
     chosen: dict[str, Any] = {

@@ -27,8 +27,8 @@ def prepare(
     ] = False,
 ) -> None:
     """Prepare trajectories for training a prior: one step, one spacing, training and validation split."""
-    from assimilation.prepare import PrepareSettings
-    from assimilation.prepare import prepare as write_prepared
+    from assimilation.prepare.trajectories import PrepareSettings
+    from assimilation.prepare.trajectories import prepare as write_prepared
     from priors.runtime.config import load, to_yaml
 
     settings = load(PrepareSettings, [config], overrides or [])

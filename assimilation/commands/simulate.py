@@ -26,7 +26,7 @@ def simulate_system(
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the system, and stop.")] = False,
 ) -> None:
     """Simulate trajectories of a known system at its statistical equilibrium."""
-    from assimilation.systems import jobs
+    from assimilation.run import simulate as jobs
 
     system = jobs.system(name, size=grid, overrides=overrides or [])
     if print_config:

@@ -41,7 +41,7 @@ def verify(
     ] = False,
 ) -> None:
     """Score an analysis or a forecast against the truth."""
-    from assimilation.verification import job
+    from assimilation.run import verify as job
     from assimilation.verification.verify import VerifyOptions
 
     given: dict[str, tuple] = {}

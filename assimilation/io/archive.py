@@ -21,9 +21,9 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float32
 
-from assimilation import cf
-from assimilation.fields import Ensemble, Fields
-from assimilation.grid import Grid, Variable
+from assimilation.fields import cf
+from assimilation.fields.fields import Ensemble, Fields
+from assimilation.fields.grid import Grid, Variable
 from assimilation.io.growing import GrowingArchive
 from assimilation.io.store import (
     check_path,

@@ -7,8 +7,8 @@ each chunk once per time, so the times of one chunk are read together, as long a
 import numpy as np
 from jaxtyping import Float32
 
-from assimilation.cf import Described
-from assimilation.streams import FieldStream
+from assimilation.fields.cf import Described
+from assimilation.fields.streams import FieldStream
 
 LARGEST = 128 * 2**20
 """Bytes of a block, unless a single frame is larger."""

@@ -1,9 +1,9 @@
-"""Fields as other software writes them, brought to the conventions of ``assimilation.cf``.
+"""Fields as other software writes them, brought to the conventions of ``assimilation.fields.cf``.
 
     pressure levels      one variable per level: t (isobaricInhPa 850, 500) -> t850, t500
     axes                 told by standard name where they have other names (yc, Longitude, realization ...)
     time + lead time     valid time, where each occurs once (step of GRIB, prediction_timedelta of WeatherBench-2)
-    units                canonical ones (``assimilation.io.units``), coordinates of a map projection in km
+    units                canonical ones (``assimilation.fields.units``), coordinates of a map projection in km
     projection           the CF grid mapping as a PROJ text in km
     static variables     left out where others have a time
 
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from assimilation.io.units import affine, canonical
+from assimilation.fields.units import affine, canonical
 from priors.runtime.errors import InputError
 
 _HORIZONTAL = {

@@ -16,8 +16,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float32
 
-from assimilation import cf
-from assimilation.grid import Grid, Variable
+from assimilation.fields import cf
+from assimilation.fields.grid import Grid, Variable
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from assimilation.grid import Grid, Variable
+from assimilation.fields.grid import Grid, Variable
 from priors.runtime.errors import InputError
 
 

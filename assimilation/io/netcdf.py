@@ -7,7 +7,7 @@ from typing import Any
 
 import xarray as xr
 
-from assimilation.io.calendars import civil
+from assimilation.fields.calendars import civil
 from assimilation.io.classic import check_classic
 from assimilation.io.store import check_hdf5
 from priors.runtime.errors import InputError

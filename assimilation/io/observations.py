@@ -16,13 +16,13 @@ import xarray as xr
 from jaxtyping import Float32
 from pydantic import TypeAdapter, ValidationError
 
-from assimilation.fields import Fields
-from assimilation.grid import Variable
+from assimilation.fields.fields import Fields
+from assimilation.fields.grid import Variable
+from assimilation.fields.units import affine
 from assimilation.io.archive import write_dataset
 from assimilation.io.layout import Layout
-from assimilation.io.readers import open_dataset
+from assimilation.io.registry import open_dataset
 from assimilation.io.tables import SUFFIXES, write_table
-from assimilation.io.units import affine
 from assimilation.observation.instruments import (
     ChannelSubset,
     Everything,

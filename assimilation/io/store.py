@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from assimilation import cf
-from assimilation.grid import Variable
+from assimilation.fields import cf
+from assimilation.fields.grid import Variable
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
 

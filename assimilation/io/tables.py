@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from assimilation.grid import Grid, Variable
+from assimilation.fields.grid import Grid, Variable
+from assimilation.fields.units import affine
 from assimilation.io.layout import Layout
-from assimilation.io.units import affine
 from assimilation.observation.instruments import position
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic

@@ -17,7 +17,7 @@ from torch import Tensor
 from priors.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from assimilation.fields import Grid, Variable
+    from assimilation.fields.fields import Grid, Variable
 
 
 class ObservationOperator(ABC):

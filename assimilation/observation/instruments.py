@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool
 from pydantic import BaseModel, ConfigDict, Field
 
-from assimilation.grid import Grid, Variable
+from assimilation.fields.grid import Grid, Variable
 from assimilation.observation.area import BlockAverage, check_tiles
 from assimilation.observation.base import ObservationOperator
 from assimilation.observation.nonlinear import WindSpeed

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64
 
-from assimilation.fields import Fields
-from assimilation.grid import Grid, Variable
-from assimilation.io.units import affine
+from assimilation.fields.fields import Fields
+from assimilation.fields.grid import Grid, Variable
+from assimilation.fields.units import affine
 from assimilation.observation.instruments import Instrument
 from priors.runtime.errors import InputError
 

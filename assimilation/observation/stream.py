@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from assimilation.grid import Grid, Variable
+from assimilation.fields.grid import Grid, Variable
 from assimilation.io.observations import read_gridded
 from assimilation.io.tables import SUFFIXES, Rows, read_table, to_rows
 from assimilation.observation.base import Observation, ObservationStream

@@ -14,8 +14,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from assimilation.grid import Grid
-from assimilation.io.resample import SPACING_TOLERANCE, block_grid
+from assimilation.fields.grid import Grid
+from assimilation.fields.resample import SPACING_TOLERANCE, block_grid
 from assimilation.observation.instruments import ChannelSubset, Coarse, Everything
 from assimilation.observation.observing import Observed
 from priors.runtime.errors import InputError

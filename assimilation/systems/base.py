@@ -16,7 +16,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from assimilation.fields import Fields, Grid, Variable
+from assimilation.fields.fields import Fields, Grid, Variable
 
 START = np.datetime64("2000-01-01T00:00:00", "ns")
 BATCH = 16

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
-from assimilation.fields import Grid, Variable
+from assimilation.fields.fields import Grid, Variable
 from assimilation.systems.base import Draws, System, normal
 from assimilation.systems.navier_stokes import periodic_square
 from assimilation.systems.spectral import LENGTH, Spectral, spectral

@@ -24,7 +24,7 @@ from pydantic import Field, PositiveFloat
 from scipy.linalg import circulant, solve_discrete_lyapunov
 from torch import Tensor
 
-from assimilation.fields import Grid, Variable
+from assimilation.fields.fields import Grid, Variable
 from assimilation.systems.base import Draws, System, normal
 
 

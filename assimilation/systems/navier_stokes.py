@@ -25,7 +25,7 @@ from jaxtyping import Complex, Float
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
-from assimilation.fields import Grid, Variable
+from assimilation.fields.fields import Grid, Variable
 from assimilation.systems.base import Draws, System, normal
 from assimilation.systems.spectral import LENGTH, Spectral, spectral
 

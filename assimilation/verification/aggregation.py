@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from assimilation.fields import Grid
+from assimilation.fields.fields import Grid
 from assimilation.verification.statistics import Pair, Statistic
 from priors.runtime.errors import InputError
 

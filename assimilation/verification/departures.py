@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from assimilation.fields import Ensemble
+from assimilation.fields.fields import Ensemble
+from assimilation.fields.streams import FieldStream
 from assimilation.observation.base import Observation, ObservationStream
-from assimilation.streams import FieldStream
 from assimilation.verification.aggregation import ratio
 from priors.runtime.errors import InputError
 

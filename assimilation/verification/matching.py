@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from assimilation.fields import Ensemble, Fields, Grid, Variable
-from assimilation.grid import EDGE
-from assimilation.streams import FieldStream
+from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
+from assimilation.fields.grid import EDGE
+from assimilation.fields.streams import FieldStream
 from priors.runtime.errors import InputError
 
 

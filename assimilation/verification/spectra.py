@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import fft
 
-from assimilation.fields import Grid
+from assimilation.fields.fields import Grid
 from assimilation.verification.statistics import Pair, Statistic
 
 Of = Literal["truth", "members", "mean"]

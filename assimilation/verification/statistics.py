@@ -22,7 +22,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from assimilation.fields import Grid
+from assimilation.fields.fields import Grid
 
 PerPoint = Float[np.ndarray, "*c y x"]
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from assimilation.baselines.climatology import Climatology
-from assimilation.fields import Ensemble, Fields, Variable
-from assimilation.streams import FieldStream
+from assimilation.fields.fields import Ensemble, Fields, Variable
+from assimilation.fields.streams import FieldStream
 from assimilation.verification.aggregation import EVERYWHERE, Metric, Region, Row, Table
 from assimilation.verification.matching import Matched, match, to_grid
 from assimilation.verification.metrics import RANK_HISTOGRAM, SCORES, categorical, fss, power, reliability

@@ -21,8 +21,9 @@ from pydantic import (
 
 from priors.runtime.config import read_yaml, validate
 from priors.runtime.errors import InputError
+from priors.runtime.shipped import shipped
 
-FOLDER = Path(__file__).resolve().parents[2] / "data_manifests"
+FOLDER = shipped("data_manifests")
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
 Text = Annotated[str, Field(min_length=1)]
 

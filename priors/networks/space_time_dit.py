@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from priors.gaussian import is_covariance
-from priors.networks.linear_filter import EigenFilter, LinearFilter, TimeFilter
+from priors.gaussian.linear_filter import EigenFilter, LinearFilter, TimeFilter
+from priors.gaussian.modes import is_covariance
 from priors.networks.space_time_dit_attention import (
     KeyValueCache,
     SpatialAttention,

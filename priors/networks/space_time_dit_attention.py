@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from priors.networks.linear_filter import LinearFilter
+from priors.gaussian.linear_filter import LinearFilter
 
 Pairs = Float[Tensor, "... pairs"]
 

@@ -1,6 +1,6 @@
 """What `tomocast inspect` tells of one thing: its kind, its facts in reading order, what looks wrong with it.
 
-Every package inspects its own files: `recon.inspection` volumes and scans, `assimilation.inspection` fields and
+Every package inspects its own files: `recon.inspect.files` volumes and scans, `assimilation.inspect.files` fields and
 observations. Both answer two questions: is a path theirs (cheaply, by signature, ending or content), and what is it.
 """
 

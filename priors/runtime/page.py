@@ -2,7 +2,7 @@
 
 What is shown sits inside the file; its content policy forbids every request. The page is filled by replacing every
 ``{{name}}`` in one pass, so that no inserted text is read as a placeholder. A package that reports brings the files of
-its viewer, ``report_assets/viewer.html``, ``viewer.css`` and ``viewer.js``.
+its viewer, ``report/assets/viewer.html``, ``viewer.css`` and ``viewer.js``.
 """
 
 import html
@@ -82,7 +82,7 @@ class Page:
 
     def _asset(self, name: str) -> str:
         """Return the text of a file of the package's viewer."""
-        return resources.files(self.package).joinpath("report_assets", name).read_text(encoding="utf-8")
+        return resources.files(self.package).joinpath("report", "assets", name).read_text(encoding="utf-8")
 
 
 def _shared(name: str) -> str:

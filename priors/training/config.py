@@ -9,16 +9,16 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from priors.codec import Codec, FieldCodec
-from priors.denoiser import DeviceName
-from priors.levels import TrajectoryLevels
+from priors.diffusion.denoiser import DeviceName
+from priors.diffusion.levels import TrajectoryLevels
+from priors.diffusion.parametrisation import AnyParametrisation, Preconditioned, Velocity
+from priors.diffusion.schedule import EDM, AnySchedule, Cosine, Schedule
 from priors.networks import MonaiUNet, SpaceTimeDiT
-from priors.parametrisation import AnyParametrisation, Preconditioned, Velocity
 from priors.runtime.config import load, read_yaml
-from priors.schedule import EDM, AnySchedule, Cosine, Schedule
-from priors.training.data import Augmentation, Crop
 from priors.training.objective import LevelSampler
-from priors.training.trajectory_data import Moves
-from priors.training.trajectory_objective import Weighting
+from priors.training.slices.data import Augmentation, Crop
+from priors.training.trajectories.data import Moves
+from priors.training.trajectories.objective import Weighting
 
 
 class Description(BaseModel):

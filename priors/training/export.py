@@ -6,11 +6,11 @@ import torch
 
 from priors.adapters.native import read_weights, write_weights
 from priors.card import Prior, PriorCard, file_sha256, load_prior, self_test_errors
-from priors.denoiser import NetworkDenoiser
+from priors.diffusion.denoiser import NetworkDenoiser
 from priors.runtime.config import to_yaml
 from priors.runtime.files import atomic
 from priors.training.config import Training
-from priors.training.subject import Subject
+from priors.training.task import Subject
 
 
 def export_prior(

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from priors.denoiser import NetworkDenoiser, resolved_device
+from priors.diffusion.denoiser import NetworkDenoiser, resolved_device
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
 from priors.training.config import Optimisation, TrainConfig, Training, TrajectoryConfig
 from priors.training.ema import EMA
-from priors.training.subject import Subject
+from priors.training.task import Subject
 
 Report = Callable[[int, int, dict[str, float]], None]
 
@@ -46,11 +46,11 @@ def open_subject(config: Training) -> Subject:
         InputError: it cannot be read or does not fit the configuration.
     """
     if isinstance(config, TrajectoryConfig):
-        from priors.training.trajectories import Trajectories
+        from priors.training.trajectories.task import Trajectories
 
         return Trajectories(config)
     if isinstance(config, TrainConfig):
-        from priors.training.slices import Slices
+        from priors.training.slices.task import Slices
 
         return Slices(config)
     raise TypeError(f"no subject for {type(config).__name__}")

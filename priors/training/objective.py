@@ -15,7 +15,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from priors.denoiser import NetworkDenoiser, broadcast_scales
+from priors.diffusion.denoiser import NetworkDenoiser, broadcast_scales
 
 
 class LevelSampler(BaseModel):

@@ -12,7 +12,7 @@ import torch
 from priors.runtime.memory import MemoryPlan
 from priors.training.config import Training
 from priors.training.loop import Trainer
-from priors.training.subject import Probe, Subject
+from priors.training.task import Probe, Subject
 
 # Beside the saved activations the backward pass holds gradients and workspaces of about the same size.
 BACKWARD_SHARE = 2.0

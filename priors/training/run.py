@@ -14,19 +14,19 @@ import numpy as np
 from jaxtyping import Float
 
 from priors.card import find_prior, load_prior, read_card
+from priors.diffusion.sampler import Multistep
 from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.files import atomic
 from priors.runtime.memory import MemoryPlan, available_bytes, human
 from priors.runtime.progress import Progress, clock
 from priors.runtime.record import RunFolder, check_same_config, open_run
-from priors.sampler import Multistep
-from priors.training.board import Board
 from priors.training.config import Training
 from priors.training.export import export_prior
-from priors.training.gallery import draw_samples, draw_trajectories, save_page, save_trajectory_page
 from priors.training.loop import open_subject, train
 from priors.training.plan import expected_seconds, memory_plan
-from priors.training.subject import Subject
+from priors.training.slices.gallery import draw_samples, draw_trajectories, save_page, save_trajectory_page
+from priors.training.task import Subject
+from priors.training.tensorboard_log import Board
 
 
 def print_plan(config: Training, subject: Subject | None = None) -> MemoryPlan:

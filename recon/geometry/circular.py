@@ -15,8 +15,8 @@ from jaxtyping import Float64
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from priors.runtime.errors import InputError
+from recon.geometry.grid import Volume
 from recon.geometry.scan import Scan
-from recon.geometry.volume import Volume
 
 
 class DetectorOrbit(BaseModel, ABC):

@@ -28,8 +28,8 @@ from pydantic import PositiveFloat, PositiveInt, field_validator, model_validato
 
 from priors.runtime.errors import InputError
 from recon.geometry.circular import CircularOrbit, DetectorOrbit, directions
+from recon.geometry.grid import Volume
 from recon.geometry.scan import Detector, Scan
-from recon.geometry.volume import Volume
 
 
 class _Cone(DetectorOrbit, ABC):

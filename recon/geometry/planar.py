@@ -14,8 +14,8 @@ from pydantic import PositiveFloat, model_validator
 
 from priors.runtime.errors import InputError
 from recon.geometry.circular import CircularOrbit, directions
+from recon.geometry.grid import Volume
 from recon.geometry.scan import Scan
-from recon.geometry.volume import Volume
 
 
 class PlanarOrbit(CircularOrbit, ABC):

@@ -18,8 +18,8 @@ from pydantic import model_validator
 
 from priors.runtime.errors import InputError
 from recon.geometry.circular import CircularOrbit, DetectorOrbit, directions
+from recon.geometry.grid import Volume
 from recon.geometry.scan import Beam, Detector, Scan
-from recon.geometry.volume import Volume
 
 
 class Parallel3D(CircularOrbit):

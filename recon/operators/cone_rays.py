@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int32
 
 from priors.runtime.errors import InputError
+from recon.geometry.grid import Volume
 from recon.geometry.scan import Index, Scan
-from recon.geometry.volume import Volume
 from recon.operators.rays import RayTable, plane_table
 
 # Steps of a column may leave the vertical by this fraction before its rays are traced one by one.

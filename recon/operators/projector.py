@@ -19,8 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priors.runtime.errors import InputError
+from recon.geometry.grid import Volume
 from recon.geometry.scan import Index, Scan
-from recon.geometry.volume import Volume
 from recon.operators.backends import BackendName
 from recon.operators.backends.base import Backend, Engine, Table, Traced
 from recon.operators.backends.choice import check_name, choose

@@ -21,8 +21,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
 
 from priors.runtime.errors import InputError
+from recon.geometry.grid import Volume
 from recon.geometry.scan import Scan
-from recon.geometry.volume import Volume
 
 FRACTION_BITS = 40
 LARGEST_GRID = 1 << 20

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from priors.runtime.errors import InputError
 from priors.runtime.memory import MemoryPlan
+from recon.geometry.grid import Volume
 from recon.geometry.scan import Scan
-from recon.geometry.volume import Volume
 from recon.operators.backends import BackendName
 from recon.operators.projector import Projector
 

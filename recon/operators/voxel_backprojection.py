@@ -25,8 +25,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from recon.geometry.volume import Volume
-from recon.operators.backends.threads import run_shares
+from recon.geometry.grid import Volume
+from recon.operators.backends.numba_cpu.threads import run_shares
 
 # Of g at the detector's edge and beyond: enough to be the whole where nothing else sees a voxel.
 LEAST_SHARE = 1e-3

@@ -5,10 +5,10 @@ from typing import Annotated
 from pydantic import Field
 
 from recon.reconstructors.cgls import CGLS
-from recon.reconstructors.fbp import FBP
-from recon.reconstructors.nerd import NerdAdmm, NerdFast, NerdPdhg
+from recon.reconstructors.diffusion.nerd import NerdAdmm, NerdFast, NerdPdhg
+from recon.reconstructors.fbp.fbp import FBP
 from recon.reconstructors.sirt import SIRT
-from recon.reconstructors.variational import TV
+from recon.reconstructors.tv import TV
 
 Method = Annotated[FBP | CGLS | SIRT | TV | NerdFast | NerdAdmm | NerdPdhg, Field(discriminator="name")]
 

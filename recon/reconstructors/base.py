@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from priors.runtime.memory import MemoryPlan
+from recon.data.units import MU_WATER
+from recon.geometry.grid import Volume
 from recon.geometry.scan import Scan
-from recon.geometry.volume import Volume
 from recon.operators.projector import Projector
-from recon.units import MU_WATER
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ r"""CGLS: weighted least squares by conjugate gradients, stopped when the noise 
 
     min over x   1/2 ||W^(1/2) (A x - y)||^2
 
-No penalty, no sign constraint: the number of iterations is the regularisation (``recon.methods.cgls``). On few views
+No penalty, no sign constraint: the number of iterations is the regularisation (``recon.solvers.cgls``). On few views
 it is a baseline, not a competitor; on many it is filtered backprojection for any geometry, with statistical weights.
 """
 
@@ -14,11 +14,8 @@ from pydantic import Field
 from torch import Tensor
 
 from priors.runtime.memory import MemoryPlan
+from recon.geometry.grid import Volume
 from recon.geometry.scan import Scan
-from recon.geometry.volume import Volume
-from recon.methods.base import Stop, iterate
-from recon.methods.cgls import Cgls, CglsState
-from recon.methods.least_squares import LeastSquares
 from recon.operators.projector import Projector
 from recon.reconstructors.base import (
     Job,
@@ -28,6 +25,9 @@ from recon.reconstructors.base import (
     empty_volume,
     ray_table_bytes,
 )
+from recon.solvers.base import Stop, iterate
+from recon.solvers.cgls import Cgls, CglsState
+from recon.solvers.least_squares import LeastSquares
 
 
 class CGLS(Reconstructor):

@@ -1,6 +1,6 @@
 r"""SIRT with ordered subsets: small careful steps towards the data, never below zero.
 
-One iteration passes the views once, in ``subsets`` interleaved groups (``recon.methods.sirt`` has the formula). With
+One iteration passes the views once, in ``subsets`` interleaved groups (``recon.solvers.sirt`` has the formula). With
 ``weights: rows`` every ray counts by the inverse of its length in the grid, which is the classical method; with
 ``statistical`` by its inverse variance.
 """
@@ -15,12 +15,8 @@ from torch import Tensor
 
 from priors.runtime.errors import InputError
 from priors.runtime.memory import MemoryPlan
-from recon.functionals import Box, NonNegative
+from recon.geometry.grid import Volume
 from recon.geometry.scan import Scan
-from recon.geometry.volume import Volume
-from recon.methods.base import Stop, iterate
-from recon.methods.least_squares import LeastSquares
-from recon.methods.sirt import Sirt, SirtProblem, SirtState, Subset, visiting_order
 from recon.operators.projector import Projector
 from recon.reconstructors.base import (
     Job,
@@ -30,6 +26,10 @@ from recon.reconstructors.base import (
     empty_volume,
     ray_table_bytes,
 )
+from recon.solvers.base import Stop, iterate
+from recon.solvers.functionals import Box, NonNegative
+from recon.solvers.least_squares import LeastSquares
+from recon.solvers.sirt import Sirt, SirtProblem, SirtState, Subset, visiting_order
 
 
 class SIRT(Reconstructor):

@@ -5,37 +5,37 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from assimilation.inference.trajectory import ConditionedDenoiser
 from assimilation.observation.base import ObservationOperator
 from assimilation.systems.base import System
-from assimilation.trajectory import ConditionedDenoiser
 from priors.codec import Codec
-from priors.denoiser import Denoiser, GaussianDenoiser, NetworkDenoiser
-from priors.guidance import Likelihood, Mmps, Sda
-from priors.guidance.mmps import MmpsDenoiser
-from priors.guidance.sda import SdaDenoiser
+from priors.diffusion.denoiser import Denoiser, GaussianDenoiser, NetworkDenoiser
+from priors.diffusion.guidance import Likelihood, Mmps, Sda
+from priors.diffusion.guidance.mmps import MmpsDenoiser
+from priors.diffusion.guidance.sda import SdaDenoiser
+from priors.diffusion.parametrisation import Clean, Noise, Parametrisation, Preconditioned, Score, Velocity
+from priors.diffusion.sampler import DDIM, Heun, Multistep, Sampler
+from priors.diffusion.schedule import EDM, VP, Cosine, Discrete, Rectified, Schedule, Spaced
 from priors.networks.monai_unet import MonaiUNet
-from priors.parametrisation import Clean, Noise, Parametrisation, Preconditioned, Score, Velocity
-from priors.sampler import DDIM, Heun, Multistep, Sampler
-from priors.schedule import EDM, VP, Cosine, Discrete, Rectified, Schedule, Spaced
-from recon.functionals import L1, L21, Functional, NonNegative, SquaredL2
+from recon.geometry.grid import Volume
 from recon.geometry.orbits import CircularCone, FanCurved, Parallel
 from recon.geometry.scan import Scan
-from recon.geometry.volume import Volume
-from recon.methods.base import IterativeMethod
-from recon.methods.cgls import Cgls
-from recon.methods.least_squares import LeastSquares
-from recon.methods.pdhg import Pdhg, SaddleProblem, Term
-from recon.methods.sirt import Sirt, SirtProblem, Subset
 from recon.operators.base import Adjoint, LinearOperator
 from recon.operators.differences import Differences
 from recon.operators.projector import Projector
-from recon.preprocessing import BadPixels, BeamHardening, Centre, Metal, RingsSorting, RingsWavelet, Step
+from recon.preprocess import BadPixels, BeamHardening, Centre, Metal, RingsSorting, RingsWavelet, Step
 from recon.reconstructors import CGLS, FBP, SIRT, TV, NerdAdmm, NerdFast, NerdPdhg
 from recon.reconstructors.base import Reconstructor
-from recon.reconstructors.nerd import CgStage, VjpStage
-from recon.reconstructors.nerd_refine import VjpRefinement
-from tests.assimilation.observation.examples import observation_operators
-from tests.assimilation.systems.small_systems import small_systems
+from recon.reconstructors.diffusion.nerd import CgStage, VjpStage
+from recon.reconstructors.diffusion.refine import VjpRefinement
+from recon.solvers.base import IterativeMethod
+from recon.solvers.cgls import Cgls
+from recon.solvers.functionals import L1, L21, Functional, NonNegative, SquaredL2
+from recon.solvers.least_squares import LeastSquares
+from recon.solvers.pdhg import Pdhg, SaddleProblem, Term
+from recon.solvers.sirt import Sirt, SirtProblem, Subset
+from tests.support.assimilation.observations import observation_operators
+from tests.support.assimilation.small_systems import small_systems
 
 
 @dataclass(frozen=True)

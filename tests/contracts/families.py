@@ -10,15 +10,15 @@ import recon
 from assimilation.observation.base import ObservationOperator
 from assimilation.systems.base import System
 from priors.codec import Codec
-from priors.denoiser import Denoiser
-from priors.parametrisation import Parametrisation
-from priors.sampler import Sampler
-from priors.schedule import Schedule
-from recon.functionals import Functional
-from recon.methods.base import IterativeMethod
+from priors.diffusion.denoiser import Denoiser
+from priors.diffusion.parametrisation import Parametrisation
+from priors.diffusion.sampler import Sampler
+from priors.diffusion.schedule import Schedule
 from recon.operators.base import LinearOperator
-from recon.preprocessing import Step
+from recon.preprocess import Step
 from recon.reconstructors.base import Reconstructor
+from recon.solvers.base import IterativeMethod
+from recon.solvers.functionals import Functional
 
 PACKAGES = (priors, recon, assimilation)
 FAMILIES = (

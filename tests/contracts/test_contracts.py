@@ -7,16 +7,16 @@ from pydantic import BaseModel
 
 from priors.card import embedded_names
 from priors.codec import Codec
-from priors.denoiser import Denoiser, GaussianDenoiser
-from priors.parametrisation import Parametrisation
-from priors.sampler import Sampler
-from priors.schedule import EDM, Schedule
-from recon.functionals import Functional
-from recon.io.scan_data import ScanData
-from recon.methods.base import IterativeMethod, Stop, iterate
+from priors.diffusion.denoiser import Denoiser, GaussianDenoiser
+from priors.diffusion.parametrisation import Parametrisation
+from priors.diffusion.sampler import Sampler
+from priors.diffusion.schedule import EDM, Schedule
+from recon.data.scan import ScanData
 from recon.operators.base import LinearOperator
 from recon.operators.projector import Projector
 from recon.reconstructors.base import Job, Measurement, Reconstructor
+from recon.solvers.base import IterativeMethod, Stop, iterate
+from recon.solvers.functionals import Functional
 from tests.contracts import examples
 from tests.contracts.families import FAMILIES, final_classes
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from tests.end_to_end.command_line import inside
-from tests.priors.small_training import settings, write_data
+from tests.support.command_line import inside
+from tests.support.priors.small_training import settings, write_data
 
 STEPS = 80
 

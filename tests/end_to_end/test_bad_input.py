@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.end_to_end.command_line import inside, mistake
+from tests.support.command_line import inside, mistake
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.end_to_end.command_line import ROOT, inside, mistake, tomocast
+from tests.support.command_line import ROOT, inside, mistake, tomocast
 
 # So many iterations that the run is still busy when it is interrupted, however fast the machine.
 ENDLESS = ["--method", "tv", "method.iterations=1000000", "method.tolerance=0"]
@@ -164,7 +164,7 @@ def test_a_run_is_not_overwritten_by_accident(place, tmp_path):
 def test_an_interruption_is_130_and_says_how_to_continue(place, tmp_path):
     run = tmp_path / "run"
     arguments = ["reconstruct", place / "scan.h5", "--out", run, *ENDLESS]
-    command = [sys.executable, str(ROOT / "tomocast.py"), *map(str, arguments)]
+    command = [sys.executable, "-m", "tomocast", *map(str, arguments)]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )

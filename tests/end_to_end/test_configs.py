@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from assimilation import demo
-from assimilation.prepare import PrepareSettings
-from assimilation.settings import AssimilateSettings
+from assimilation.prepare.trajectories import PrepareSettings
+from assimilation.run import demo
+from assimilation.run.settings import AssimilateSettings
 from priors.runtime.config import load
 from priors.training.config import load_training
+from recon.geometry.grid import Volume
 from recon.geometry.orbits import Orbit
-from recon.geometry.volume import Volume
-from recon.settings import DemoSettings, ReconstructSettings
+from recon.run.settings import DemoSettings, ReconstructSettings
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))

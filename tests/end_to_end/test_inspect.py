@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from tests.assimilation.io.sevir_file import write_sevir
-from tests.end_to_end.command_line import inside, mistake
+from tests.support.assimilation.sevir_file import write_sevir
+from tests.support.command_line import inside, mistake
 
 
 def test_a_volume_a_scan_and_fields_are_told_apart(tmp_path):

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from recon.io.image import Image
-from recon.io.volumes import write_volume
-from tests.end_to_end.command_line import inside, mistake
-from tests.real_data import DATA, real_data
-from tests.recon.io.ct_pd_encoder import write_ct_pd
-from tests.recon.io.series import thorax_like, write_series
-from tests.recon.io.test_ct_pd import AXIAL, measured
+from recon.data.volume import Image
+from recon.io.volumes.registry import write_volume
+from tests.recon.io.scans.test_ct_pd import AXIAL, measured
+from tests.support.command_line import inside, mistake
+from tests.support.real_data import DATA, real_data
+from tests.support.recon.ct_pd_encoder import write_ct_pd
+from tests.support.recon.series import thorax_like, write_series
 
 ARCS = ["", "_30", "_40", "_50", "_60", "_70", "_80", "_90"]
 OPENS = {

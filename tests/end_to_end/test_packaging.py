@@ -24,13 +24,18 @@ def wheel(tmp_path_factory) -> Path:
 
 def test_the_wheel_holds_code_configurations_priors_and_report_assets(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert names >= {"tomocast.py", "recon/report.py", "priors/card.py", "assimilation/__init__.py"}
+    assert names >= {
+        "tomocast/cli.py",
+        "recon/report/reconstruction.py",
+        "priors/card.py",
+        "assimilation/__init__.py",
+    }
     for folder, pattern in (
         ("configs", "*.yaml"),
         ("data_manifests", "*.yaml"),
-        ("assimilation/report_assets", "*"),
+        ("assimilation/report/assets", "*"),
         ("priors/runtime/page_assets", "*"),
-        ("recon/report_assets", "*"),
+        ("recon/report/assets", "*"),
         ("priors/pretrained", "*/*"),
     ):
         held = [

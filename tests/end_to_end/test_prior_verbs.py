@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from priors.runtime.config import read_yaml
-from tests.end_to_end.command_line import inside, mistake
+from tests.support.command_line import inside, mistake
 
 
 def test_training_leaves_a_prior_and_its_record(trained):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.priors.small_training import STEPS, settings, write_data
+from tests.support.priors.small_training import STEPS, settings, write_data
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,8 +19,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from priors.runtime.errors import InputError
+from recon.geometry.grid import Volume
 from recon.geometry.scan import Scan
-from recon.geometry.volume import Volume
 from recon.operators.backends.base import Backend, Engine, Traced, refuse_fading
 
 FLAT = np.array([1.0, -1.0])

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priors.runtime.errors import InputError
+from recon.geometry.grid import Volume
 from recon.geometry.scan import Beam, Scan
-from recon.geometry.volume import Volume
 
 Table = Any
 """A ray table: what ``recon.operators.rays.trace`` returns for the beam of a scan."""

@@ -23,8 +23,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from recon.geometry.grid import Volume
 from recon.geometry.scan import Scan
-from recon.geometry.volume import Volume
 
 # Kernels compute the column in float32: its error stays below 2**-20 of the detector and a fixed share.
 SLACK = 2.0**-20, 2.0**-10

@@ -23,8 +23,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from recon.geometry.grid import Volume
 from recon.geometry.scan import Scan
-from recon.geometry.volume import Volume
 from recon.operators.backends.base import Backend, Engine, Traced, refuse_fading
 
 # Poses may miss the circle by this fraction of their size.

@@ -6,7 +6,7 @@ import torch
 
 from assimilation.baselines.ensemble_kalman import LETKF, EnKF, assimilate
 from assimilation.baselines.localisation import Places, gaspari_cohn, jacobian
-from assimilation.fields import Grid, Variable
+from assimilation.fields.fields import Grid, Variable
 from assimilation.observation.area import BlockAverage
 from assimilation.observation.base import Observation, ObservationStream
 from assimilation.observation.point import Identity, PointSampling, Selection

@@ -9,8 +9,8 @@ from assimilation.baselines.climatology import climatology
 from assimilation.baselines.covariance import stationary, time_correlation
 from assimilation.baselines.optimal_interpolation import OptimalInterpolation
 from assimilation.baselines.persistence import held_observations, persisted
-from assimilation.fields import Fields, Grid, Variable
-from assimilation.motion import motion
+from assimilation.fields.fields import Fields, Grid, Variable
+from assimilation.inference.motion import motion
 from assimilation.observation.area import BlockAverage
 from assimilation.observation.base import Observation, ObservationStream
 from assimilation.observation.point import Identity, Selection

@@ -8,7 +8,7 @@ import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assimilation.fields import Ensemble, Fields, Grid, Variable
+from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
 from assimilation.io.archive import (
     EnsembleWriter,
     analysis_path,

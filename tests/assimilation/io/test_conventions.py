@@ -5,11 +5,11 @@ import pyproj
 import pytest
 import xarray as xr
 
-from assimilation import cf
-from assimilation.fields import Fields, Grid, Variable
+from assimilation.fields import cf
+from assimilation.fields.fields import Fields, Grid, Variable
 from assimilation.io.archive import write_fields
-from assimilation.io.radar_mch import PROJECTION
-from assimilation.io.readers import open_stream, read_any_fields
+from assimilation.io.radar.mch import PROJECTION
+from assimilation.io.registry import open_stream, read_any_fields
 from priors.runtime.errors import InputError
 
 START = np.datetime64("2020-01-01", "ns")

@@ -6,18 +6,18 @@ import shutil
 import numpy as np
 import pytest
 
-from assimilation.fields import Fields, Grid, Variable
+from assimilation.fields.fields import Fields, Grid, Variable
 from assimilation.io.archive import write_fields
 from assimilation.io.classic import check_classic
 from assimilation.io.observations import write_observations
-from assimilation.io.readers import open_stream
+from assimilation.io.registry import open_stream
 from assimilation.observation.instruments import Everything
 from assimilation.observation.observing import Observed
 from assimilation.observation.stream import read_observations
 from priors.runtime.errors import InputError
-from tests.assimilation.io.odim_file import some_counts, write_odim
-from tests.assimilation.io.sevir_file import write_sevir
-from tests.real_data import real_data
+from tests.support.assimilation.odim_file import some_counts, write_odim
+from tests.support.assimilation.sevir_file import write_sevir
+from tests.support.real_data import real_data
 
 CASES = 12
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from assimilation.fields import Grid, Variable
+from assimilation.fields.fields import Grid, Variable
 from assimilation.io.archive import EnsembleWriter, read_ensemble
 from assimilation.io.growing import CHUNK_BYTES, GrowingArchive
-from assimilation.io.readers import open_stream
+from assimilation.io.registry import open_stream
 from priors.runtime.errors import InputError
 
 GRID = Grid(np.arange(3.0), np.arange(4.0), "plane", "km")

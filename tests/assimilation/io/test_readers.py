@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import xarray
 
-from assimilation.io.readers import read_any_fields
+from assimilation.io.registry import read_any_fields
 from priors.runtime.errors import InputError
-from tests.assimilation.observation.examples import fields, sphere
-from tests.real_data import real_data
+from tests.support.assimilation.observations import fields, sphere
+from tests.support.real_data import real_data
 
 
 def dataset(values=None, *, name="t2m", unit="K", standard="air_temperature", **coords):
@@ -205,7 +205,7 @@ def test_the_interpreter_ends_well_after_grib_and_projections():
     pytest.importorskip("cfgrib")
     path = real_data("weather/era5_uk_2t_20190301-0322.grib")
     program = (
-        "import sys; from pathlib import Path; from assimilation.io.readers import read_any_fields;"
+        "import sys; from pathlib import Path; from assimilation.io.registry import read_any_fields;"
         "read_any_fields(Path(sys.argv[1])); import pyproj; pyproj.Proj('+proj=stere +lat_0=90')(1, 2)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, timeout=300)

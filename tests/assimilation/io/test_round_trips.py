@@ -9,10 +9,10 @@ import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assimilation.fields import Ensemble, Fields, Grid, Variable
+from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
 from assimilation.io.archive import write_ensemble, write_fields
 from assimilation.io.observations import write_observations
-from assimilation.io.readers import open_stream, read_any_fields
+from assimilation.io.registry import open_stream, read_any_fields
 from assimilation.observation.instruments import Everything
 from assimilation.observation.observing import Observed
 from assimilation.observation.stream import read_observations

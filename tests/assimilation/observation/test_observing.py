@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from assimilation.fields import Fields
+from assimilation.fields.fields import Fields
 from assimilation.observation.instruments import (
     ChannelSubset,
     Coarse,
@@ -13,11 +13,11 @@ from assimilation.observation.instruments import (
     Swath,
     WindSpeedMeter,
 )
-from assimilation.observation.job import ObserveSettings, observed_part
 from assimilation.observation.observing import absolute_sigma, observe
 from assimilation.observation.stream import GriddedStream
+from assimilation.run.observe import ObserveSettings, observed_part
 from priors.runtime.errors import InputError
-from tests.assimilation.observation.examples import RAIN, VORTICITY, WIND, fields, plane
+from tests.support.assimilation.observations import RAIN, VORTICITY, WIND, fields, plane
 
 TRUTH = fields(frames=40, grid=plane(16, 24))
 

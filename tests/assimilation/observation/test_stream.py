@@ -6,7 +6,7 @@ import pytest
 import torch
 import xarray
 
-from assimilation.fields import Grid
+from assimilation.fields.fields import Grid
 from assimilation.io.observations import write_observations
 from assimilation.observation.instruments import (
     ChannelSubset,
@@ -20,7 +20,7 @@ from assimilation.observation.observing import Observed, observe
 from assimilation.observation.stream import GriddedStream, nearest_time, read_observations
 from assimilation.observation.superobbing import on_coarser_grid, on_steps
 from priors.runtime.errors import InputError
-from tests.assimilation.observation.examples import HOUR, START, WIND, fields, plane, sphere
+from tests.support.assimilation.observations import HOUR, START, WIND, fields, plane, sphere
 
 INSTRUMENTS = [
     Everything(),

@@ -6,11 +6,12 @@ import torch
 import yaml
 
 from assimilation.io.archive import read_fields
-from assimilation.systems import Lorenz96, NavierStokes, jobs
+from assimilation.run import simulate as jobs
+from assimilation.systems import Lorenz96, NavierStokes
 from assimilation.systems.base import BATCH, generator, normal, simulate, steps
 from priors.runtime.errors import InputError
-from tests.assimilation.systems.small_systems import small_systems
-from tests.end_to_end.command_line import inside, mistake
+from tests.support.assimilation.small_systems import small_systems
+from tests.support.command_line import inside, mistake
 
 
 @pytest.mark.parametrize("system", small_systems(), ids=lambda system: system.name)

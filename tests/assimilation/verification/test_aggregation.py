@@ -7,7 +7,7 @@ from assimilation.verification.aggregation import Region, Row, Table
 from assimilation.verification.metrics import CRPS, RMSE, categorical, power
 from assimilation.verification.statistics import Pair
 from priors.runtime.errors import InputError
-from tests.assimilation.verification.pairs import pair, plane, sphere
+from tests.support.assimilation.pairs import pair, plane, sphere
 
 BOX = Region("north", (40.0, 90.0), (-10.0, 10.0))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from assimilation.fields import Ensemble, Grid, Variable
+from assimilation.fields.fields import Ensemble, Grid, Variable
 from assimilation.observation.base import Observation, ObservationStream
 from assimilation.observation.point import Identity, Selection
 from assimilation.verification.departures import departures

@@ -10,7 +10,7 @@ from assimilation.verification.aggregation import Row, Table
 from assimilation.verification.events import Fractions
 from assimilation.verification.metrics import categorical, fss, reliability
 from assimilation.verification.statistics import Pair
-from tests.assimilation.verification.pairs import pair, plane
+from tests.support.assimilation.pairs import pair, plane
 
 
 def scored(metric, given):

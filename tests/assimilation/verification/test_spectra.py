@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from assimilation.fields import Grid
+from assimilation.fields.fields import Grid
 from assimilation.verification.spectra import radial_power, wavenumbers
-from tests.assimilation.verification.pairs import plane
+from tests.support.assimilation.pairs import plane
 
 
 def box(n=32, length=2 * np.pi):

@@ -18,7 +18,7 @@ from assimilation.verification.metrics import (
     SPREAD_SKILL,
 )
 from assimilation.verification.statistics import FairCRPS, Pair, Ranks, Variance
-from tests.assimilation.verification.pairs import pair, plane, sphere
+from tests.support.assimilation.pairs import pair, plane, sphere
 
 
 def scored(metric, given):

@@ -7,18 +7,18 @@ import pytest
 import xarray as xr
 
 from assimilation.baselines.climatology import climatology
-from assimilation.cf import Described
-from assimilation.fields import Ensemble, Fields, Grid, Variable
+from assimilation.fields.cf import Described
+from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
+from assimilation.fields.streams import FieldStream
 from assimilation.io.archive import write_ensemble, write_fields
-from assimilation.io.readers import open_stream, read_any_fields
-from assimilation.streams import FieldStream
+from assimilation.io.registry import open_stream, read_any_fields
 from assimilation.verification.aggregation import Region, Row, Table
 from assimilation.verification.metrics import CRPS, RMSE
 from assimilation.verification.verify import VerifyOptions, verify
 from priors.runtime.errors import InputError
 from priors.runtime.record import to_json
-from tests.assimilation.verification.pairs import pair, plane
-from tests.real_data import real_data
+from tests.support.assimilation.pairs import pair, plane
+from tests.support.real_data import real_data
 
 START = np.datetime64("2000-01-01", "ns")
 RAIN = Variable("rain", "mm/h", "rainfall_rate", 0.0)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from assimilation.baselines.climatology import climatology
-from assimilation.fields import Ensemble, Fields, Grid, Variable
-from assimilation.verification import job
+from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
+from assimilation.run import verify as job
 from assimilation.verification.aggregation import Region
 from assimilation.verification.matching import match, to_grid
 from assimilation.verification.verify import REFERENCE_TIME, VerifyOptions, verify

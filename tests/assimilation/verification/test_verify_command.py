@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from assimilation.fields import Ensemble, Fields, Grid, Variable
+from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
 from assimilation.io.archive import write_ensemble, write_fields
-from tests.end_to_end.command_line import inside
+from tests.support.command_line import inside
 
 AXIS = np.arange(6.0)
 

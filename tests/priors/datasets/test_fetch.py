@@ -12,7 +12,7 @@ import pytest
 from priors.datasets.fetch import fetch
 from priors.datasets.manifest import DataFile
 from priors.runtime.errors import InputError
-from tests.priors.datasets.server import serving
+from tests.support.priors.server import serving
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 3_000_000, np.uint8).tobytes()
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -8,8 +8,8 @@ import yaml
 
 from priors.datasets.manifest import manifest, names
 from priors.runtime.errors import InputError
-from tests.end_to_end.command_line import inside, mistake
-from tests.priors.datasets.server import serving
+from tests.support.command_line import inside, mistake
+from tests.support.priors.server import serving
 
 WANTED = {
     *("lidc-idri", "ldct-and-projection-data", "aapm-low-dose-2016", "lodopab-ct", "htc2022", "sevir"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.real_data import real_data
+from tests.support.real_data import real_data
 
 MANIFEST = Path(__file__).parents[3] / "data_manifests" / "development.yaml"
 FILES = yaml.safe_load(MANIFEST.read_text())["files"]

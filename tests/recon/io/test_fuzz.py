@@ -1,9 +1,9 @@
-"""A few damaged files for every CT reader; `benchmarks/fuzz.py` runs thousands."""
+"""A few damaged files for every CT reader; `benchmarks/fuzz/fuzz.py` runs thousands."""
 
 import pytest
 
-from benchmarks.fuzz import run
-from benchmarks.fuzz_samples import SAMPLES
+from benchmarks.fuzz.ct_samples import SAMPLES
+from benchmarks.fuzz.fuzz import run
 
 
 @pytest.mark.parametrize("reader", SAMPLES)

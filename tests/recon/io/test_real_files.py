@@ -11,14 +11,14 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 
 from priors.runtime.errors import InputError
-from recon.geometry.volume import Volume
-from recon.io.image import LPS_TO_RAS
-from recon.io.scans import read_scan
-from recon.io.volumes import read_volume
+from recon.data.volume import LPS_TO_RAS
+from recon.geometry.grid import Volume
+from recon.io.scans.registry import read_scan
+from recon.io.volumes.registry import read_volume
 from recon.operators.projector import Projector
 from recon.reconstructors.base import Job, Measurement
-from recon.reconstructors.fbp import FBP
-from tests.real_data import real_data
+from recon.reconstructors.fbp.fbp import FBP
+from tests.support.real_data import real_data
 
 # From the data's own manifest: shape (z, y, x), voxel (z, y, x) mm, smallest and largest HU.
 VOLUMES = [

@@ -1,0 +1,181 @@
+"""Fields over time, single or as an ensemble, as arrays that know their times, variables and grid.
+
+    Fields    values  [n time k y x]      n independent trajectories
+    Ensemble  members [n m time k y x]    m members per trajectory
+
+with time ascending, k the variables in the order of ``variables``, y and x the grid. Values are physical; NaN
+is a missing value. Mean and spread of an ensemble are over m, the spread with divisor m - 1.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float32
+
+from assimilation.fields import cf
+from assimilation.fields.grid import Grid, Variable
+from priors.runtime.errors import InputError
+
+__all__ = ["Ensemble", "Fields", "Grid", "Variable"]
+
+
+@dataclass(frozen=True, eq=False)
+class Fields:
+    """Trajectories of states.
+
+    Attributes:
+        values: physical values, NaN where missing.
+        times: datetime64[ns], ascending.
+        variables: what the entries along k are.
+        grid: where the points along y and x lie.
+        attributes: text that travels with the fields into files.
+
+    Raises:
+        InputError: sizes do not agree.
+    """
+
+    values: Float32[np.ndarray, "n time k y x"]
+    times: np.ndarray
+    variables: tuple[Variable, ...]
+    grid: Grid
+    attributes: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_sizes(self.values.shape[1:], self)
+
+    def to_dataset(self) -> xr.Dataset:
+        """Return the CF dataset; ``trajectory`` is a dimension where there is more than one."""
+        leading = ("trajectory",) if self.values.shape[0] > 1 else ()
+        parsed = cf.Parsed(
+            self.values[:, None], self.times, self.variables, self.grid, self.attributes, leading
+        )
+        return cf.build(parsed)
+
+    @staticmethod
+    def from_dataset(dataset: xr.Dataset, source: str = "dataset") -> "Fields":
+        """Return the fields in a CF dataset; see ``assimilation.fields.cf`` for what is accepted.
+
+        Raises:
+            InputError: it holds an ensemble, or dimensions, times, units or coordinates cannot be used.
+        """
+        found = cf.parse(dataset, source)
+        if "member" in found.leading:
+            raise InputError(
+                f"{source}: found the dimension member ({found.values.shape[1]}), expected single fields"
+            )
+        return Fields(found.values[:, 0], found.times, found.variables, found.grid, found.attributes)
+
+    def select(self, *, times: slice | np.ndarray | None = None, trajectory: int | None = None) -> "Fields":
+        """Return a part.
+
+        Args:
+            times: places along time as a slice or integers, or datetime64 values that must occur.
+            trajectory: the one to keep.
+
+        Raises:
+            InputError: a time or the trajectory does not occur.
+        """
+        place = _places(self.times, times)
+        count = self.values.shape[0]
+        if trajectory is not None and not 0 <= trajectory < count:
+            raise InputError(f"trajectory: found {trajectory}, expected 0 to {count - 1}")
+        rows = slice(None) if trajectory is None else slice(trajectory, trajectory + 1)
+        return replace(self, values=self.values[rows][:, place], times=self.times[place])
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Members of every trajectory.
+
+    Attributes:
+        members: physical values, NaN where missing.
+        times: datetime64[ns], ascending.
+        variables: what the entries along k are.
+        grid: where the points along y and x lie.
+        attributes: text that travels with the fields into files.
+
+    Raises:
+        InputError: sizes do not agree.
+    """
+
+    members: Float32[np.ndarray, "n m time k y x"]
+    times: np.ndarray
+    variables: tuple[Variable, ...]
+    grid: Grid
+    attributes: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_sizes(self.members.shape[2:], self)
+
+    def mean(self) -> Fields:
+        """Return the mean over the members."""
+        return self._statistic(lambda members: members.mean(axis=1))
+
+    def spread(self) -> Fields:
+        """Return the standard deviation over the members, divisor m - 1; 0 for a single member."""
+        if self.members.shape[1] == 1:
+            return self._fields(np.where(np.isnan(self.members[:, 0]), np.nan, 0.0))
+        return self._statistic(lambda members: members.std(axis=1, ddof=1))
+
+    def member(self, place: int) -> Fields:
+        """Return one member."""
+        return self._fields(self.members[:, place])
+
+    def to_dataset(self) -> xr.Dataset:
+        """Return the CF dataset; ``trajectory`` is a dimension where there is more than one."""
+        leading = ("trajectory", "member") if self.members.shape[0] > 1 else ("member",)
+        return cf.build(
+            cf.Parsed(self.members, self.times, self.variables, self.grid, self.attributes, leading)
+        )
+
+    @staticmethod
+    def from_dataset(dataset: xr.Dataset, source: str = "dataset") -> "Ensemble":
+        """Return the ensemble in a CF dataset; single fields are an ensemble of one member.
+
+        Raises:
+            InputError: dimensions, times, units or coordinates cannot be used.
+        """
+        found = cf.parse(dataset, source)
+        return Ensemble(found.values, found.times, found.variables, found.grid, found.attributes)
+
+    def _statistic(self, of: Callable[[np.ndarray], np.ndarray]) -> Fields:
+        """Apply a function of (n, m, k, y, x) in double precision, one time after the other to save memory."""
+        parts = [
+            of(self.members[:, :, place].astype(np.float64)).astype(np.float32)
+            for place in range(self.times.size)
+        ]
+        return self._fields(np.stack(parts, axis=1))
+
+    def _fields(self, values: np.ndarray) -> Fields:
+        return Fields(values.astype(np.float32), self.times, self.variables, self.grid, self.attributes)
+
+
+def _check_sizes(shape: tuple[int, ...], owner: Fields | Ensemble) -> None:
+    """Refuse an array whose (time, k, y, x) differ from its description."""
+    names = [item.name for item in owner.variables]
+    taken = {"time", "trajectory", "member", cf.MAPPING, *owner.grid.names} & {*names}
+    if taken or len({*names}) < len(names):
+        raise InputError(
+            f"fields: found the variables {', '.join(names)}, expected names unlike each other's "
+            "and unlike a dimension's"
+        )
+    expected = (owner.times.size, len(owner.variables), *owner.grid.shape)
+    if shape != expected:
+        raise InputError(f"fields: found (time, k, y, x) = {shape}, expected {expected}")
+
+
+def _places(held: np.ndarray, times: slice | np.ndarray | None) -> slice | np.ndarray:
+    """Return the index of the wanted times."""
+    if times is None:
+        return slice(None)
+    if isinstance(times, slice) or times.dtype.kind in "iu":
+        return times
+    wanted = times.astype("datetime64[ns]")
+    missing = ~np.isin(wanted, held)
+    if missing.any():
+        raise InputError(
+            f"time: found {wanted[missing][0]}, expected one of {held[0]} to {held[-1]} ({held.size} times)"
+        )
+    return np.searchsorted(held, wanted)

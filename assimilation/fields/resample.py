@@ -1,0 +1,94 @@
+"""Fields on coarser grids and time steps.
+
+    coarse[j] = mean of the finite cells of block j, NaN where fewer than half are finite
+    times     = first, first + step, ...; a time without a frame becomes a frame of missing values
+
+Blocks begin at the first grid line; what is left at the other end is cut.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from assimilation.fields.fields import Fields
+from assimilation.fields.grid import Grid
+from priors.runtime.errors import InputError
+
+# Grids called "1 km" may have cells of 999.6 m; that is no reason to interpolate.
+SPACING_TOLERANCE = 0.02
+_SECOND = np.timedelta64(1, "s")
+
+
+def to_spacing(fields: Fields, spacing: float, *, source: str) -> Fields:
+    """Return block means whose cells are ``spacing`` grid units wide along both axes.
+
+    Raises:
+        InputError: the spacing is no multiple of the fields' own.
+    """
+    factors = []
+    for name, own in zip(fields.grid.names, fields.grid.spacing, strict=True):
+        factor = round(spacing / own)
+        if factor < 1 or abs(spacing / own - factor) > SPACING_TOLERANCE * factor:
+            raise InputError(
+                f"{source}: {name}: found spacing {own:g} {fields.grid.unit}, expected one that divides {spacing:g}"
+            )
+        factors.append(factor)
+    return block_means(fields, (factors[0], factors[1]))
+
+
+def block_grid(grid: Grid, factors: tuple[int, int]) -> Grid:
+    """Return the grid of the centres of blocks of ``factors`` (y, x) cells.
+
+    Raises:
+        InputError: a block is larger than the grid.
+    """
+    if factors[0] > grid.shape[0] or factors[1] > grid.shape[1]:
+        raise InputError(
+            f"spacing: found a grid of {grid.shape[0]} x {grid.shape[1]}, expected one block of {factors[0]} x "
+            f"{factors[1]} cells at least"
+        )
+    axes, closed = [], []
+    for axis, factor, periodic in zip((grid.y, grid.x), factors, grid.periodic, strict=True):
+        axes.append(axis[: axis.size // factor * factor].reshape(-1, factor).mean(axis=1))
+        # An axis that is cut no longer closes on itself.
+        closed.append(periodic and axis.size % factor == 0)
+    return Grid(axes[0], axes[1], grid.kind, grid.unit, (closed[0], closed[1]), grid.projection)
+
+
+def block_means(fields: Fields, factors: tuple[int, int]) -> Fields:
+    """Return means over blocks of ``factors`` (y, x) cells.
+
+    Raises:
+        InputError: a block is larger than the grid.
+    """
+    if factors == (1, 1):
+        return fields
+    (fy, fx), coarse = factors, block_grid(fields.grid, factors)
+    rows, columns = coarse.shape
+    values = np.empty((*fields.values.shape[:3], rows, columns), np.float32)
+    for place in np.ndindex(fields.values.shape[:3]):
+        cells = fields.values[place][: rows * fy, : columns * fx].reshape(rows, fy, columns, fx)
+        finite = np.isfinite(cells)
+        count = finite.sum(axis=(1, 3))
+        total = np.where(finite, cells, 0).sum(axis=(1, 3), dtype=np.float64)
+        values[place] = np.where(2 * count >= fy * fx, total / np.maximum(count, 1), np.nan)
+    return replace(fields, values=values, grid=coarse)
+
+
+def to_step(fields: Fields, step_s: float, *, source: str) -> Fields:
+    """Return the frames at multiples of ``step_s`` seconds after the first one.
+
+    Raises:
+        InputError: no second frame is a multiple of the step away, as when the fields' own step is longer.
+    """
+    since = (fields.times - fields.times[0]) / _SECOND
+    places = np.round(since / step_s).astype(int)
+    on_step = np.abs(since - places * step_s) <= 1e-6 * step_s
+    if fields.times.size > 1 and (on_step.sum() < 2 or np.diff(places[on_step]).min() > 1):
+        own = float(np.diff(since).min())
+        raise InputError(f"{source}: time: found steps of {own:g} s, expected a divisor of {step_s:g} s")
+    count = int(places[on_step].max()) + 1
+    times = fields.times[0] + np.arange(count) * np.timedelta64(round(step_s * 1e9), "ns")
+    values = np.full((fields.values.shape[0], count, *fields.values.shape[2:]), np.nan, np.float32)
+    values[:, places[on_step]] = fields.values[:, on_step]
+    return replace(fields, values=values, times=times)

@@ -1,0 +1,134 @@
+"""Forecasts in the frame of the rain: a prior that knows how rain grows and decays need not know how it travels.
+
+    seen       x(t - j, p), j = 0 .. J, and the motion between these frames; d_n(p) as in ``assimilation.inference.motion``
+    given      z(-j, p) = x(t - j, p - d_j(p))     the context, carried to the time of its last frame: rain stands still
+    forecast   z(n, p), n = 1, 2, ...              by the prior, as if nothing moved
+    told       x(t + n, p) = z(n, p - d_n(p))      carried on with the motion
+
+Where p - d lies beyond the grid nobody has seen what comes in: there the context passes over to the last frame, and
+the forecast to what the prior says of the place itself. Without motion all this is the plain forecast, bit for bit.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from assimilation.fields.grid import Grid, Variable
+from assimilation.inference.assimilator import Analysis
+from assimilation.inference.motion import Places, beyond, cells, displaced, motion, sampled
+from priors.runtime.errors import InputError
+
+JOINED = 3.0  # cells from the edge within which what was seen passes over into what was not
+RAIN = ("rainfall_rate", "lwe_precipitation_rate")
+"""Standard names of what ``auto`` takes for rain."""
+
+Frames = Float32[np.ndarray, "n m f k y x"]
+State = Float32[np.ndarray, "k y x"]
+
+
+class Advection:
+    """The motion seen in the frames a forecast starts from, of every trajectory and every member of the start.
+
+    Attributes:
+        velocity: displacement per step in cells, (n, m, 2, y, x).
+    """
+
+    def __init__(self, velocity: Float[np.ndarray, "n m 2 y x"]) -> None:
+        self.velocity = velocity
+        # Trajectory, lead and displacements asked for last: those of the next lead follow from them.
+        self._held: tuple[int, int, list[Places | None]] = (-1, 0, [])
+
+    @staticmethod
+    def seen(frames: Frames) -> "Advection":
+        """Return the motion between frames in physical units, as the first variable shows it.
+
+        Raises:
+            InputError: there is one frame only.
+        """
+        found = np.stack([np.stack([motion(member[:, 0]) for member in members]) for members in frames])
+        return Advection(found)
+
+    def context(self, frames: Frames) -> Frames:
+        """Return the frames, every one carried to the time of the last."""
+        out = frames.copy()
+        for n, m in np.ndindex(frames.shape[:2]):
+            gone: Places | None = None
+            for j in range(1, frames.shape[2]):
+                gone = displaced(self.velocity[n, m], 1, since=gone)
+                out[n, m, -1 - j] = moved(frames[n, m, -1 - j], gone, elsewhere=frames[n, m, -1])
+        return out
+
+    def carried(self, item: Analysis) -> Float32[np.ndarray, "m k y x"]:
+        """Return the members of a frame, forecast in the frame of the rain, where the rain will be."""
+        gone = self._displacements(item.trajectory, item.frame + 1)
+        states = [
+            moved(state, gone[number % len(gone)], elsewhere=state)
+            for number, state in enumerate(item.members)
+        ]
+        return np.stack(states)
+
+    def told(self, grid: Grid) -> str:
+        """Return the mean speed in words."""
+        size = np.asarray(grid.spacing)[:, None, None]
+        speed = float(np.hypot(*np.moveaxis(self.velocity * size, 2, 0)).mean())
+        return f"motion: {speed:.3g} {grid.unit} per step on average, seen in the start"
+
+    def _displacements(self, trajectory: int, lead: int) -> list[Places]:
+        """Return d of every member of the start."""
+        own = self.velocity[trajectory % len(self.velocity)]
+        held, before, since = self._held
+        if held != trajectory or before > lead:
+            before, since = 0, [None] * len(own)
+        gone = [displaced(v, lead - before, since=d) for v, d in zip(own, since, strict=True)]
+        self._held = (trajectory, lead, [*gone])
+        return gone
+
+
+def moved(state: State, gone: Places, *, elsewhere: State) -> State:
+    """Return what has come by a displacement.
+
+    From the edge on, what has come from beyond the grid passes over from the edge's value to ``elsewhere``.
+    """
+    if not gone.any():
+        return state
+    place = cells(state.shape[1:]) - gone
+    seen = np.exp(-beyond(place) / JOINED)
+    arrived = np.stack([sampled(plane, place) for plane in state])
+    joined: State = (seen * arrived + (1 - seen) * elsewhere).astype(np.float32)
+    return joined
+
+
+def advection_of(
+    frames: Frames, variables: tuple[Variable, ...], grid: Grid, *, wanted: str
+) -> Advection | None:
+    """Return the motion a forecast takes into account, None for a forecast in fixed places.
+
+    Args:
+        frames: of the start, physical.
+        variables: of the state.
+        grid: of the state.
+        wanted: ``none``, ``advect``, or ``auto``: ``advect`` where the state is rain and motion can be seen.
+
+    Raises:
+        InputError: ``advect`` was asked for and the state, the grid or the number of frames does not allow it.
+    """
+    if wanted == "none":
+        return None
+    reasons = [*_against(frames, variables, grid)]
+    if wanted == "auto" and (reasons or not all(one.standard_name in RAIN for one in variables)):
+        return None
+    if reasons:
+        raise InputError(f"motion=advect: {reasons[0]}; motion=none forecasts in fixed places")
+    return Advection.seen(frames)
+
+
+def _against(frames: Frames, variables: tuple[Variable, ...], grid: Grid) -> Iterator[str]:
+    """Yield what speaks against motion: what was found, what is expected."""
+    if frames.shape[2] < 2:
+        yield f"found {frames.shape[2]} frame to start from, expected two or more to see motion"
+    if any(grid.periodic):
+        yield "found a periodic grid, expected one that ends on every side"
+    odd = [f"{one.name} [{one.unit}]" for one in variables if one.minimum != 0]
+    if odd:
+        yield f"found a state of {', '.join(odd)}, expected variables that are 0 where there is nothing, like rain"

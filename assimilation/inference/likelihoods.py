@@ -1,0 +1,82 @@
+r"""From observations in physical units to the likelihood of a window in network units.
+
+    H(window) = (H_first(c(x_first)), H_first+1(c(x_first+1)), ...),    c the codec's decoding
+
+over the frames of a window that have observations. The codec may be nonlinear (rain rates): guidance linearises
+the whole of H at its current estimate.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from assimilation.observation.base import Observation, ObservationStream
+from priors.codec import FieldCodec
+from priors.diffusion.guidance import Likelihood
+
+
+@dataclass(frozen=True, eq=False)
+class WindowOperator:
+    """H of a window: what is seen of each frame, one after the other.
+
+    Observation operators live on the CPU, wherever the prior is.
+    """
+
+    codec: FieldCodec
+    observed: tuple[tuple[int, Observation], ...]
+
+    def __call__(self, x: Float[Tensor, "b f k y x"]) -> Float[Tensor, "b n"]:
+        """Return the observations of every sample."""
+        seen = [item.operator(self.codec.decode(x[:, place]).cpu()) for place, item in self.observed]
+        return torch.cat(seen, dim=1).to(x.device)
+
+
+@dataclass(frozen=True, eq=False)
+class FrameObservations:
+    """The observations of one trajectory, by frame of the run.
+
+    Attributes:
+        stream: where they come from.
+        codec: of the prior.
+        trajectory: which one.
+        places: index in the stream of every frame of the run, -1 where the stream has no such time.
+        device: where the prior is.
+        dtype: what it computes in.
+    """
+
+    stream: ObservationStream
+    codec: FieldCodec
+    trajectory: int
+    places: Sequence[int]
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    _read: dict[int, Observation | None] = field(default_factory=dict)
+
+    def likelihood(self, first: int, count: int) -> Likelihood | None:
+        """Return the likelihood of the frames from ``first`` on, None where none of them was observed."""
+        for frame in [old for old in self._read if old < first]:
+            del self._read[frame]
+        found = [(place, self._at(first + place)) for place in range(count)]
+        observed = tuple((place, item) for place, item in found if item is not None)
+        if not observed:
+            return None
+        values, variance = (
+            torch.cat(parts).to(self.device, self.dtype)
+            for parts in zip(*((item.values, item.variance) for _, item in observed), strict=True)
+        )
+        return Likelihood(values[None], variance[None], WindowOperator(self.codec, observed))
+
+    def _at(self, frame: int) -> Observation | None:
+        if frame not in self._read:
+            place = self.places[frame]
+            self._read[frame] = None if place < 0 else self.stream.at(self.trajectory, place)
+        return self._read[frame]
+
+
+def frame_times(first: np.datetime64, last: np.datetime64, step: np.timedelta64) -> np.ndarray:
+    """Return every time of a run, datetime64[ns], both ends included."""
+    return np.arange(first, last + step // 2, step).astype("datetime64[ns]")

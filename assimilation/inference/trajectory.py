@@ -1,0 +1,253 @@
+r"""A trajectory prior with a window that rolls: finished frames leave into the past, new ones enter as noise.
+
+    past (finished, clean, t = 0)  |  window (in flight, each frame at its own noise level)  |  not yet entered
+
+The past conditions the window and never changes. With a network its keys and values are cached, so a run denoises
+frames in flight only and has no largest length. Without a cache the finished frames are given along with the
+window on every call: the slow way, for denoisers that remember nothing and to check the other.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from assimilation.inference.schedule import Row, noise_levels
+from priors.diffusion.denoiser import Denoiser, NetworkDenoiser
+from priors.diffusion.guidance import Guidance, Likelihood
+from priors.diffusion.sampler import Sampler, SamplerState, normal
+from priors.gaussian.modes import Spread
+from priors.networks.space_time_dit_attention import KeyValueCache
+
+Trajectories = Float[Tensor, "b f k y x"]
+
+
+class Past(ABC):
+    """Finished frames of a batch, as what they do to the frames after them."""
+
+    @abstractmethod
+    def followed_by(self, frames: Trajectories) -> "Past":
+        """Return the past continued by finished frames."""
+
+    @abstractmethod
+    def denoiser(self) -> Denoiser:
+        """Return the denoiser of the frames that follow."""
+
+    @abstractmethod
+    def saved(self) -> list[Tensor]:
+        """Return what ``restored`` needs."""
+
+    @abstractmethod
+    def restored(self, saved: Sequence[Tensor]) -> "Past":
+        """Return the past that was saved."""
+
+
+@dataclass(frozen=True, eq=False)
+class CachedPast(Past):
+    """Keys and values of finished frames."""
+
+    prior: NetworkDenoiser
+    cache: KeyValueCache | None = None
+
+    def followed_by(self, frames: Trajectories) -> "CachedPast":
+        """See `Past`."""
+        with torch.no_grad():
+            return replace(self, cache=self.prior.remember(frames, self.cache))
+
+    def denoiser(self) -> Denoiser:
+        """See `Past`."""
+        return self.prior.cached(self.cache)
+
+    def saved(self) -> list[Tensor]:
+        """See `Past`."""
+        return [] if self.cache is None else [part for layer in self.cache.layers for part in layer]
+
+    def restored(self, saved: Sequence[Tensor]) -> "CachedPast":
+        """See `Past`."""
+        pairs = tuple(zip(saved[0::2], saved[1::2], strict=True))
+        return replace(self, cache=KeyValueCache(pairs) if pairs else None)
+
+
+@dataclass(frozen=True, eq=False)
+class GivenPast(Past):
+    """Finished frames that are given again on every call.
+
+    Attributes:
+        prior: a denoiser of trajectories with one level per frame.
+        longest: most frames to keep; None keeps all.
+        frames: the finished frames.
+    """
+
+    prior: Denoiser
+    longest: int | None = None
+    frames: Trajectories | None = None
+
+    def followed_by(self, frames: Trajectories) -> "GivenPast":
+        """See `Past`."""
+        known = frames if self.frames is None else torch.cat([self.frames, frames], 1)
+        return replace(self, frames=known if self.longest is None else known[:, -self.longest :])
+
+    def denoiser(self) -> Denoiser:
+        """See `Past`."""
+        return self.prior if self.frames is None else ConditionedDenoiser(self.prior, self.frames)
+
+    def saved(self) -> list[Tensor]:
+        """See `Past`."""
+        return [] if self.frames is None else [self.frames]
+
+    def restored(self, saved: Sequence[Tensor]) -> "GivenPast":
+        """See `Past`."""
+        return replace(self, frames=saved[0] if saved else None)
+
+
+class ConditionedDenoiser(Denoiser):
+    """E[frames | clean frames before them, x_t]: the clean frames stand in front, at time 0 and without noise."""
+
+    def __init__(self, prior: Denoiser, past: Trajectories) -> None:
+        super().__init__()
+        self.prior, self.past = prior, past
+        self.schedule = prior.schedule
+
+    def forward(self, x_t: Trajectories, t: Float[Tensor, "..."]) -> Trajectories:
+        """See `Denoiser`."""
+        t = t[:, None].expand(x_t.shape[:2]) if t.ndim == 1 else t
+        zero = torch.zeros(t.shape[0], self.past.shape[1], dtype=t.dtype, device=t.device)
+        alpha = self.schedule(zero[:1, :1])[0].to(x_t)
+        whole: Tensor = self.prior(torch.cat([alpha * self.past, x_t], 1), torch.cat([zero, t], 1))
+        return whole[:, self.past.shape[1] :]
+
+    def gaussian_spread(self, t: Float[Tensor, "f"], *, past: int = 0) -> Spread | None:
+        """See `Denoiser`."""
+        return self.prior.gaussian_spread(t, past=past + self.past.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """The frames in flight of a batch of members.
+
+    Attributes:
+        past: the finished frames before them.
+        u: states in u-coordinates.
+        clean: E[x | u] of each frame's last step, 0 where it had none.
+        level: noise level s of the step before, NaN where there was none.
+    """
+
+    past: Past
+    u: Trajectories
+    clean: Trajectories
+    level: Float[Tensor, "f"]
+
+    def saved(self) -> dict[str, Tensor | list[Tensor]]:
+        """Return tensors that `restored` understands."""
+        return {"past": self.past.saved(), "u": self.u, "clean": self.clean, "level": self.level}
+
+    def restored(self, saved: Mapping[str, Tensor | list[Tensor]]) -> "Window":
+        """Return the window that was saved."""
+        past, *rest = (saved[name] for name in ("past", "u", "clean", "level"))
+        u, clean, level = (part for part in rest if isinstance(part, Tensor))
+        place = self.u.device
+        finished = self.past.restored([part.to(place) for part in past])
+        return Window(finished, u.to(place), clean.to(place), level)
+
+
+@dataclass(frozen=True)
+class Stepper:
+    """How a window takes a step: the sampler and what observations do to it."""
+
+    sampler: Sampler
+    guidance: Guidance
+
+
+@dataclass(frozen=True, eq=False)
+class TrajectoryModel:
+    """A prior of trajectories and its rolling window.
+
+    Attributes:
+        denoiser: one noise level per frame.
+        cache: keep keys and values of finished frames, where the prior is a network.
+        longest_past: without a cache, most finished frames given to the denoiser; None gives all.
+    """
+
+    denoiser: Denoiser
+    cache: bool = True
+    longest_past: int | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the prior is."""
+        return self._held().device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the prior computes in."""
+        return self._held().dtype
+
+    def _held(self) -> Tensor:
+        return next(chain(self.denoiser.parameters(), self.denoiser.buffers()))
+
+    def start(self, members: int, shape: tuple[int, int, int], context: Trajectories | None = None) -> Window:
+        """Return the empty window of ``members`` states of ``shape`` (k, y, x) after clean context frames."""
+        past: Past = GivenPast(self.denoiser, self.longest_past)
+        if self.cache and isinstance(self.denoiser, NetworkDenoiser):
+            past = CachedPast(self.denoiser)
+        if context is not None:
+            past = past.followed_by(context.to(self.device, self.dtype))
+        nothing = torch.zeros(members, 0, *shape, device=self.device, dtype=self.dtype)
+        return Window(past, nothing, nothing, torch.zeros(0, dtype=torch.float64))
+
+    def advance(
+        self,
+        window: Window,
+        row: Row,
+        stepper: Stepper,
+        *,
+        likelihood: Likelihood | None,
+        draws: Sequence[torch.Generator],
+    ) -> tuple[Window, Trajectories]:
+        """Take one step and return the window after it and the frames whose analysis is complete.
+
+        Args:
+            window: before the step.
+            row: the step.
+            stepper: sampler and guidance.
+            likelihood: of the frames of the row; None where nothing was observed.
+            draws: one generator per member.
+        """
+        schedule = self.denoiser.schedule
+        state, level = self._entered(window, row, draws)
+        s, r = noise_levels(row.before, schedule), noise_levels(row.after, schedule)
+        count = len(state.u)
+        before = replace(state, level=s.expand(count, -1), previous_level=level.expand(count, -1))
+        prior = window.past.denoiser()
+        guided = prior if likelihood is None else stepper.guidance.posterior(prior, likelihood)
+        with torch.no_grad():
+            after = stepper.sampler.step(before, r.expand(count, -1), denoiser=guided, generator=draws)
+            if likelihood is not None:
+                after = stepper.guidance.correct(before, after, prior=prior, likelihood=likelihood)
+        clean = after.previous_clean
+        assert clean is not None
+        gone = row.keep - row.first
+        emitted = (
+            after.u[:, row.emit.start - row.first : row.emit.stop - row.first] if row.emit else after.u[:, :0]
+        )
+        past = window.past.followed_by(after.u[:, :gone]) if gone else window.past
+        return Window(past, after.u[:, gone:], clean[:, gone:], s[gone:]), emitted
+
+    def _entered(
+        self, window: Window, row: Row, draws: Sequence[torch.Generator]
+    ) -> tuple[SamplerState, Float[Tensor, "f"]]:
+        """Return the state with the row's fresh frames in it, and the level of each frame's last step."""
+        if not row.fresh:
+            return SamplerState(window.u, 0.0, window.clean), window.level
+        kept, fresh = row.fresh.start, len(row.fresh)
+        like = window.u.new_empty(len(window.u), fresh, *window.u.shape[2:])
+        levels = noise_levels(row.before[kept:], self.denoiser.schedule).to(like)
+        noise = levels.reshape(-1, 1, 1, 1) * normal(like, draws)
+        u = torch.cat([window.u[:, :kept], noise], 1)
+        clean = torch.cat([window.clean[:, :kept], torch.zeros_like(noise)], 1)
+        never = torch.full((fresh,), float("nan"), dtype=torch.float64)
+        return SamplerState(u, 0.0, clean), torch.cat([window.level[:kept], never])

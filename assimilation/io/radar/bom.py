@@ -1,0 +1,73 @@
+"""Rainfields accumulations of the Australian Bureau of Meteorology: NetCDF, kg m-2 over ten minutes.
+
+Packed values a little below zero are rounding of the packing and mean no rain. The file tells time and grid.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from assimilation.fields.grid import Grid
+from assimilation.fields.units import affine
+from assimilation.io.foreign import proj_in_km
+from assimilation.io.radar.frame import Frame
+from priors.runtime.errors import InputError
+
+_HOUR = np.timedelta64(3600, "s")
+
+
+def read_bom(path: Path) -> Frame:
+    """Return one file's rain rate.
+
+    Raises:
+        InputError: the file is damaged, lacks what these files hold, or states another unit.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            packed, packing = file["precipitation"][()], file["precipitation"].attrs
+            amount = packed.astype(np.float32) * np.float32(packing["scale_factor"][0])
+            amount[packed == packing["_FillValue"][0]] = np.nan
+            start, end = (_time(file[name]) for name in ("start_time", "valid_time"))
+            y, x = (_axis(file[name], path) for name in ("y", "x"))
+            projection = _projection(
+                tuple(sorted((key, _plain(value)) for key, value in file["proj"].attrs.items()))
+            )
+    except (OSError, KeyError, ValueError, RuntimeError, IndexError) as error:
+        raise InputError(f"{path}: is not a readable accumulation of the Bureau of Meteorology") from error
+    hours = float((end - start) / _HOUR)
+    if not hours > 0:
+        raise InputError(f"{path}: found an accumulation over {hours:g} h, expected a positive time")
+    order = np.argsort(y)
+    rate = np.clip(amount[order], 0, None) / np.float32(hours)
+    return Frame(rate, end.astype("datetime64[ns]"), Grid(y[order], x, "plane", "km", projection=projection))
+
+
+def _axis(dataset: h5py.Dataset, path: Path) -> np.ndarray:
+    """Return coordinates in km."""
+    scale, _ = affine(_plain(dataset.attrs["units"]), "km", label=f"{path}: grid")
+    return np.asarray(dataset[()], np.float64) * scale
+
+
+def _time(dataset: h5py.Dataset) -> np.datetime64:
+    """Return a time stored as seconds since 1970."""
+    unit = _plain(dataset.attrs["units"])
+    if not unit.startswith("seconds since 1970-01-01"):
+        raise ValueError(f"found time in {unit}")
+    return np.datetime64(int(dataset[()]), "s")
+
+
+def _plain(value: Any) -> Any:
+    """Return an attribute as text, number or tuple of numbers."""
+    if isinstance(value, bytes):
+        return value.decode()
+    array = np.ravel(value)
+    return array[0].item() if array.size == 1 else tuple(array.tolist())
+
+
+@lru_cache(maxsize=8)
+def _projection(mapping: tuple[tuple[str, Any], ...]) -> str:
+    """Return the PROJ text; the files of a folder share it, and reading it takes longer than an image."""
+    return proj_in_km(dict(mapping), "proj")

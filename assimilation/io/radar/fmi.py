@@ -1,0 +1,80 @@
+"""Reflectivity composites of the Finnish Meteorological Institute: PGM, plain or gzipped, one byte per cell.
+
+    dBZ = (v - 64) / 2        v = 255: outside of every radar's range; v = 0: no echo
+
+The comments of the header tell time, cell size and projection; the lower left corner is given in degrees.
+"""
+
+import gzip
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from assimilation.fields.grid import Grid
+from assimilation.io.radar.frame import Frame, centres, rain_rate
+from priors.runtime.errors import InputError
+
+OUTSIDE = 255
+_EARTH_RADIUS_M = 6371288
+_NUMBER = r"([-+\d.]+)"
+
+
+def read_fmi(path: Path) -> Frame:
+    """Return one file's rain rate.
+
+    Raises:
+        InputError: the file is damaged or lacks a part of its header.
+    """
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: is a damaged or truncated gzip file") from error
+    header = re.match(rb"P5\s+((?:#[^\n]*\n)*)(\d+)\s+(\d+)\s+255\s", raw)
+    if header is None:
+        raise InputError(f"{path}: found no PGM header of 8-bit values, expected a composite of FMI")
+    comments, columns, rows = header[1].decode("ascii", "replace"), int(header[2]), int(header[3])
+    cells = np.frombuffer(raw, np.uint8, offset=header.end())
+    if cells.size != rows * columns:
+        raise InputError(f"{path}: found {cells.size} cells, expected {rows} x {columns}; truncated?")
+    stamp = _find(comments, r"obstime (\d{12})", path)[0]
+    time = np.datetime64(f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}T{stamp[8:10]}:{stamp[10:]}", "ns")
+    image = cells.reshape(rows, columns)[::-1]
+    return Frame(_rate(image), time, _grid(comments, (rows, columns), path))
+
+
+def _rate(image: UInt8[np.ndarray, "y x"]) -> np.ndarray:
+    table = rain_rate((np.arange(256) - 64) / 2).astype(np.float32)
+    table[0], table[OUTSIDE] = 0, np.nan
+    return np.asarray(table[image])
+
+
+def _grid(comments: str, shape: tuple[int, int], path: Path) -> Grid:
+    import pyproj
+
+    def number(key: str) -> float:
+        return float(_find(comments, rf"{key} {_NUMBER}", path)[0])
+
+    projection = (
+        f"+proj=stere +lat_0={number('centrallatitude'):g} +lon_0={number('centrallongitude'):g} "
+        f"+lat_ts={number('truelatitude'):g} +R={_EARTH_RADIUS_M} +units=km"
+    )
+    longitude, latitude = map(float, _find(comments, rf"bottomleft {_NUMBER} {_NUMBER}", path))
+    try:
+        left, bottom = pyproj.Proj(projection)(longitude, latitude)
+    except pyproj.exceptions.ProjError as error:
+        raise InputError(f"{path}: header: found '{projection}', which PROJ cannot read") from error
+    dy, dx = number("metersperpixel_y") / 1000, number("metersperpixel_x") / 1000
+    y, x = centres(bottom, dy, shape[0]), centres(left, dx, shape[1])
+    return Grid(y, x, "plane", "km", projection=projection)
+
+
+def _find(comments: str, pattern: str, path: Path) -> tuple[str, ...]:
+    found = re.search(pattern, comments)
+    if found is None:
+        raise InputError(
+            f"{path}: header: found nothing like '{pattern.split()[0]}', expected a composite of FMI"
+        )
+    return found.groups()

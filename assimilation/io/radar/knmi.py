@@ -1,0 +1,83 @@
+"""Accumulations of KNMI (the Netherlands): HDF5 (KNMI's own layout 3.5), mm over five minutes.
+
+Calibration, missing value, cell size, projection and times are attributes of the file; lengths are in km, the
+row offset counts cells from the pole to the upper edge.
+"""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from assimilation.fields.grid import Grid
+from assimilation.io.radar.frame import Frame, centres
+from priors.runtime.errors import InputError
+
+
+def read_knmi(path: Path) -> Frame:
+    """Return one file's rain rate.
+
+    Raises:
+        InputError: the file is damaged or lacks what these files hold.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            return _frame(file, path)
+    except (OSError, KeyError, ValueError, RuntimeError, IndexError) as error:
+        raise InputError(f"{path}: is not a readable accumulation of KNMI ({error})") from error
+
+
+def _frame(file: h5py.File, path: Path) -> Frame:
+    counts = file["image1/image_data"][()]
+    calibration = file["image1/calibration"].attrs
+    formula = re.fullmatch(r"GEO=([-+\d.eE]+)\*PV([-+][\d.eE]+)", _text(calibration["calibration_formulas"]))
+    if formula is None:
+        raise InputError(
+            f"{path}: calibration: found {_text(calibration['calibration_formulas'])}, expected a line"
+        )
+    outside = [int(_first(calibration[f"calibration_{key}"])) for key in ("missing_data", "out_of_image")]
+    amount = float(formula[1]) * counts.astype(np.float64) + float(formula[2])
+    overview = file["overview"].attrs
+    start, end = (_time(_text(_first(overview[f"product_datetime_{key}"]))) for key in ("start", "end"))
+    hours = float((end - start) / np.timedelta64(1, "h"))
+    rate = np.where(np.isin(counts, outside), np.nan, amount / hours).astype(np.float32)
+    return Frame(rate[::-1], end.astype("datetime64[ns]"), _grid(file["geographic"], counts.shape))
+
+
+def _grid(geographic: h5py.Group, shape: tuple[int, int]) -> Grid:
+    place = {name: float(_first(geographic.attrs[f"geo_{name}"])) for name in
+             ("pixel_size_x", "pixel_size_y", "row_offset", "column_offset")}  # fmt: skip
+    dy, dx = place["pixel_size_y"], place["pixel_size_x"]
+    # Rows count downwards from the offset: the first centre is the northernmost.
+    y = centres(dy * place["row_offset"], dy, shape[0])[::-1].copy()
+    x = centres(dx * place["column_offset"], dx, shape[1])
+    projection = _in_metres(_text(geographic["map_projection"].attrs["projection_proj4_params"]))
+    return Grid(y, x, "plane", "km", projection=projection)
+
+
+def _in_metres(text: str) -> str:
+    """Return the PROJ text with the Earth's axes in metres, as PROJ wants them, and lengths on the map in km."""
+
+    def metres(match: re.Match[str]) -> str:
+        axis = float(match[2])
+        return f"{match[1]}{1000 * axis:.3f}" if axis < 1e4 else match[0]
+
+    return re.sub(r"(\+[ab]=)([\d.]+)", metres, text) + " +units=km"
+
+
+def _first(value: Any) -> Any:
+    return np.asarray(value).ravel()[0]
+
+
+def _text(value: Any) -> str:
+    value = _first(value)
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _time(text: str) -> np.datetime64:
+    """Return a time such as 26-AUG-2010;00:05:00.000."""
+    moment = datetime.strptime(text[:20].title(), "%d-%b-%Y;%H:%M:%S").replace(tzinfo=UTC)
+    return np.datetime64(moment.replace(tzinfo=None), "ns")

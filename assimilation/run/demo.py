@@ -1,0 +1,85 @@
+"""The demonstration: turbulence nobody trained on, a tenth of its points, and one prior at several lags.
+
+truth.nc (a system with a known law) -> observed.nc -> one run folder per lag, with the truth in its report -> scores
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from assimilation.baselines.persistence import held_observations
+from assimilation.io.archive import analysis_path, read_ensemble, read_fields
+from assimilation.observation.stream import read_observations
+from assimilation.report.assimilation_report import write_report
+from assimilation.run import jobs
+from assimilation.run.observe import ObserveSettings, observe_file
+from assimilation.run.settings import AssimilateSettings
+from assimilation.run.simulate import simulate_to_file
+from assimilation.systems import AnySystem, NavierStokes
+from assimilation.verification.verify import verify
+from priors.runtime.record import RunFolder, open_run
+
+COLUMNS = ("rmse", "crps", "spread_skill", "seconds")
+BASELINE = "last observation"
+
+
+class DemoSettings(BaseModel):
+    """The demonstration: a system, how it is observed, and one assimilation per entry of ``runs``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    system: AnySystem = NavierStokes()
+    frames: int = Field(12, ge=2)
+    seed: int = Field(0, ge=0)
+    observe: ObserveSettings = ObserveSettings()
+    runs: dict[str, AssimilateSettings] = Field(min_length=1)
+
+
+def run(chosen: DemoSettings, out: Path, *, overwrite: bool) -> None:
+    """Run the demonstration in the folder ``out`` and print scores and where the reports are.
+
+    Raises:
+        InputError: the folder cannot be used, or the settings do not fit each other.
+    """
+    folder = open_run(out, overwrite=overwrite)
+    folder.write_config(chosen)
+    truth, observed = folder.file("truth.nc"), folder.file("observed.nc")
+    simulate_to_file(chosen.system, truth, trajectories=1, frames=chosen.frames, seed=chosen.seed)
+    observe_file(truth, chosen.observe, observed)
+    scores: dict[str, dict[str, Any]] = {BASELINE: _baseline(truth, observed)}
+    for name, settings in chosen.runs.items():
+        place = folder.file(name)
+        metrics = jobs.run(
+            jobs.open_assimilation(observed, None, settings), place, resume=False, overwrite=overwrite
+        )
+        scores[name] = {**_scored(place, truth), "seconds": metrics["seconds"]}
+    folder.write_json(jobs.METRICS, scores)
+    print(table(scores))
+    for name in chosen.runs:
+        print(f"report {folder.file(name) / jobs.REPORT}")
+
+
+def table(scores: dict[str, dict[str, Any]]) -> str:
+    """Return the scores as aligned text, one run per line; in the unit of the field."""
+    lines = ["run".ljust(20) + "".join(name.rjust(14) for name in COLUMNS)]
+    for run_name, row in scores.items():
+        cells = ["n/a" if row.get(name) is None else f"{row[name]:.4g}" for name in COLUMNS]
+        lines.append(run_name.ljust(20) + "".join(cell.rjust(14) for cell in cells))
+    return "\n".join(lines)
+
+
+def _baseline(truth: Path, observed: Path) -> dict[str, Any]:
+    """Return the scores of what needs no prior: every point as the nearest one was last seen."""
+    fields = read_fields(truth)
+    stream = read_observations(observed, grid=fields.grid, variables=fields.variables)
+    figures = verify(held_observations(stream), fields)
+    return {**figures, "spread_skill": None}
+
+
+def _scored(place: Path, truth: Path) -> dict[str, Any]:
+    """Return the scores of a run and write its report again, with the truth in it."""
+    ensemble, fields = read_ensemble(analysis_path(place)), read_fields(truth)
+    figures = verify(ensemble, fields)
+    write_report(RunFolder(place).file(jobs.REPORT), ensemble, truth=fields, scores=figures)
+    return figures

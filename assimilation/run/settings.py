@@ -1,0 +1,94 @@
+"""What the jobs of ``assimilation`` can be told, in YAML or as ``key=value``; saved resolved beside every result."""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from assimilation.inference.schedule import InferenceSchedule
+from priors.diffusion.denoiser import DeviceName
+from priors.diffusion.guidance import AnyGuidance, Mmps
+from priors.diffusion.sampler import AnySampler, Multistep
+
+
+def _lag(value: Any) -> Any:
+    """Read a whole number given as text, and YAML's infinity."""
+    if isinstance(value, float) and value == math.inf:
+        return "inf"
+    return int(value) if isinstance(value, str) and value.isdigit() else value
+
+
+Lag = Annotated[Annotated[int, Field(ge=0)] | Literal["inf"], BeforeValidator(_lag)]
+"""A number of frames, or ``inf``."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunSettings(_Settings):
+    """What every run of a trajectory prior has.
+
+    Attributes:
+        prior: embedded prior, or a folder with a card.
+        members: of the ensemble.
+        seed: of every random draw.
+        sampler: from noise to frames; its ``steps`` are the noise levels of a frame.
+        chunk: members computed at once; None chooses from the free memory.
+        cache: keep keys and values of finished frames instead of computing them again.
+        device: where the network runs; ``auto`` takes a GPU where there is one.
+        format: of the archive written.
+    """
+
+    prior: str
+    members: int = Field(16, ge=1)
+    seed: int = Field(0, ge=0)
+    sampler: AnySampler = Multistep(steps=16)
+    chunk: int | None = Field(None, ge=1)
+    cache: bool = True
+    device: DeviceName = "auto"
+    format: Literal["nc", "zarr"] = "nc"
+
+
+class AssimilateSettings(RunSettings):
+    """An assimilation.
+
+    Attributes:
+        lag: later frames whose observations may reach an analysis; ``inf`` uses all of them.
+        overlap: with a finite lag, earlier frames drawn again with every analysis: 0 and more cost as many frames
+            more and bring the analysis closer to the exact filter or smoother; None draws every frame once.
+        longest: most frames in flight with an infinite lag; None is what the prior's card says, or else the reach of
+            its network, so that all of them see each other.
+        guidance: what observations do.
+    """
+
+    lag: Lag = 0
+    overlap: int | None = Field(1, ge=0)
+    longest: int | None = Field(None, ge=2)
+    guidance: AnyGuidance = Mmps()
+
+    def schedule(self, together: int) -> InferenceSchedule:
+        """Return the schedule of a run with a prior that is best with ``together`` frames in flight."""
+        steps, longest = self.sampler.steps, self.longest or max(2, together)
+        if self.lag == "inf":
+            return InferenceSchedule(steps=steps, lag=None, longest=longest)
+        return InferenceSchedule(steps=steps, lag=self.lag, overlap=self.overlap, longest=longest)
+
+
+class ForecastSettings(RunSettings):
+    """A forecast: frame after frame, each given the ones before it.
+
+    Attributes:
+        frames: how many.
+        context: most frames of the start to use; None uses as many as the network can see.
+        motion: ``advect`` takes the motion seen in the start out of it and carries the forecast on along it, ``none``
+            forecasts in fixed places, ``auto`` advects rain.
+    """
+
+    frames: int = Field(12, ge=1)
+    context: int | None = Field(None, ge=1)
+    motion: Literal["auto", "none", "advect"] = "auto"
+
+    def schedule(self, together: int) -> InferenceSchedule:
+        """Return the schedule of the run, whatever the prior is best at."""
+        return InferenceSchedule(steps=self.sampler.steps, lag=0)

@@ -1,0 +1,154 @@
+"""What ``tomocast verify`` does once its options are read: archives in, scores out."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assimilation.fields.streams import FieldStream
+from assimilation.verification.aggregation import Region
+from assimilation.verification.matching import match
+from assimilation.verification.verify import VerifyOptions, verify
+from priors.runtime.errors import InputError
+from priors.runtime.files import atomic
+from priors.runtime.record import to_json
+
+HEADINGS = ("rmse", "crps", "spread_skill", "bias", "mae", "spread")
+
+
+@dataclass(frozen=True)
+class VerifyFiles:
+    """What to compare: an archive or run folder, the truth, and what may accompany them."""
+
+    archive: Path
+    truth: Path
+    variable: str | None = None
+    climatology: Path | None = None
+    observations: Path | None = None
+
+
+def run(files: VerifyFiles, options: VerifyOptions, *, as_json: str | None, report: bool = False) -> None:
+    """Score, print or write the scores, and add the truth to the run's report where asked.
+
+    Raises:
+        InputError: a file cannot be read or the two cannot be compared.
+    """
+    from assimilation.io.archive import analysis_path
+    from assimilation.io.registry import open_stream
+
+    with (
+        open_stream(analysis_path(files.archive)) as ensemble,
+        open_stream(files.truth, files.variable) as truth,
+    ):
+        scores = verify(ensemble, truth, options, climatology=_climatology(files))
+        if files.observations is not None:
+            scores["departures"] = _departures(files.observations, ensemble)
+        if report:
+            _report(files.archive, ensemble, truth, scores)
+    if as_json == "-":
+        sys.stdout.write(to_json(scores) + "\n")
+        return
+    if as_json is not None:
+        with atomic(Path(as_json)) as temporary:
+            temporary.write_text(to_json(scores) + "\n", encoding="utf-8")
+    print(table(scores))
+
+
+def table(scores: dict[str, Any]) -> str:
+    """Return the scores for a person: one line per variable, one per lead or time, one per threshold."""
+    counts = ", ".join(f"{scores[name]} {name}" for name in ("trajectories", "members", "times"))
+    lines = [counts, "", _heading("variable")]
+    for name, entry in scores["by_variable"].items():
+        lines.append(_line(f"{name} [{entry['unit']}]", entry))
+        low_high = [entry["intervals"][key] for key in HEADINGS]
+        lines.append(" " * 26 + "".join(f"{_span(*pair):>20}" for pair in low_high))
+    series = scores.get("by_lead", scores["by_time"])
+    if "rmse" in series:
+        first = "lead_s" if "lead_s" in series else "time"
+        lines += ["", _heading(first)]
+        for index, place in enumerate(series[first]):
+            label = f"{place:g}" if isinstance(place, float) else place
+            lines.append(_line(label, {key: series[key][index] for key in HEADINGS}))
+    for threshold, entry in scores.get("thresholds", {}).items():
+        told = [f"{key} {entry[key]:.3f}" for key in ("csi", "pod", "far", "hss")]
+        told += [f"fss({scale}) {value:.3f}" for scale, value in entry["fss"].items()]
+        lines.append(f"at {threshold}: " + "  ".join(told))
+    if "departures" in scores:
+        told = [f"{key} {scores['departures'][key]:.4g}" for key in ("count", "mean", "rms", "expected")]
+        lines.append("observation minus analysis: " + "  ".join(told))
+    return "\n".join(lines)
+
+
+def parse_region(text: str) -> Region:
+    """Return the region written as ``NAME=Y0:Y1,X0:X1``.
+
+    Raises:
+        InputError: it is written otherwise.
+    """
+    try:
+        name, box = text.split("=")
+        (y0, y1), (x0, x1) = (tuple(map(float, part.split(":"))) for part in box.split(","))
+    except ValueError:
+        raise InputError(f"region: found '{text}', expected NAME=Y0:Y1,X0:X1") from None
+    return Region(name, (min(y0, y1), max(y0, y1)), (min(x0, x1), max(x0, x1)))
+
+
+def parse_scales(scales: list[int]) -> tuple[int, ...]:
+    """Return the scales of the fractions skill score.
+
+    Raises:
+        InputError: one is not a positive odd number.
+    """
+    for scale in scales:
+        if scale < 1 or scale % 2 == 0:
+            raise InputError(f"scale: found {scale}, expected an odd number of cells")
+    return tuple(scales)
+
+
+def _climatology(files: VerifyFiles) -> Any:
+    """Return the climatology of the training file, None where none is given."""
+    if files.climatology is None:
+        return None
+    from assimilation.baselines.climatology import climatology
+    from assimilation.io.registry import open_stream
+
+    with open_stream(files.climatology, files.variable) as training:
+        return climatology(training)
+
+
+def _departures(path: Path, ensemble: FieldStream) -> dict[str, Any]:
+    """Return observation-minus-analysis statistics, over all and by time."""
+    from assimilation.observation.stream import read_observations
+    from assimilation.verification.departures import departures
+
+    steps = np.diff(ensemble.times) / np.timedelta64(1, "s")
+    step_s = float(steps.min()) if steps.size else None
+    stream = read_observations(path, grid=ensemble.grid, variables=ensemble.variables, step_s=step_s)
+    whole, each = departures(stream, ensemble)
+    return {**whole.as_dict(), "by_time": [entry.as_dict() for entry in each]}
+
+
+def _report(archive: Path, ensemble: FieldStream, truth: FieldStream, scores: dict[str, Any]) -> None:
+    """Write the run's report again, with the truth and the scores in it."""
+    from assimilation.report.assimilation_report import REPORT_BYTES, write_report
+
+    if not archive.is_dir() or archive.suffix == ".zarr":
+        raise InputError(f"{archive}: --report needs the run folder, found an archive")
+    shown = match(ensemble.thinned(REPORT_BYTES), truth)
+    write_report(
+        archive / "report.html", shown.ensemble.ensemble(), truth=shown.truth.fields(), scores=scores
+    )
+
+
+def _heading(first: str) -> str:
+    return f"{first:<26}" + "".join(f"{name:>20}" for name in HEADINGS)
+
+
+def _line(label: str, entry: dict[str, Any]) -> str:
+    return f"{label:<26}" + "".join(f"{entry[name]:>20.4g}" for name in HEADINGS)
+
+
+def _span(low: float, high: float) -> str:
+    return f"[{low:.3g}, {high:.3g}]"

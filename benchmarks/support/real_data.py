@@ -1,0 +1,14 @@
+"""Where the real data is: the folder in TOMOCAST_DATA, else ../shared/data beside the repository."""
+
+import os
+from pathlib import Path
+
+DATA = Path(os.environ.get("TOMOCAST_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
+
+
+def real_data(name: str) -> Path:
+    """Return the path of a real file, or stop with the reason."""
+    path = DATA / name
+    if not path.exists():
+        raise SystemExit(f"real data {name} is not in {DATA} (set TOMOCAST_DATA)")
+    return path

@@ -1,0 +1,134 @@
+"""A measured or simulated scan in memory: what every scan reader returns.
+
+``frame`` maps the scanner's millimetres (x, y, z) to the patient's (right, anterior, superior). A
+reconstruction on a grid is placed in the patient by ``frame @ grid_affine(grid)``: simulated from an image,
+it overlays that image.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from priors.runtime.errors import InputError
+from recon.data.noise import Exposure, line_integrals
+from recon.data.units import MU_WATER
+from recon.data.volume import Unit, check_affine, grid_affine
+from recon.geometry.grid import Volume
+from recon.geometry.scan import Index, Scan
+
+
+@dataclass(frozen=True, eq=False)
+class ScanData:
+    """Line integrals with their statistics and geometry.
+
+    Attributes:
+        scan: poses of the views.
+        volume: suggested grid of the reconstruction.
+        sinogram: line integrals of attenuation (view, row, column), dimensionless.
+        weights: inverse variances of ``sinogram``; 0 where a pixel is bad.
+        counts: photons per ray where the detector's counts are known, else None.
+        exposure: how ``counts`` were made; given exactly when ``counts`` are.
+        frame: scanner mm (x, y, z) to patient RAS mm.
+        mu_water: attenuation of water in 1/mm for the conversion to HU.
+        unit: unit of a reconstruction written to a file.
+        provenance: where the data comes from, without anything about a patient.
+
+    Raises:
+        InputError: shapes disagree with the detector or the slices, values are NaN, or weights negative.
+    """
+
+    scan: Scan
+    volume: Volume
+    # Whether the shapes agree is for __post_init__ to say, in words.
+    sinogram: Float32[np.ndarray, "_ _ _"]
+    weights: Float32[np.ndarray, "_ _ _"]
+    counts: Float32[np.ndarray, "_ _ _"] | None = None
+    exposure: Exposure | None = None
+    frame: Float64[np.ndarray, "4 4"] = field(default_factory=lambda: np.eye(4))
+    mu_water: float = MU_WATER
+    unit: Unit = "HU"
+    provenance: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_affine(self.frame, "frame")
+        rows, slices = self.scan.shape[0], self.volume.shape[0]
+        if self.scan.sliced and rows != slices:
+            found = f"{rows} detector rows for {slices} slices"
+            raise InputError(f"volume: found {found}, expected one row per slice in a {self.scan.beam} beam")
+        if not (np.isfinite(self.mu_water) and self.mu_water > 0):
+            raise InputError(f"mu_water: found {self.mu_water}, expected a positive number in 1/mm")
+        if (self.counts is None) != (self.exposure is None):
+            raise InputError("scan: counts and their exposure (i0) must be given together")
+        for name in ("sinogram", "weights", "counts"):
+            array = getattr(self, name)
+            if array is not None:
+                check_sinogram_shape(array, self.scan, name)
+        check_line_integrals(self.sinogram, self.weights)
+
+    @classmethod
+    def from_counts(
+        cls, scan: Scan, volume: Volume, *, counts: Float32[np.ndarray, "v r c"], exposure: Exposure
+    ) -> "ScanData":
+        """Return the scan whose sinogram and weights follow from ``counts`` (see ``recon.data.noise``).
+
+        Raises:
+            InputError: the counts are not those of a detector.
+        """
+        check_sinogram_shape(counts, scan, "counts")
+        sinogram, weights = line_integrals(counts, exposure)
+        return cls(scan, volume, sinogram, weights, counts, exposure)
+
+    @property
+    def i0(self) -> float | None:
+        """Photons per ray without an object, where known."""
+        return None if self.exposure is None else self.exposure.i0
+
+    def affine(self, volume: Volume) -> Float64[np.ndarray, "4 4"]:
+        """Return the map from indices (x, y, z) of a reconstruction on ``volume`` to patient RAS mm."""
+        return np.asarray(self.frame @ grid_affine(volume))
+
+    def __getitem__(self, views: Index) -> "ScanData":
+        """Return the scan of some views: a slice, a list of indices or a boolean mask."""
+        counts = None if self.counts is None else self.counts[views]
+        scan, sinogram, weights = self.scan[views], self.sinogram[views], self.weights[views]
+        return replace(self, scan=scan, sinogram=sinogram, weights=weights, counts=counts)
+
+
+def check_sinogram_shape(array: np.ndarray, scan: Scan, name: str) -> None:
+    """Refuse an array that does not fit the detector, and say so when its axes seem to be swapped.
+
+    Raises:
+        InputError: naming ``name``, the shape found and the shape expected.
+    """
+    expected = (scan.views, *scan.shape)
+    if array.shape == expected:
+        return
+    swapped = sorted(array.shape) == sorted(expected)
+    hint = "; are its axes swapped?" if swapped else ""
+    raise InputError(f"{name}: found shape {array.shape}, expected (view, row, column) = {expected}{hint}")
+
+
+def check_line_integrals(
+    sinogram: Float32[np.ndarray, "v r c"], weights: Float32[np.ndarray, "v r c"]
+) -> None:
+    """Refuse line integrals that are NaN, or weights that are negative, NaN or all zero.
+
+    Raises:
+        InputError: saying how many and where the first is.
+    """
+    for name, array, bad in (
+        ("sinogram", sinogram, ~np.isfinite(sinogram)),
+        ("weights", weights, ~(np.isfinite(weights) & (weights >= 0))),
+    ):
+        if bad.any():
+            where = tuple(int(i) for i in np.argwhere(bad)[0])
+            value, total = array[where], int(bad.sum())
+            raise InputError(
+                f"{name}: {total} bad values, the first is {value} at (view, row, column) {where}"
+            )
+    if not (weights > 0).any():
+        raise InputError("weights: every weight is zero, expected inverse variances")
+    if not sinogram.any():
+        raise InputError("sinogram: every value is zero, expected line integrals of an object")

@@ -1,0 +1,53 @@
+"""What a file format of scans is. A format is one file of this package; ``recon.io.scans.registry`` lists them all."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+
+from priors.runtime.errors import InputError
+from priors.runtime.hdf5_probe import is_sound
+from recon.data.scan import ScanData
+
+HEAD = 520
+"""Bytes of a file that are enough to tell its kind: a MATLAB 7.3 file is HDF5 behind a header of 512."""
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class ScanFormat:
+    """A file format.
+
+    Attributes:
+        title: what a message calls it.
+        claims: tells from the path and the first ``HEAD`` bytes (none of a folder) whether it is of this kind.
+        read: returns the scan.
+    """
+
+    title: str
+    claims: Callable[[Path, bytes], bool]
+    read: Callable[[Path], ScanData]
+
+
+def is_hdf5(head: bytes) -> bool:
+    """Tell from its first bytes whether a file is HDF5, MATLAB 7.3 included."""
+    return _HDF5 in (head[:8], head[512:520])
+
+
+def hdf5_holds(path: Path, head: bytes, wanted: Callable[[h5py.File], bool]) -> bool:
+    """Tell whether an HDF5 file holds what ``wanted`` looks for.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    if not is_hdf5(head):
+        return False
+    if not is_sound(path):
+        raise InputError(f"{path}: is a damaged HDF5 file, which the HDF5 library does not survive reading")
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(wanted(file))
+    except Exception as error:
+        # HDF5 reports damage with errors of many kinds.
+        raise InputError(f"{path}: is a damaged or truncated HDF5 file") from error

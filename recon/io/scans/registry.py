@@ -1,0 +1,74 @@
+"""Scans in files: every format, listed once, and how one is chosen.
+
+The format is told by content: the signature of HDF5 and what the file holds, the header of MATLAB 5, the private tags
+of DICOM, else the ending; the first in the list that claims a file reads it.
+"""
+
+from pathlib import Path
+
+import h5py
+
+from priors.runtime.errors import InputError
+from recon.data.scan import ScanData
+from recon.io.scans import array_scan, ct_pd, data_exchange, htc2022, nxtomo, scan_file
+from recon.io.scans.format import HEAD, ScanFormat, is_hdf5
+from recon.io.scans.scan_file import write_scan
+
+__all__ = ["FORMATS", "ScanData", "format_of", "read_scan", "write_scan"]
+
+FORMATS: tuple[ScanFormat, ...] = (
+    scan_file.FORMAT,
+    htc2022.FORMAT,
+    data_exchange.FORMAT,
+    nxtomo.FORMAT,
+    array_scan.FORMAT,
+    ct_pd.FORMAT,
+)
+_KINDS = ", ".join(kind.title for kind in FORMATS)
+
+
+def read_scan(path: Path) -> ScanData:
+    """Return the scan in ``path``.
+
+    Raises:
+        InputError: the file does not exist, is of an unknown kind or damaged, or holds what no scanner
+            measures.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: does not exist, expected {_KINDS}")
+    head = _head(path)
+    kind = format_of(path)
+    if kind is not None:
+        return kind.read(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder without projections, expected {_KINDS}")
+    if not head:
+        raise InputError(f"{path}: is empty, expected {_KINDS}")
+    if path.suffix.lower() in (".npy", ".tif", ".tiff", ".raw", ".bin"):
+        raise InputError(
+            f"{path}: has no geometry; give the .yaml that names it as data (see docs/scan-format.md)"
+        )
+    if is_hdf5(head):
+        with h5py.File(path, "r") as file:
+            # A damaged name comes as bytes.
+            keys = ", ".join(sorted(str(key)[:40] for key in file)) or "nothing"
+        raise InputError(f"{path}: HDF5 file with {keys} inside, expected {_KINDS}")
+    raise InputError(f"{path}: unknown kind of file, expected {_KINDS}")
+
+
+def format_of(path: Path) -> ScanFormat | None:
+    """Return the format that claims ``path``, None where none does.
+
+    Raises:
+        InputError: an HDF5 file is damaged.
+    """
+    head = _head(path)
+    return next((kind for kind in FORMATS if kind.claims(path, head)), None)
+
+
+def _head(path: Path) -> bytes:
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(HEAD)

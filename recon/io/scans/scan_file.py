@@ -1,0 +1,148 @@
+"""The scan file (HDF5), described for users in docs/scan-format.md.
+
+It stores either ``counts`` with the exposure, from which sinogram and weights follow, or ``sinogram`` with
+``weights``; never both, so that they cannot contradict each other.
+"""
+
+import io
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import h5py
+import numpy as np
+
+from priors.runtime.errors import InputError
+from priors.runtime.files import atomic
+from recon.data.noise import Exposure
+from recon.data.scan import ScanData
+from recon.geometry.grid import Volume
+from recon.geometry.scan import Beam, Detector, Scan
+from recon.io.scans.format import ScanFormat, hdf5_holds
+
+KIND = "tomocast-scan"
+VERSION = 1
+_POSES = ("source_mm", "detector_mm", "u_mm", "v_mm")
+
+
+def write_scan(path: Path, data: ScanData) -> None:
+    """Write ``data`` to ``path`` (.h5).
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    # Built in memory: HDF5 crashes the interpreter when the disk fills up under an open file.
+    memory = io.BytesIO()
+    with h5py.File(memory, "w") as file:
+        file.attrs.update(format=KIND, version=VERSION, unit=data.unit, mu_water_per_mm=data.mu_water)
+        file.attrs["provenance"] = json.dumps(dict(data.provenance), sort_keys=True)
+        file.create_dataset("frame", data=data.frame)
+        geometry = file.create_group("geometry")
+        geometry.attrs.update(beam=data.scan.beam, detector=data.scan.detector)
+        geometry.attrs["detector_shape"] = data.scan.shape
+        for name in _POSES:
+            geometry.create_dataset(name, data=getattr(data.scan, name))
+        volume = file.create_group("volume")
+        volume.attrs.update(
+            shape=data.volume.shape, voxel_mm=data.volume.voxel_mm, centre_mm=data.volume.centre_mm
+        )
+        if data.counts is not None and data.exposure is not None:
+            counts = _write_array(file, "counts", data.counts)
+            counts.attrs.update(
+                i0=data.exposure.i0,
+                background=data.exposure.background,
+                electronic_sd=data.exposure.electronic_sd,
+            )
+        else:
+            _write_array(file, "sinogram", data.sinogram)
+            _write_array(file, "weights", data.weights)
+    with atomic(Path(path)) as temporary:
+        temporary.write_bytes(memory.getbuffer())
+
+
+def read_scan_file(path: Path) -> ScanData:
+    """Return the scan stored in ``path``.
+
+    Raises:
+        InputError: a later version, something missing, or values that no scan has.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            version = file.attrs.get("version")
+            if version != VERSION:
+                raise InputError(f"version: found {version}, expected {VERSION}")
+            return _read(file)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except Exception as error:
+        # HDF5 reports damage with errors of many kinds.
+        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
+        raise InputError(f"{path}: incomplete or damaged scan file ({reason})") from error
+
+
+def _write_array(file: h5py.File, name: str, array: np.ndarray) -> h5py.Dataset:
+    return file.create_dataset(name, data=array, compression="gzip", compression_opts=4, shuffle=True)
+
+
+def _read(file: h5py.File) -> ScanData:
+    unit = str(file.attrs["unit"])
+    if unit not in ("HU", "1/mm"):
+        raise InputError(f"unit: found {unit!r}, expected HU or 1/mm")
+    group = file["geometry"]
+    rows, columns = (int(n) for n in group.attrs["detector_shape"])
+    beam, detector = str(group.attrs["beam"]), str(group.attrs["detector"])
+    poses = {name: np.asarray(_dataset(group, name), np.float64) for name in _POSES}
+    # Scan checks the two names, which are free text here.
+    scan = Scan(beam=cast(Beam, beam), detector=cast(Detector, detector), shape=(rows, columns), **poses)
+    data = _measured(file, scan, _volume(file["volume"]))
+    frame = np.asarray(_dataset(file, "frame"), np.float64)
+    if frame.shape != (4, 4):
+        raise InputError(f"frame: found shape {frame.shape}, expected (4, 4)")
+    rest: dict[str, Any] = {"mu_water": float(file.attrs["mu_water_per_mm"]), "unit": unit, "frame": frame}
+    provenance = json.loads(file.attrs["provenance"])
+    return ScanData(
+        data.scan,
+        data.volume,
+        data.sinogram,
+        data.weights,
+        data.counts,
+        data.exposure,
+        provenance=provenance,
+        **rest,
+    )
+
+
+def _measured(file: h5py.File, scan: Scan, volume: Volume) -> ScanData:
+    if "counts" in file:
+        counts = _array(file, "counts")
+        attrs = file["counts"].attrs
+        exposure = Exposure(float(attrs["i0"]), float(attrs["background"]), float(attrs["electronic_sd"]))
+        return ScanData.from_counts(scan, volume, counts=counts, exposure=exposure)
+    return ScanData(scan, volume, _array(file, "sinogram"), _array(file, "weights"))
+
+
+def _volume(group: h5py.Group) -> Volume:
+    z, y, x = (int(n) for n in group.attrs["shape"])
+    dz, dy, dx = (float(n) for n in group.attrs["voxel_mm"])
+    cz, cy, cx = (float(n) for n in group.attrs["centre_mm"])
+    return Volume((z, y, x), (dz, dy, dx), (cz, cy, cx))
+
+
+def _array(file: h5py.File, name: str) -> np.ndarray:
+    array = np.asarray(_dataset(file, name), np.float32)
+    if array.ndim != 3:
+        raise InputError(f"{name}: found shape {array.shape}, expected (view, row, column)")
+    return array
+
+
+def _dataset(group: h5py.Group, name: str) -> np.ndarray:
+    if not isinstance(group.get(name), h5py.Dataset):
+        raise InputError(f"{group.name.rstrip('/')}/{name}: is missing")
+    return np.asarray(group[name][()])
+
+
+def _claims(path: Path, head: bytes) -> bool:
+    return hdf5_holds(path, head, lambda file: file.attrs.get("format") == KIND)
+
+
+FORMAT = ScanFormat("a tomocast scan (.h5)", _claims, read_scan_file)

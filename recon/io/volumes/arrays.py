@@ -1,0 +1,141 @@
+"""NumPy arrays as volumes: .npy (or .npy.xz) with a description beside it, .npz that describes itself.
+
+An .npz holds ``values`` (z, y, x), ``unit`` ("HU" or "1/mm") and either ``voxel_mm`` (z, y, x) or ``affine``
+(index (x, y, z) to RAS mm). Without an affine the middle of the array is the origin, x grows to the patient's
+left and y to the back, as in a DICOM slice of a supine patient.
+"""
+
+import io
+import lzma
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+from pydantic import ValidationError
+
+from priors.runtime.errors import InputError
+from priors.runtime.files import atomic
+from recon.data.volume import LPS_TO_RAS, Image, check_affine, grid_affine
+from recon.geometry.grid import Volume
+from recon.io.volumes.format import ReadOptions, VolumeFormat, WriteOptions
+from recon.io.volumes.sidecar import Sidecar, read_sidecar, sidecar_path
+from recon.io.volumes.stated_unit import numbers_3d
+
+_ENDINGS = (".npz", ".npy", ".npy.xz")
+_UNPACKED = 2**32
+"""Bytes of the largest array that is unpacked from .xz."""
+
+
+def read_npy(path: Path) -> Image:
+    """Return the volume in an .npy file with its description.
+
+    Raises:
+        InputError: damaged, not a 3-D (or 2-D) array of numbers, or unit or voxel size not stated.
+    """
+    try:
+        if path.name.lower().endswith(".xz"):
+            with lzma.open(path) as stream:
+                values = np.load(io.BytesIO(stream.read(_UNPACKED)), allow_pickle=False)
+        else:
+            values = np.array(np.load(path, allow_pickle=False))
+    except Exception as error:
+        # numpy evaluates a header of its own with the tokens of Python: damage shows in many kinds of errors.
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise InputError(f"{path}: is not a readable array ({reason})") from error
+    return described_array(path, numbers_3d(path, values), None)
+
+
+def described_array(
+    path: Path, values: Shaped[np.ndarray, "z y x"], voxel_mm: tuple[float, float, float] | None
+) -> Image:
+    """Return an array whose unit, and voxel size unless the file states ``voxel_mm``, are told beside it.
+
+    Raises:
+        InputError: they are not.
+    """
+    sidecar = read_sidecar(path)
+    voxel = voxel_mm if sidecar is None or sidecar.voxel_mm is None else sidecar.voxel_mm
+    if sidecar is None or voxel is None:
+        low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        wanted = "unit" if voxel else "unit and voxel_mm (z, y, x)"
+        flat = (
+            "; a sinogram or radiograph is read through a scan.yaml that names it" if len(values) == 1 else ""
+        )
+        raise InputError(
+            f"{path}: holds {values.dtype} values from {low:.5g} to {high:.5g} of unknown unit; "
+            f"state {wanted} in {sidecar_path(path).name} beside it{flat}"
+        )
+    affine = centred_affine(values.shape, voxel)
+    return Image(np.ascontiguousarray(sidecar.scaled(values)), affine, sidecar.unit)
+
+
+def centred_affine(
+    shape: tuple[int, ...], voxel_mm: tuple[float, float, float]
+) -> Float64[np.ndarray, "4 4"]:
+    """Return the RAS affine of an array (z, y, x) about its middle, for a supine patient."""
+    z, y, x = shape
+    return np.asarray(LPS_TO_RAS @ grid_affine(Volume((z, y, x), voxel_mm)))
+
+
+def read_npz(path: Path) -> Image:
+    """Return the volume in an .npz file that describes itself.
+
+    Raises:
+        InputError: damaged, incomplete, or of unknown unit.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            content = {key: file[key] for key in file.files}
+    except Exception as error:
+        # As above, and what zip adds to it.
+        raise InputError(f"{path}: is not a readable .npz file ({type(error).__name__})") from error
+    missing = [key for key in ("values", "unit") if key not in content]
+    if missing or not ({"voxel_mm", "affine"} & content.keys()):
+        keys = ", ".join(sorted(content)) or "nothing"
+        raise InputError(f"{path}: found {keys}, expected values, unit and either voxel_mm or affine")
+    values = numbers_3d(path, content["values"])
+    try:
+        sidecar = Sidecar.model_validate({"unit": str(content["unit"])})
+    except ValidationError as error:
+        raise InputError(f"{path}: unit: found {str(content['unit'])!r}, expected HU or 1/mm") from error
+    if "affine" in content:
+        affine = np.array(content["affine"], np.float64)
+        if affine.shape != (4, 4):
+            raise InputError(f"{path}: affine: found shape {affine.shape}, expected (4, 4)")
+        check_affine(affine, f"{path}: affine")
+    else:
+        voxel = content["voxel_mm"]
+        if voxel.shape != (3,) or not (voxel > 0).all():
+            raise InputError(
+                f"{path}: voxel_mm: found {voxel.tolist()}, expected three positive numbers z, y, x"
+            )
+        affine = centred_affine(values.shape, (float(voxel[0]), float(voxel[1]), float(voxel[2])))
+    return Image(np.ascontiguousarray(values, dtype=np.float32), affine, sidecar.unit)
+
+
+def write_npz(path: Path, image: Image) -> None:
+    """Write ``image`` (.npz) so that it describes itself.
+
+    Raises:
+        InputError: the name has another ending or the file cannot be written.
+    """
+    if not path.name.lower().endswith(".npz"):
+        raise InputError(f"{path}: expected a name that ends in .npz")
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, values=image.values, unit=image.unit, affine=image.affine)
+
+
+def _read(path: Path, options: ReadOptions) -> Image:
+    return read_npz(path) if path.name.lower().endswith(".npz") else read_npy(path)
+
+
+def _write(path: Path, image: Image, options: WriteOptions) -> tuple[str, ...]:
+    write_npz(path, image)
+    return ()
+
+
+def _claims(path: Path, head: bytes) -> bool:
+    return path.name.lower().endswith(_ENDINGS)
+
+
+FORMAT = VolumeFormat("numpy", "NumPy (.npy, .npy.xz, .npz)", _ENDINGS, _claims, _read, _write)

@@ -1,0 +1,64 @@
+"""What a file format of volumes is: how it is recognised, read and, where that is offered, written.
+
+A format is one file of this package that ends in a `VolumeFormat`; ``recon.io.volumes.registry`` lists them all.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from recon.data.volume import Image
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a reader may be told beyond the path.
+
+    Attributes:
+        series: SeriesInstanceUID, or its ending, of the DICOM series to read where there are several.
+    """
+
+    series: str | None = None
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """What a writer may be told beyond the path.
+
+    Attributes:
+        reference: a DICOM series the volume belongs to: its study and frame of reference are kept.
+        keep_patient: copy patient and study identification from ``reference``.
+    """
+
+    reference: Path | None = None
+    keep_patient: bool = False
+
+
+Read = Callable[[Path, ReadOptions], Image]
+Write = Callable[[Path, Image, WriteOptions], tuple[str, ...]]
+"""Writes an image and returns what a person should know about it, such as clipped values."""
+
+
+@dataclass(frozen=True)
+class VolumeFormat:
+    """A file format.
+
+    Attributes:
+        name: what ``--format`` calls it.
+        title: what a message calls it.
+        endings: lower-case endings of names; the first is the one written.
+        claims: tells from the path and the first bytes of a file (empty for a folder) whether it is of this kind.
+        read: returns the image in a file or folder.
+        write: writes an image, or None where only reading is offered.
+    """
+
+    name: str
+    title: str
+    endings: tuple[str, ...]
+    claims: Callable[[Path, bytes], bool]
+    read: Read
+    write: Write | None = None
+
+    def named(self, path: Path) -> bool:
+        """Tell whether the name of ``path`` has an ending of this format."""
+        return path.name.lower().endswith(self.endings)

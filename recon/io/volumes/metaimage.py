@@ -1,0 +1,182 @@
+"""MetaImage: a text header of ``Key = Value`` lines, then the values, in the same file (.mha) or another
+(.mhd).
+
+Index (i, j, k) is at  Offset + i s_x d_x + j s_y d_y + k s_z d_z  in left-posterior-superior millimetres;
+``TransformMatrix`` lists the unit vectors d_x, d_y, d_z one after the other. Values are x-fastest, little-
+endian unless said, optionally one zlib stream. The unit of a file written here is in ``Comment``.
+Source: https://itk.org/Wiki/MetaIO/Documentation
+"""
+
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+
+from priors.runtime.errors import InputError
+from priors.runtime.files import atomic, beside
+from recon.data.volume import LPS_TO_RAS, Image
+from recon.io.volumes.format import ReadOptions, VolumeFormat, WriteOptions
+from recon.io.volumes.stated_unit import DESCRIPTIONS, described_unit, with_unit
+
+_TYPES = {
+    "MET_CHAR": "i1",
+    "MET_UCHAR": "u1",
+    "MET_SHORT": "i2",
+    "MET_USHORT": "u2",
+    "MET_INT": "i4",
+    "MET_UINT": "u4",
+    "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4",
+    "MET_DOUBLE": "f8",
+}
+_SYNONYMS = {
+    "Position": "Offset",
+    "Origin": "Offset",
+    "Rotation": "TransformMatrix",
+    "Orientation": "TransformMatrix",
+    "ElementByteOrderMSB": "BinaryDataByteOrderMSB",
+    "ElementSize": "ElementSpacing",
+}
+
+
+def read_metaimage(path: Path) -> Image:
+    """Return the image in ``path``.
+
+    Raises:
+        InputError: the header is incomplete, the type is not supported, values are missing, or their unit is
+            not known.
+    """
+    header, start = _header(path)
+    values = _values(path, header, start)
+    return with_unit(path, values, _affine(header, path), described_unit(header.get("Comment", "")))
+
+
+def write_metaimage(path: Path, image: Image) -> None:
+    """Write ``image`` in float32 to one file (.mha).
+
+    Raises:
+        InputError: the name has another ending or the file cannot be written.
+    """
+    if not path.name.lower().endswith(".mha"):
+        raise InputError(f"{path}: expected a name that ends in .mha")
+    affine = LPS_TO_RAS @ image.affine
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    z, y, x = image.values.shape
+    lines = {
+        "ObjectType": "Image",
+        "NDims": 3,
+        "BinaryData": "True",
+        "BinaryDataByteOrderMSB": "False",
+        "CompressedData": "False",
+        "TransformMatrix": _words((affine[:3, :3] / spacing).T),
+        "Offset": _words(affine[:3, 3]),
+        "ElementSpacing": _words(spacing),
+        "DimSize": f"{x} {y} {z}",
+        "Comment": DESCRIPTIONS[image.unit],
+        "ElementType": "MET_FLOAT",
+        "ElementDataFile": "LOCAL",
+    }
+    header = "".join(f"{key} = {value}\n" for key, value in lines.items())
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        stream.write(header.encode("ascii"))
+        stream.write(np.ascontiguousarray(image.values, "<f4").tobytes())
+
+
+def _words(numbers: np.ndarray) -> str:
+    return " ".join(repr(float(number)) for number in np.ravel(numbers))
+
+
+def _values(path: Path, header: dict[str, str], start: int) -> Shaped[np.ndarray, "z y x"]:
+    shape = tuple(int(n) for n in _numbers(header, "DimSize", 3, path))
+    if min(shape) < 1:
+        raise InputError(f"{path}: DimSize: found {shape}, expected positive numbers of voxels")
+    if header.get("ElementNumberOfChannels", "1") != "1":
+        raise InputError(f"{path}: found {header['ElementNumberOfChannels']} channels per voxel, expected 1")
+    kind = header.get("ElementType", "")
+    if kind not in _TYPES:
+        raise InputError(f"{path}: ElementType: found {kind!r}, expected one of {', '.join(_TYPES)}")
+    big = header.get("BinaryDataByteOrderMSB", "False").lower() == "true"
+    dtype = np.dtype(_TYPES[kind]).newbyteorder(">" if big else "<")
+    wanted = math.prod(shape) * dtype.itemsize
+    data = _data(path, header, start, wanted)
+    if len(data) < wanted:
+        raise InputError(
+            f"{path}: found {len(data)} bytes of values, expected {wanted} for {shape}; truncated file?"
+        )
+    return np.frombuffer(data, dtype, count=math.prod(shape)).reshape(shape[::-1])
+
+
+def _header(path: Path) -> tuple[dict[str, str], int]:
+    header: dict[str, str] = {}
+    with path.open("rb") as file:
+        for _ in range(200):
+            key, equals, value = file.readline(4096).partition(b"=")
+            name = key.decode("ascii", "replace").strip()
+            if not equals:
+                break
+            header[_SYNONYMS.get(name, name)] = value.decode("ascii", "replace").strip()
+            if name == "ElementDataFile":
+                return header, file.tell()
+    raise InputError(f"{path}: is not a MetaImage header: no line ElementDataFile = ... was found")
+
+
+def _numbers(header: dict[str, str], key: str, count: int, path: Path) -> list[float]:
+    found = header.get(key, "")
+    try:
+        numbers = [float(word) for word in found.split()]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        raise InputError(f"{path}: {key}: found {found!r}, expected {count} numbers (a 3-D image)")
+    return numbers
+
+
+def _affine(header: dict[str, str], path: Path) -> Float64[np.ndarray, "4 4"]:
+    spacing = _numbers(header, "ElementSpacing", 3, path)
+    directions = np.eye(3)
+    if "TransformMatrix" in header:
+        directions = np.array(_numbers(header, "TransformMatrix", 9, path)).reshape(3, 3)
+    affine = np.eye(4)
+    affine[:3, :3] = directions.T * spacing
+    affine[:3, 3] = _numbers(header, "Offset", 3, path) if "Offset" in header else 0.0
+    return LPS_TO_RAS @ affine
+
+
+def _data(path: Path, header: dict[str, str], start: int, wanted: int) -> bytes:
+    name = header["ElementDataFile"]
+    if not name or name.split()[0] == "LIST" or "%" in name:
+        raise InputError(f"{path}: ElementDataFile: found {name!r}, expected LOCAL or one file name")
+    source = path if name == "LOCAL" else beside(path, name, "ElementDataFile")
+    data = source.read_bytes()[start if name == "LOCAL" else _skipped(path, header) :]
+    if header.get("CompressedData", "False").lower() != "true":
+        return data
+    try:
+        return zlib.decompressobj().decompress(data, wanted)
+    except zlib.error as error:
+        raise InputError(f"{path}: the compressed values cannot be unpacked; truncated file?") from error
+
+
+def _skipped(path: Path, header: dict[str, str]) -> int:
+    found = header.get("HeaderSize", "0")
+    if not found.isdigit():
+        raise InputError(f"{path}: HeaderSize: found {found!r}, expected bytes to skip")
+    return int(found)
+
+
+def _claims(path: Path, head: bytes) -> bool:
+    return path.name.lower().endswith((".mha", ".mhd"))
+
+
+def _read(path: Path, options: ReadOptions) -> Image:
+    return read_metaimage(path)
+
+
+def _write(path: Path, image: Image, options: WriteOptions) -> tuple[str, ...]:
+    write_metaimage(path, image)
+    return ()
+
+
+FORMAT = VolumeFormat("metaimage", "MetaImage", (".mha", ".mhd"), _claims, _read, _write)

@@ -1,0 +1,119 @@
+r"""What both refinements of NERD work on: the data term, the denoiser slice by slice, the coupling, a memory bound.
+
+The network sees slices in chunks; the projector, the differences and the duals see the whole volume and run without
+autograd. Peak memory therefore grows with the chunk, and beyond that only by volume buffers. A chunk that does not fit
+is halved, once and for all.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from priors.diffusion.denoiser import Denoiser
+from priors.diffusion.sampler import clean_estimate
+from priors.runtime import processes
+from priors.runtime.errors import InputError
+from recon.operators.differences import Differences
+from recon.reconstructors.diffusion.coupling import Coupling, Duals
+from recon.reconstructors.diffusion.data_term import DataTerm
+
+Volumes = Float[Tensor, "z y x"]
+ChunkFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+def slice_last(x: Volumes) -> Volumes:
+    """Return ``x`` in slice-last memory, the layout of the projector."""
+    return x.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+
+
+@dataclass
+class NerdProblem:
+    """Data, prior and coupling of one reconstruction.
+
+    Attributes:
+        data: the data term in network units.
+        denoiser: the prior, on its device.
+        coupling: agreement of neighbouring slices.
+        differences: D.
+        threshold: tau / rho in network units.
+        chunk: slices per network call; halved when memory runs out.
+        mirrored: the network is shown the mirror image of every slice.
+    """
+
+    data: DataTerm
+    denoiser: Denoiser
+    coupling: Coupling
+    differences: Differences
+    threshold: float
+    chunk: int
+    mirrored: bool = False
+
+    @property
+    def coupled(self) -> bool:
+        """Whether there is a coupling at all."""
+        return self.coupling.rho > 0 and self.data.projector.domain[0] > 1
+
+    def denoise(self, u: Volumes, level: float) -> Volumes:
+        """Return E[x | u] slice by slice, without gradients, slice-last."""
+        with torch.no_grad():
+            return slice_last(self._by_chunk(lambda part, _: self._estimate(part, level), u, u))
+
+    def vjp(self, u: Volumes, cotangent: Volumes, level: float) -> Volumes:
+        """Return J(u).T cotangent, J the Jacobian of `denoise`, slice by slice."""
+
+        def pullback(part: Tensor, weight: Tensor) -> Tensor:
+            with torch.enable_grad():
+                leaf = part.detach().requires_grad_(True)
+                return torch.autograd.grad(self._estimate(leaf, level), leaf, weight)[0]
+
+        return slice_last(self._by_chunk(pullback, u, cotangent))
+
+    def _estimate(self, part: Tensor, level: float) -> Tensor:
+        """Return E[x | u] of some slices, seen in the mirror or not."""
+        if not self.mirrored:
+            return clean_estimate(self.denoiser, part, level)
+        return clean_estimate(self.denoiser, part.flip(-1), level).flip(-1)
+
+    def pull(self, duals: Mapping[str, Tensor], x: Volumes) -> Volumes | float:
+        """Return D.T q, zero without a coupling."""
+        return self.coupling.pull(duals, x, self.differences) if self.coupled else 0.0
+
+    def start_duals(self, x: Volumes) -> Duals:
+        """Return the first dual arrays."""
+        return self.coupling.start(x, self.differences) if self.coupled else {}
+
+    def update_duals(self, duals: Duals, x: Volumes, *, convexity: float) -> Duals:
+        """Return the duals after seeing ``x``, a minimiser of something at least ``convexity`` strongly convex."""
+        if not self.coupled:
+            return duals
+        return self.coupling.update(duals, x, self.differences, threshold=self.threshold, convexity=convexity)
+
+    def dual_residual(self, duals: Mapping[str, Tensor], x: Volumes) -> float:
+        """Return the relative residual of the coupling, zero without one."""
+        return self.coupling.dual_residual(duals, x, self.differences) if self.coupled else 0.0
+
+    def _by_chunk(self, function: ChunkFunction, u: Volumes, other: Volumes) -> Volumes:
+        """Apply ``function`` to (b, 1, y, x) chunks of two volumes and stack the results; processes share slices."""
+        if processes.count() > 1 and len(u) >= processes.count():
+            own = processes.share(len(u))
+            part = slice(own.start, own.stop)
+            return processes.gathered(self._own_chunks(function, u[part], other[part]), 0, len(u))
+        return self._own_chunks(function, u, other)
+
+    def _own_chunks(self, function: ChunkFunction, u: Volumes, other: Volumes) -> Volumes:
+        while True:
+            try:
+                parts = [
+                    function(a[:, None].contiguous(), b[:, None].contiguous())[:, 0]
+                    for a, b in zip(u.split(self.chunk), other.split(self.chunk), strict=True)
+                ]
+                return torch.cat(parts)
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                if self.chunk == 1:
+                    raise InputError(
+                        "one slice does not fit in memory; free some or use --method fbp"
+                    ) from error
+                self.chunk = max(1, self.chunk // 2)

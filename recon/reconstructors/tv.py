@@ -1,0 +1,152 @@
+r"""Penalised weighted least squares with 3-D total variation, by PDHG.
+
+    min over x >= 0   1/2 ||W^(1/2) (A x - y)||^2  +  lambda sum_j sqrt( sum_a k_a^2 (D_a x)_j^2 )
+
+W holds the inverse variances of y, D_a are forward differences (not periodic), k_a = pixel / spacing_a, so
+a step between slices counts like the same slope in the plane.
+
+**The weight.** At the true image the data term's gradient is A.T W (noise), with standard deviation
+sqrt(sum_i a_ij^2 w_i) at voxel j, about sqrt(pixel (A.T w)_j). Total variation removes structure whose
+gradient is below lambda, so lambda is measured in that deviation, averaged over the object (rays weighted by
+what they cross):
+
+    lambda = weight * sqrt(pixel * w_mean * mean_j (A.T 1)_j),      w_mean = sum_i w_i y_i / sum_i y_i
+
+``weight`` has no unit, and one value serves all doses, numbers of views and pixel sizes (docs/tv.md).
+
+**The steps.** W spans three orders of magnitude, so steps are diagonal (Pock and Chambolle 2011), with the
+rows of A scaled by r_i ~ sqrt(w_i w_mean) and those of D by h ~ lambda / contrast:
+
+    S_i = r_i / (A 1)_i,      S_D = h / (2 max_a k_a),      T_j = 1 / (sum_i r_i a_ij + 2 h sum_a k_a)
+
+which bounds || S^(1/2) K T^(1/2) || by 1 without any iteration, since A has no negative weights. Both scales
+are set from the data: how far an iteration moves data duals and edges, relative to their size.
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from priors.runtime.errors import InputError
+from priors.runtime.memory import MemoryPlan
+from recon.geometry.grid import Volume
+from recon.geometry.scan import Scan
+from recon.operators.differences import Differences
+from recon.operators.projector import Projector
+from recon.reconstructors.base import (
+    Job,
+    Measurement,
+    Reconstructor,
+    StepRecord,
+    empty_volume,
+    ray_table_bytes,
+)
+from recon.solvers.base import Stop, iterate
+from recon.solvers.functionals import L21, NonNegative, SquaredL2
+from recon.solvers.fused_variation import VariationTerm
+from recon.solvers.pdhg import Pdhg, PdhgState, SaddleProblem, Term
+
+# How far an iteration moves the data duals, as a fraction of what cancels a residual at once, and the
+# contrast of edges relative to the mean attenuation. Both change only the speed (docs/tv.md).
+DATA_SCALE = 0.06
+EDGE_SCALE = 0.6
+LEAST_RAY = 1e-2
+
+
+class TV(Reconstructor):
+    """PWLS with 3-D total variation and non-negativity.
+
+    Attributes:
+        weight: of total variation, in units of the noise of the data term's gradient.
+        slice_coupling: factor on differences between slices; 0 reconstructs every slice alone.
+        iterations: largest number.
+        tolerance: stop when one iteration changes the volume by less than this fraction and the duals, and
+            with them the residual, by less than ten times this fraction.
+    """
+
+    name: Literal["tv"] = "tv"
+    weight: float = Field(0.4, gt=0)
+    slice_coupling: float = Field(1.5, ge=0)
+    iterations: int = Field(400, ge=1)
+    tolerance: float = Field(1e-4, ge=0)
+
+    def __call__(self, measurement: Measurement, projector: Projector, job: Job) -> Float[Tensor, "z y x"]:
+        """Return the attenuation in 1/mm.
+
+        Raises:
+            InputError: every ray has zero weight, or the iteration met a NaN.
+        """
+        with torch.no_grad():
+            problem = self.problem(measurement, projector)
+        method = Pdhg()
+        rays = max(1, int((measurement.weights > 0).sum()))
+
+        def report(state: PdhgState, figures: dict[str, float]) -> None:
+            residual = projector(method.estimate(problem, state)) - measurement.sinogram
+            chi2 = float((measurement.weights * residual**2).sum(dtype=torch.float64)) / rays
+            job.on_step(StepRecord(state.iteration, self.iterations, {"chi2": chi2, **figures}))
+
+        below = {"change": self.tolerance, "dual_change": 10 * self.tolerance}
+        stop = Stop(iterations=self.iterations, below=below)
+        start = empty_volume(measurement, projector)
+        return iterate(method, problem, start=start, stop=stop, on_step=report).x
+
+    def problem(self, measurement: Measurement, projector: Projector) -> SaddleProblem:
+        """Return the problem above with its diagonal steps.
+
+        Raises:
+            InputError: every ray has zero weight.
+        """
+        y, weights = measurement.sinogram, measurement.weights
+        mean_weight, mass = _object_mean(y, weights)
+        differences = self._differences(projector.volume)
+        length = projector(y.new_ones(projector.domain))
+        views = projector.adjoint(torch.ones_like(y)).mean()
+        pixel = min(projector.volume.voxel_mm[1:])
+        strength = self.weight * float((pixel * mean_weight * views) ** 0.5)
+        rows = DATA_SCALE * length.mean() * (weights * mean_weight).sqrt().clamp(min=LEAST_RAY * mean_weight)
+        edges = 2 * strength / (EDGE_SCALE * mass / float(length.mean()))
+        taxed = projector.adjoint(rows) + edges * 2 * sum(differences.weights)
+        data = Term(
+            projector, SquaredL2(y, weights), rows / length.clamp(min=LEAST_RAY * float(length.max()))
+        )
+        variation = VariationTerm(differences, L21(strength), edges / (2 * max(differences.weights)))
+        return SaddleProblem((data, variation), NonNegative(), 1 / taxed, bound=1.0)
+
+    def plan(self, volume: Volume, scan: Scan) -> MemoryPlan:
+        """Return the memory needed beyond the measurement, in bytes."""
+        one, rays = 4 * int(np.prod(volume.shape)), 4 * scan.views * scan.shape[0] * scan.shape[1]
+        axes = 3 if self.slice_coupling > 0 else 2
+        return MemoryPlan(
+            {
+                "volumes (iterate, steps, gradients)": 7 * one,
+                "duals of total variation": 3 * axes * one,
+                "sinograms (dual, steps, residuals)": 7 * rays,
+                "ray table": ray_table_bytes(scan),
+            }
+        )
+
+    def _differences(self, volume: Volume) -> Differences:
+        pixel = min(volume.voxel_mm[1:])
+        dz, dy, dx = volume.voxel_mm
+        if self.slice_coupling == 0:
+            return Differences(volume.shape, axes=(1, 2), weights=(pixel / dy, pixel / dx))
+        weights = (self.slice_coupling * pixel / dz, pixel / dy, pixel / dx)
+        return Differences(volume.shape, weights=weights)
+
+
+def _object_mean(y: Float[Tensor, "v r c"], weights: Float[Tensor, "v r c"]) -> tuple[float, float]:
+    """Return the mean weight of the rays that crossed the object, and the mean of y over good rays."""
+    good = (weights > 0).to(y.dtype)
+    if not bool(good.any()):
+        raise InputError("weights: every ray has zero weight, expected inverse variances of a measurement")
+    crossed = y.clamp(min=0) * good
+    total = crossed.sum(dtype=torch.float64)
+    if total <= 0:
+        return float(weights.sum(dtype=torch.float64) / good.sum()), 1.0
+    mass = total / good.sum()
+    return float((weights * crossed).sum(dtype=torch.float64) / total), float(mass)

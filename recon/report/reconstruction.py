@@ -1,0 +1,136 @@
+"""The report of a reconstruction: slices, curves, scores, configuration and versions in one file."""
+
+import base64
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from priors.runtime.page import Page
+from recon.report.charts import chart
+from recon.report.volumes import display
+
+HEADINGS = {
+    "psnr_hu": "PSNR (dB)",
+    "rmse_hu": "RMSE (HU)",
+    "mean_error_hu": "Mean error (HU)",
+    "slice_difference_hu": "Slice difference (HU)",
+    "ssim_axial": "SSIM axial",
+    "ssim_coronal": "SSIM coronal",
+    "ssim_sagittal": "SSIM sagittal",
+    "ssim_3d": "SSIM 3-D",
+    "chi2_per_ray": "chi² per ray",
+    "seconds": "Time (s)",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a report shows.
+
+    Attributes:
+        title: heading.
+        volumes: label -> (z, y, x) values in ``unit``, one grid; the first is shown first.
+        affine: index (x, y, z) -> mm (patient RAS for HU).
+        unit: "HU", "1/mm" or "unknown".
+        facts: short statements under the heading, label -> text.
+        curves: figure -> (iteration, value) pairs.
+        scores: row -> figure -> number or None, with ``reasons`` beside them (see ``recon.score.metrics.score``).
+        pictures: heading -> PNG.
+        warnings: sentences on what looks wrong with the measurement.
+        configuration: YAML text.
+        versions: what ``priors.runtime.record.versions`` returned.
+    """
+
+    title: str
+    volumes: Mapping[str, Float[np.ndarray, "z y x"]]
+    affine: Float[np.ndarray, "4 4"]
+    unit: str = "HU"
+    facts: Mapping[str, str] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    configuration: str = ""
+    versions: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write the HTML file.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    _page(report).write(path)
+
+
+def render(report: Report) -> str:
+    """Return the HTML text."""
+    return _page(report).render()
+
+
+def _page(report: Report) -> Page:
+    shown = display(report.volumes, report.affine, unit=report.unit)
+    versions = json.dumps(report.versions, indent=2) if report.versions else ""
+    return Page(
+        "recon",
+        report.title,
+        shown.data,
+        report.facts,
+        shown.note,
+        sections=_convergence(report) + _scores(report) + _pictures(report),
+        details={"Configuration": report.configuration, "Versions": versions},
+        foot=f"Made by tomocast {report.versions.get('tomocast') or ''}. Not for diagnostic use.",
+    )
+
+
+def _convergence(report: Report) -> str:
+    """Return the section with one chart per figure, "" where there is none."""
+    charts = "".join(chart(name, points) for name, points in report.curves.items())
+    return f'<section><h2>Convergence</h2><div class="charts">{charts}</div></section>' if charts else ""
+
+
+def _scores(report: Report) -> str:
+    """Return the table of scores, one row per volume, "" where there are none."""
+    names = [name for name in HEADINGS if any(name in row for row in report.scores.values())]
+    if not names:
+        return ""
+    head = "".join(f'<th scope="col">{HEADINGS[name]}</th>' for name in names)
+    rows = "".join(
+        f'<tr><th scope="row">{html.escape(label)}</th>{"".join(_cell(row, name) for name in names)}</tr>'
+        for label, row in report.scores.items()
+    )
+    windows = [row["window_hu"] for row in report.scores.values() if "window_hu" in row]
+    note = "Both volumes clipped to [{:g}, {:g}] HU, the data range.".format(*windows[0]) if windows else ""
+    return (
+        '<section><h2>Scores</h2><div class="scroll"><table><thead><tr><th scope="col">Volume</th>'
+        f'{head}</tr></thead><tbody>{rows}</tbody></table></div><p class="hint">{note}</p></section>'
+    )
+
+
+def _cell(row: Mapping[str, Any], name: str) -> str:
+    """Return one number of the table; a missing one says why."""
+    value = row.get(name)
+    if value is None:
+        why = html.escape(row.get("reasons", {}).get(name, "not computed"), quote=True)
+        return f'<td><abbr title="{why}">n/a</abbr></td>'
+    digits = 4 if name.startswith("ssim") else 2
+    return f"<td>{value:.{digits}f}</td>"
+
+
+def _pictures(report: Report) -> str:
+    """Return a section per picture, the warnings above the first."""
+    told = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in report.warnings)
+    listed = f'<ul class="warnings">{told}</ul>' if told else ""
+    parts = []
+    for heading, png in report.pictures.items():
+        name = html.escape(heading, quote=True)
+        image = f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(png).decode("ascii")}">'
+        parts.append(f'<section class="picture"><h2>{name}</h2>{listed}{image}</section>')
+        listed = ""
+    return "".join(parts)

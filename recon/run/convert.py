@@ -1,0 +1,23 @@
+"""From one volume file to another: read, write, say what changed."""
+
+import sys
+from pathlib import Path
+
+from recon.io.volumes.registry import ReadOptions, WriteOptions, read_volume, write_volume, writer
+from recon.run.outputs import result_path
+
+
+def convert(source: Path, out: Path, *, read: ReadOptions, write: WriteOptions, name: str | None) -> None:
+    """Write the volume in ``source``, a file or a run folder, to ``out``.
+
+    Raises:
+        InputError: it cannot be read, or not be written in that format.
+    """
+    # Asked before reading: a misspelt ending should not cost the time to load a series.
+    writer(out, name)
+    image = read_volume(result_path(source), read)
+    remarks = write_volume(out, image, write, name=name)
+    z, y, x = image.values.shape
+    print(f"{out}: {z} x {y} x {x} voxels in {image.unit}", file=sys.stderr)
+    for remark in (*image.warnings, *remarks):
+        print(f"note: {remark}", file=sys.stderr)

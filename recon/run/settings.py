@@ -1,0 +1,158 @@
+"""What the jobs of ``recon`` can be told, in YAML or as ``key=value``; saved resolved beside every result."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from priors.runtime.errors import InputError
+from recon.data.noise import Exposure
+from recon.geometry.orbits import Orbit, Parallel
+from recon.io.volumes.registry import writer
+from recon.operators.backends import BackendName
+from recon.preprocess import Preprocess
+from recon.reconstructors import Method
+from recon.reconstructors.fbp.fbp import FBP
+
+
+def _check_span(text: str) -> str:
+    """Accept what ``parse_span`` can read."""
+    if not re.fullmatch(r"(-?\d+)?:(-?\d+)?(:[1-9]\d*)?", text):
+        raise ValueError("expected START:STOP or START:STOP:STEP with either end left out at will")
+    return text
+
+
+Span = Annotated[str, AfterValidator(_check_span)]
+"""A range of views or slices as text, Python's ``START:STOP:STEP``."""
+
+
+def _check_format(name: str) -> str:
+    """Accept the name of a format that can be written."""
+    return writer(Path(name), name).name
+
+
+Format = Annotated[str, AfterValidator(_check_format)]
+"""The name of a file format of volumes, see ``recon.io.volumes.registry``."""
+
+
+def parse_span(text: str | None, count: int, key: str) -> range:
+    """Return the indices a span picks out of ``count``.
+
+    Raises:
+        InputError: it picks none.
+    """
+    if text is None:
+        return range(count)
+    picked = range(count)[slice(*(int(part) if part else None for part in text.split(":")))]
+    if not picked:
+        raise InputError(f"{key}: found '{text}', expected a range that holds some of 0 to {count - 1}")
+    return picked
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ReconstructSettings(_Settings):
+    """A reconstruction.
+
+    Attributes:
+        method: what turns line integrals into attenuation.
+        preprocess: steps before it, in order, on all views and slices.
+        seed: of every random draw.
+        views: views to use; the others are held out and only their residual is reported.
+        slices: slices to reconstruct.
+        grid: pixels of the square slice over the same field of view; None keeps the scan's suggestion.
+        backend: of the projector.
+        formats: in which the volume is written, beside NIfTI.
+    """
+
+    method: Method = FBP()
+    preprocess: tuple[Preprocess, ...] = ()
+    seed: int = Field(0, ge=0)
+    views: Span | None = None
+    slices: Span | None = None
+    grid: int | None = Field(None, ge=1)
+    backend: BackendName = "auto"
+    formats: tuple[Format, ...] = ()
+
+
+class SimulateSettings(_Settings):
+    """A simulated scan.
+
+    Attributes:
+        orbit: where source and detector go; open fields are filled to cover the grid.
+        i0: photons per ray without an object.
+        background: photons that reach a pixel past the object.
+        electronic_sd: standard deviation of the electronic noise, photons.
+        grid: pixels of the reconstruction's square slice; None keeps the volume's own.
+        slices: slices of the volume to scan.
+        seed: of the noise.
+    """
+
+    orbit: Orbit = Parallel()
+    i0: float = Field(1e5, gt=0, allow_inf_nan=False)
+    background: float = Field(0.0, ge=0, allow_inf_nan=False)
+    electronic_sd: float = Field(0.0, ge=0, allow_inf_nan=False)
+    grid: int | None = Field(256, ge=1)
+    slices: Span | None = None
+    seed: int = Field(0, ge=0)
+
+    def exposure(self) -> Exposure:
+        """Return how the detector counts."""
+        return Exposure(self.i0, self.background, self.electronic_sd)
+
+
+class PhantomSettings(_Settings):
+    """A procedural thorax.
+
+    Attributes:
+        seed: which patient.
+        slices: number of slices.
+        grid: pixels of a square slice.
+        slice_mm: distance between slices.
+        pixel_mm: size of a pixel.
+    """
+
+    seed: int = Field(10_000, ge=0)
+    slices: int = Field(32, ge=1)
+    grid: int = Field(512, ge=16)
+    slice_mm: float = Field(2.0, gt=0)
+    pixel_mm: float = Field(0.75, gt=0)
+
+
+class DemoSettings(_Settings):
+    """The demonstration: a phantom, its scan, and one reconstruction per entry of ``reconstructions``."""
+
+    phantom: PhantomSettings = PhantomSettings()
+    simulate: SimulateSettings = SimulateSettings()
+    reconstructions: dict[str, ReconstructSettings] = Field(min_length=1)
+
+
+JOBS: dict[str, type[BaseModel]] = {
+    "reconstruct": ReconstructSettings,
+    "simulate": SimulateSettings,
+    "phantom": PhantomSettings,
+    "demo": DemoSettings,
+}
+
+
+def schema(job: str) -> dict[str, Any]:
+    """Return the JSON schema of a job's settings.
+
+    Raises:
+        InputError: there is no such job.
+    """
+    return kind_of(job).model_json_schema()
+
+
+def kind_of(job: str) -> type[BaseModel]:
+    """Return the settings model of a job.
+
+    Raises:
+        InputError: there is no such job.
+    """
+    if job not in JOBS:
+        raise InputError(f"job: found '{job}', expected one of {', '.join(JOBS)}")
+    return JOBS[job]

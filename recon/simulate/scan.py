@@ -1,0 +1,172 @@
+"""A scan of a known image, without the inverse crime.
+
+The image is projected on a finer grid than the one it will be reconstructed on, and every detector cell is
+the mean transmission of ``RAYS_PER_CELL`` rays across it, or that many squared where rays cross slices:
+
+    N ~ Poisson(I0 mean_k exp(-p_k) + r) + Normal(0, s^2)
+
+as a cell of finite width counts photons, not line integrals. The fine grid is the image's own when its pixels
+are at least 1.5 times smaller than those of the reconstruction; otherwise it is the image interpolated to
+half its pixels. Where rays cross slices, its slices are halved too. The scanner's axes are the image's axes and
+its isocentre is the middle of the image, so the frame of the scan is affine(image) @ inverse(affine of the
+image's grid about its middle), exact even for an oblique or sheared image. HU below -1000 (air, padding) are
+clipped to air.
+"""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from scipy.ndimage import zoom
+
+from priors.runtime.errors import InputError
+from recon.data.noise import Exposure, draw_counts
+from recon.data.scan import ScanData
+from recon.data.units import AIR_HU, MU_WATER, hu_to_attenuation
+from recon.data.volume import Image, grid_affine
+from recon.geometry.grid import Volume
+from recon.geometry.orbits import Orbit
+from recon.geometry.scan import Scan
+from recon.operators.projector import Projector
+
+RAYS_PER_CELL = 2
+COLUMN_MULTIPLE = 32
+FINER = 1.5
+SLICES_AT_A_TIME = 64
+VIEWS_AT_A_TIME = 32
+
+
+def simulate(image: Image, orbit: Orbit, *, i0: float | Exposure, grid: int | None, seed: int) -> ScanData:
+    """Return the noisy scan of ``image`` along ``orbit``.
+
+    Args:
+        image: what is scanned, in HU (water is ``MU_WATER``) or 1/mm.
+        orbit: open fields are filled to cover the reconstruction grid at its resolution; a column count that
+            was
+            left open is rounded up to a multiple of 32.
+        i0: photons per ray, or an exposure with background and electronic noise.
+        grid: pixels of the square reconstruction grid over the image's larger side; None keeps the image's
+            own grid.
+        seed: of the noise.
+
+    Raises:
+        InputError: the image is not finite, ``grid`` is not positive, or the orbit cannot see the image.
+    """
+    if not np.isfinite(image.values).all():
+        raise InputError("image: holds NaN or infinite values, expected finite HU")
+    exposure = i0 if isinstance(i0, Exposure) else Exposure(i0)
+    target = reconstruction_grid(image, grid)
+    filled = orbit.fit(target)
+    if orbit.columns is None and filled.columns is not None:
+        rounded = math.ceil(filled.columns / COLUMN_MULTIPLE) * COLUMN_MULTIPLE
+        filled = filled.model_copy(update={"columns": rounded})
+    scan = filled.scan()
+    transmission = _transmission(image, target, scan)
+    counts = draw_counts(transmission, exposure, np.random.default_rng(seed))
+    data = ScanData.from_counts(scan, target, counts=counts, exposure=exposure)
+    frame = image.affine @ np.linalg.inv(grid_affine(image.grid()))
+    provenance = {
+        "kind": "simulated",
+        "orbit": filled.model_dump(mode="json"),
+        "i0": exposure.i0,
+        "seed": seed,
+        "grid": list(target.shape),
+        "image_grid": list(image.values.shape),
+        "rays_per_cell": RAYS_PER_CELL,
+    }
+    rest = (
+        data.sinogram,
+        data.weights,
+        counts,
+        exposure,
+        np.asarray(frame),
+        MU_WATER,
+        image.unit,
+        provenance,
+    )
+    return ScanData(scan, target, *rest)
+
+
+def reconstruction_grid(image: Image, grid: int | None) -> Volume:
+    """Return the grid of the reconstruction: the image's slices, ``grid`` x ``grid`` pixels over its larger
+    side.
+
+    Raises:
+        InputError: ``grid`` is not positive.
+    """
+    own = image.grid()
+    if grid is None:
+        return own
+    if grid < 1:
+        raise InputError(f"grid: found {grid}, expected a positive number of pixels")
+    (z, y, x), (dz, dy, dx) = own.shape, own.voxel_mm
+    pixel = max(y * dy, x * dx) / grid
+    return Volume((z, grid, grid), (dz, pixel, pixel))
+
+
+def _transmission(image: Image, target: Volume, scan: Scan) -> Float32[np.ndarray, "v r c"]:
+    fine = image.grid()
+    upsample = min(target.voxel_mm[1:]) < FINER * max(fine.voxel_mm[1:])
+    if scan.sliced:
+        return _by_slices(image, scan, (1, 2, 2) if upsample else (1, 1, 1))
+    # The reconstruction keeps the image's slices, so the grid of the scan needs thinner ones.
+    return _by_views(image, scan, (2, 2, 2) if upsample else (2, 1, 1))
+
+
+def _by_slices(image: Image, scan: Scan, factors: tuple[int, int, int]) -> Float32[np.ndarray, "v r c"]:
+    """Return the transmission of a scan whose rows are the slices, some slices at a time."""
+    fine = _finer(image.grid(), factors)
+    projector = Projector(fine, _split_cells(scan, 1))
+    result = np.empty((scan.views, *scan.shape), np.float32)
+    for start in range(0, fine.shape[0], SLICES_AT_A_TIME):
+        stop = min(start + SLICES_AT_A_TIME, fine.shape[0])
+        attenuation = _attenuation(image, slice(start, stop), factors)
+        part = projector.slices(start, stop)(torch.from_numpy(attenuation))
+        result[:, start:stop] = _mean_over_cells(part.numpy(), 1)
+    return result
+
+
+def _by_views(image: Image, scan: Scan, factors: tuple[int, int, int]) -> Float32[np.ndarray, "v r c"]:
+    """Return the transmission of a scan whose rays cross slices, some views at a time."""
+    fine = _finer(image.grid(), factors)
+    attenuation = torch.from_numpy(_attenuation(image, slice(None), factors))
+    slice_last = attenuation.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    result = np.empty((scan.views, *scan.shape), np.float32)
+    for start in range(0, scan.views, VIEWS_AT_A_TIME):
+        views = slice(start, start + VIEWS_AT_A_TIME)
+        part = Projector(fine, _split_cells(scan[views], RAYS_PER_CELL))(slice_last)
+        result[views] = _mean_over_cells(part.numpy(), RAYS_PER_CELL)
+    return result
+
+
+def _finer(grid: Volume, factors: tuple[int, int, int]) -> Volume:
+    z, y, x = (n * k for n, k in zip(grid.shape, factors, strict=True))
+    dz, dy, dx = (d / k for d, k in zip(grid.voxel_mm, factors, strict=True))
+    return Volume((z, y, x), (dz, dy, dx), grid.centre_mm)
+
+
+def _attenuation(image: Image, part: slice, factors: tuple[int, int, int]) -> Float32[np.ndarray, "z y x"]:
+    values = image.values[part]
+    if image.unit == "HU":
+        values = hu_to_attenuation(np.maximum(values, np.float32(AIR_HU)), MU_WATER)
+    values = np.maximum(values, np.float32(0))
+    if factors != (1, 1, 1):
+        values = zoom(values, factors, order=1, mode="nearest", grid_mode=True)
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _split_cells(scan: Scan, down: int) -> Scan:
+    """Return the scan whose detector cells are ``RAYS_PER_CELL`` times narrower and ``down`` times lower, and cover
+    the same area."""
+    rows, columns = scan.shape
+    poses = (scan.source_mm, scan.detector_mm, scan.u_mm / RAYS_PER_CELL, scan.v_mm / down)
+    return Scan(scan.beam, *poses, (rows * down, columns * RAYS_PER_CELL), scan.detector)
+
+
+def _mean_over_cells(lines: Float32[np.ndarray, "v fr fc"], down: int) -> Float32[np.ndarray, "v r c"]:
+    """Return the mean transmission of the rays of every cell."""
+    views, rows, columns = lines.shape
+    shape = (views, rows // down, down, columns // RAYS_PER_CELL, RAYS_PER_CELL)
+    arrived = np.exp(-lines.astype(np.float64)).reshape(shape)
+    return np.asarray(arrived.mean(axis=(2, 4)), dtype=np.float32)

@@ -1,0 +1,59 @@
+"""forecast of rain on the real command line, with the embedded prior: it travels with the motion seen in the start."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from assimilation.fields.fields import Fields, Grid, Variable
+from assimilation.io.archive import read_ensemble, write_fields
+from tests.support.command_line import inside, mistake
+
+SIZE, SPEED = 48, 3  # cells; cells per frame, along x
+FAST = ("--frames", 3, "--members", 2, "--steps", 3, "--seed", 1)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory) -> Path:
+    """Four frames of a shower that travels east."""
+    y, x = np.mgrid[:SIZE, :SIZE]
+    frames = [12 * np.exp(-((y - 24) ** 2 + (x - 10 - SPEED * f) ** 2) / 40) for f in range(4)]
+    times = np.datetime64("2020-06-01T12:00", "ns") + np.arange(4) * np.timedelta64(600, "s")
+    axis = 2.0 * np.arange(SIZE)
+    rain = (Variable("rain_rate", "mm/h", "rainfall_rate", 0.0),)
+    values = np.stack(frames)[None, :, None].astype(np.float32)
+    path = tmp_path_factory.mktemp("nowcast") / "start.nc"
+    write_fields(Fields(values, times.astype("datetime64[ns]"), rain, Grid(axis, axis, "plane", "km")), path)
+    return path
+
+
+def east(run: Path) -> np.ndarray:
+    """Return the column of the centre of what rains, by lead."""
+    rain = read_ensemble(run).members[0, :, :, 0].mean(axis=0)
+    heavy = np.where(rain > 0.5 * rain.max(axis=(1, 2), keepdims=True), rain, 0)
+    return (heavy.sum(axis=1) * np.arange(SIZE)).sum(axis=1) / heavy.sum(axis=(1, 2))
+
+
+def test_rain_travels_unless_told_otherwise(start, tmp_path):
+    command = ("forecast", start, "--prior", "radar-rain", *FAST)
+    inside(*command, "--out", tmp_path / "moved")
+    inside(*command, "--motion", "none", "--out", tmp_path / "still")
+    told = [
+        json.loads((tmp_path / name / "metrics.json").read_text())["motion"] for name in ("moved", "still")
+    ]
+    assert told == ["advect", "none"]
+    assert "motion: " in (tmp_path / "moved" / "log.txt").read_text()
+    # The shower is at column 19, has a radius of 4.5 cells and goes on by 3 a frame: 9 cells at the end.
+    np.testing.assert_allclose(east(tmp_path / "moved"), 19 + SPEED * np.arange(1, 4), atol=4.5)
+    inside(*command, "motion=advect", "--out", tmp_path / "again")
+    moved, again = (read_ensemble(tmp_path / name).members for name in ("moved", "again"))
+    np.testing.assert_array_equal(moved, again)
+
+
+def test_motion_needs_two_frames(start, tmp_path):
+    command = ("forecast", start, "--prior", "radar-rain", *FAST, "--motion", "advect", "context=1")
+    line = mistake(*command, "--out", tmp_path / "run")
+    assert "found 1 frame" in line
+    assert "motion=none" in line
+    assert not (tmp_path / "run").exists()

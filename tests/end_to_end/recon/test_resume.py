@@ -1,0 +1,83 @@
+"""A run that is killed at any moment continues to the same volume, bit by bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nibabel
+import numpy as np
+import pytest
+
+from tests.support.command_line import ROOT, inside, torchrun
+
+LEVELS = 14
+
+
+@pytest.fixture(scope="module")
+def method(trained) -> list[str]:
+    """The options of the runs compared."""
+    return ["--method", "nerd-fast", "--prior", str(trained), "--seed", "5", f"method.fast.levels={LEVELS}"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, method):
+    """A scan and its uninterrupted reconstruction."""
+    folder = tmp_path_factory.mktemp("resume")
+    x, y = np.meshgrid(np.linspace(-1, 1, 96), np.linspace(-1, 1, 96), indexing="ij")
+    disc = np.where(x**2 + 1.5 * y**2 < 0.7, 30.0 - 800 * ((x - 0.3) ** 2 + y**2 < 0.1), -1000.0)
+    volume = np.repeat(disc[:, :, None], 4, axis=2).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(volume, np.diag([-3.0, -3.0, 2.0, 1.0])), folder / "phantom.nii.gz")
+    inside("simulate", folder / "phantom.nii.gz", "--out", folder / "scan.h5", "--views", 16, "--grid", 48)
+    inside("reconstruct", folder / "scan.h5", "--out", folder / "whole", *method)
+    return folder
+
+
+def start(place, run, *options: str) -> subprocess.Popen:
+    words = ["reconstruct", place / "scan.h5", "--out", run, *options]
+    command = [sys.executable, "-m", "tomocast", *map(str, words)]
+    # One thread: sums of many threads may be added in another order.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+
+
+def steps(run) -> int:
+    path = run / "steps.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def kill(process: subprocess.Popen, run, *, reach: int) -> None:
+    """Kill a run once it has taken ``reach`` steps."""
+    end = time.monotonic() + 240
+    while steps(run) < reach:
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(timeout=30) == -signal.SIGKILL
+    assert not (run / "volume.nii.gz").exists()
+
+
+def test_a_killed_run_continues_to_the_same_volume(place, method, tmp_path):
+    run = tmp_path / "run"
+    for reach, extra in ((3, ()), (8, ("--resume",))):
+        kill(start(place, run, *method, *extra), run, reach=reach)
+    assert start(place, run, *method, "--resume").wait(timeout=240) == 0
+    whole, resumed = (nibabel.load(folder / "volume.nii.gz").get_fdata() for folder in (place / "whole", run))
+    np.testing.assert_array_equal(resumed, whole)
+    curves = [json.loads((f / "metrics.json").read_text())["curves"] for f in (place / "whole", run)]
+    assert curves[0] == curves[1]
+    assert len(curves[1]["chi2"]) == LEVELS
+    assert not (run / "checkpoint.pt").exists()
+
+
+def test_a_killed_run_continues_in_two_processes(place, method, tmp_path):
+    run = tmp_path / "run"
+    kill(start(place, run, *method), run, reach=5)
+    torchrun("reconstruct", place / "scan.h5", "--out", run, *method, "--resume")
+    whole, resumed = (nibabel.load(folder / "volume.nii.gz").get_fdata() for folder in (place / "whole", run))
+    # The processes share slices, so float32 sums run in another order; HU of water is 1000.
+    assert abs(resumed - whole).max() < 0.1
+    assert steps(run) == LEVELS

@@ -1,0 +1,172 @@
+"""Steps of preprocessing on scans whose defects are known, and stripe removal on a measured sinogram."""
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from priors.runtime.errors import InputError
+from recon.data.scan import ScanData
+from recon.geometry.grid import Volume
+from recon.geometry.orbits import FanFlat, Parallel
+from recon.operators.projector import Projector
+from recon.preprocess import BadPixels, BeamHardening, Centre, Metal, RingsSorting, RingsWavelet
+from recon.reconstructors.base import Job, Measurement
+from recon.reconstructors.fbp.fbp import FBP
+from tests.support.real_data import real_data
+from tests.support.recon.analytic import body as analytic_body
+from tests.support.recon.analytic import line_integrals
+
+VOLUME = Volume((2, 96, 96), (1.0, 1.0, 1.0))
+COLUMNS = 140
+
+
+def body(metal: float = 0.0) -> torch.Tensor:
+    """Return an ellipse with holes (z, y, x) in 1/mm, and two pins of metal."""
+    z, y, x = np.indices(VOLUME.shape) - np.array([0.5, 47.5, 47.5])[:, None, None, None]
+    image = 0.02 * ((x / 40) ** 2 + (y / 30) ** 2 < 1).astype(np.float32)
+    for cx, cy, radius, mu in ((-15, 5, 8, 0.01), (12, -10, 6, 0.03), (18, 12, 5, 0.0)):
+        image[np.hypot(x - cx, y - cy) < radius] = mu
+    for cx, cy in ((-5, -18), (8, 18)):
+        image[np.hypot(x - cx, y - cy) < 2.5] += metal
+    return torch.from_numpy((image * (1 + 0.1 * z)).astype(np.float32))
+
+
+def scan_of(image: torch.Tensor, views: int = 180, offset: float = 0.0) -> ScanData:
+    orbit = Parallel(views=views, columns=COLUMNS, column_mm=1.0, rows=2, row_mm=1.0, offset_columns=offset)
+    sinogram = Projector(VOLUME, orbit.scan())(image).numpy()
+    return ScanData(orbit.scan(), VOLUME, sinogram, np.full_like(sinogram, 1e4))
+
+
+def with_sinogram(data: ScanData, sinogram: np.ndarray) -> ScanData:
+    return ScanData(data.scan, data.volume, sinogram.astype(np.float32), data.weights)
+
+
+def fbp(data: ScanData) -> np.ndarray:
+    sinogram, weights = torch.from_numpy(data.sinogram), torch.from_numpy(data.weights)
+    return FBP(filter="hann")(Measurement(sinogram, weights), Projector(VOLUME, data.scan), Job()).numpy()
+
+
+def norm(array: np.ndarray) -> float:
+    return float(np.linalg.norm(array.astype(np.float64)))
+
+
+def ringed() -> tuple[np.ndarray, np.ndarray]:
+    """Return the closed-form sinogram (view, column) of ellipses, and errors of columns that no view changes."""
+    orbit = Parallel(views=240, columns=400, column_mm=1.0, rows=1, row_mm=1.0)
+    lines = line_integrals(analytic_body(140.0), orbit.scan())[:, 0].numpy()
+    generator, errors = np.random.default_rng(1), np.zeros(400)
+    errors[generator.choice(np.arange(80, 320), 12, replace=False)] = generator.uniform(0.1, 0.2, 12)
+    return lines, np.broadcast_to(errors, lines.shape)
+
+
+@pytest.mark.parametrize(("step", "left"), [(RingsSorting(), 0.6), (RingsWavelet(levels=3), 0.65)])
+def test_known_stripes_are_suppressed(step, left: float) -> None:
+    lines, errors = ringed()
+    # ``left``: the fraction of the error that stays, measured and rounded up; most of it is at edges of the object.
+    rest = step.sinogram(lines + errors) - lines
+    assert norm(rest) < left * norm(errors)
+    # What makes rings is what all views share.
+    assert norm(np.diff(rest.mean(axis=0))) < 0.35 * norm(np.diff(errors.mean(axis=0)))
+    # A scan without stripes loses less than stripes would spoil.
+    assert norm(step.sinogram(lines) - lines) < left * norm(errors)
+
+
+def test_a_stripe_of_some_views_is_removed_rank_by_rank() -> None:
+    lines, _ = ringed()
+    spoilt = lines.copy()
+    spoilt[60:130, 211] += 1.0
+    assert norm(RingsSorting().sinogram(spoilt) - lines) < 0.5 * norm(spoilt - lines)
+
+
+def test_stripes_of_a_measured_sinogram() -> None:
+    """A neutron scan in which two pixels fail in some views and differ from both neighbours there."""
+    counts = tifffile.imread(real_data("sinograms/sarepy_sinogram_360_neutron_image.tif")).astype(np.float64)
+    air = np.median(np.r_[counts[:, :60].ravel(), counts[:, -60:].ravel()])
+    lines = -np.log(np.maximum(counts, 1) / air)
+
+    def striping(sinogram: np.ndarray) -> float:
+        return float(abs(np.diff(sinogram, 2, axis=1)).mean(axis=0).max())
+
+    cleaned = RingsSorting().sinogram(lines)
+    assert striping(cleaned) < 0.1 * striping(lines)
+    # The columns without defects keep their values.
+    usual = abs(np.diff(lines, 2, axis=1)).max(axis=0)[:-1] < 1
+    assert np.median(abs(cleaned - lines)[:, 1:-2][:, usual]) < 0.01
+
+
+def test_bad_pixels_are_found_interpolated_and_weigh_nothing() -> None:
+    data = scan_of(body())
+    generator = np.random.default_rng(0)
+    spoilt = data.sinogram + generator.normal(0, 0.01, data.sinogram.shape)
+    hot, stuck, cold = (0, 40), (1, 70), (1, 90)
+    spoilt[:, hot[0], hot[1]] += 1.5
+    spoilt[:, stuck[0], stuck[1]] = 1.0
+    spoilt[:, cold[0], cold[1]] = 0.0
+    done = BadPixels()(with_sinogram(data, spoilt))
+    found = {(int(r), int(c)) for r, c in np.argwhere((done.weights == 0).all(axis=0))}
+    assert found == {hot, stuck, cold}
+    assert done.provenance["preprocess"][0]["pixels"] == [list(pixel) for pixel in sorted(found)]
+    # Interpolated values are those of the neighbours, which differ by less than an edge.
+    for row, column in found:
+        expected = (spoilt[:, row, column - 1] + spoilt[:, row, column + 1]) / 2
+        np.testing.assert_allclose(done.sinogram[:, row, column], expected, atol=1e-5)
+
+
+def test_a_noisy_row_is_not_called_bad() -> None:
+    data = scan_of(body())
+    spoilt = data.sinogram + np.random.default_rng(0).normal(0, 0.05, data.sinogram.shape)
+    assert not BadPixels().find(spoilt.astype(np.float32)).any()
+    with pytest.raises(InputError, match="raise deviations"):
+        BadPixels(deviations=0.5)(with_sinogram(data, spoilt))
+
+
+def test_beam_hardening_is_undone_by_the_inverse_polynomial() -> None:
+    data = scan_of(body())
+    y = data.sinogram.astype(np.float64)
+    # y = m + 0.2 m^2 has the root m = (-1 + sqrt(1 + 0.8 y)) / 0.4 as its hardened measurement.
+    hardened = (np.sqrt(1 + 0.8 * y) - 1) / 0.4
+    done = BeamHardening(coefficients=(1.0, 0.2))(with_sinogram(data, hardened))
+    np.testing.assert_allclose(done.sinogram, data.sinogram, atol=1e-6)
+    np.testing.assert_allclose(done.weights, data.weights / (1 + 0.4 * hardened) ** 2, rtol=1e-5)
+    with pytest.raises(InputError, match="the polynomial falls"):
+        BeamHardening(coefficients=(1.0, -0.4))(data)
+
+
+def test_metal_spoils_less_of_its_surroundings() -> None:
+    """Pins that let too few photons through: their rays are capped, as a detector's last photon caps them."""
+    data, truth = scan_of(body(metal=0.5)), body().numpy()
+    spoilt = with_sinogram(data, np.minimum(data.sinogram, 2.0))
+    step = Metal(threshold_hu=5000, pixels=None)
+    trace, true = (
+        step.trace(spoilt),
+        Projector(VOLUME, data.scan)((body(metal=0.5) - body()).clamp(min=0)).numpy() > 0,
+    )
+    # FBP widens the pins, so that the trace covers what really crosses metal, and some more.
+    assert (trace & true).sum() > 0.98 * true.sum()
+    assert trace.mean() < 3 * true.mean()
+    done = step(spoilt)
+    assert (done.weights[trace] == 0).all()
+    np.testing.assert_array_equal(done.sinogram[~trace], spoilt.sinogram[~trace])
+    away = body(metal=1.0).numpy() - truth < 0.5
+    assert norm((fbp(done) - truth)[away]) < 0.6 * norm((fbp(spoilt) - truth)[away])
+
+
+def test_the_centre_is_found_or_given() -> None:
+    data = scan_of(body(), views=120, offset=2.3)
+    told = ScanData(scan_of(body(), views=120).scan, VOLUME, data.sinogram, data.weights)
+    for step, tolerance in ((Centre(), 0.3), (Centre(column=69.5 - 2.3), 1e-9)):
+        done = step(told)
+        np.testing.assert_allclose(done.scan.detector_mm, data.scan.detector_mm, atol=tolerance)
+        assert done.provenance["preprocess"][0]["column"] == pytest.approx(67.2, abs=tolerance + 1e-3)
+    fan = FanFlat(views=9, sod_mm=200, sdd_mm=300).fit(VOLUME).scan()
+    ones = np.ones((9, *fan.shape), np.float32)
+    with pytest.raises(InputError, match="found a fan beam"):
+        Centre()(ScanData(fan, VOLUME, ones, ones))
+
+
+def test_too_few_views_have_no_stripes() -> None:
+    with pytest.raises(InputError, match="expected at least 8"):
+        RingsSorting()(scan_of(body(), views=5))
+    with pytest.raises(InputError, match="expected one such as db5"):
+        RingsWavelet(wavelet="no")(scan_of(body(), views=20))

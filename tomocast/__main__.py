@@ -1,0 +1,5 @@
+"""``python -m tomocast``."""
+
+from tomocast.cli import main
+
+main()
