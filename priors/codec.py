@@ -117,7 +117,7 @@ class FieldCodec(BaseModel):
         """Return physical values cut to the range seen in training."""
         return torch.stack([x.clamp(v.low, v.high) for v, x in self._each(physical)], dim=-3)
 
-    def possible(self, physical: Float[Tensor, "*b k y x"]) -> Float[Tensor, "*b k y x"]:
+    def clip_to_physical(self, physical: Float[Tensor, "*b k y x"]) -> Float[Tensor, "*b k y x"]:
         """Return physical values no lower than possible and, under log1p, no higher than seen in training.
 
         The exponential would turn a small excess of the network's value into any number.

@@ -216,7 +216,7 @@ class Job:
 
     def analyses(self, row: Row, frames: Trajectories) -> Iterator[Analysis]:
         """Yield the frames a row completed, in physical units, cut to what is possible."""
-        physical = self.owner.codec.possible(self.owner.codec.decode(frames.float()))
+        physical = self.owner.codec.clip_to_physical(self.owner.codec.decode(frames.float()))
         for place, frame in enumerate(row.emit):
             members = physical[:, place].cpu().contiguous().numpy()
             yield Analysis(self.trajectory, frame, members)

@@ -20,7 +20,7 @@ from assimilation.inference.schedule import Row, noise_levels
 from priors.diffusion.denoiser import Denoiser, NetworkDenoiser
 from priors.diffusion.guidance import Guidance, Likelihood
 from priors.diffusion.sampler import Sampler, SamplerState, normal
-from priors.gaussian.modes import Spread
+from priors.gaussian.modes import Covariance
 from priors.networks.space_time_dit_attention import KeyValueCache
 
 Trajectories = Float[Tensor, "b f k y x"]
@@ -120,9 +120,9 @@ class ConditionedDenoiser(Denoiser):
         whole: Tensor = self.prior(torch.cat([alpha * self.past, x_t], 1), torch.cat([zero, t], 1))
         return whole[:, self.past.shape[1] :]
 
-    def gaussian_spread(self, t: Float[Tensor, "f"], *, past: int = 0) -> Spread | None:
+    def gaussian_covariance(self, t: Float[Tensor, "f"], *, past: int = 0) -> Covariance | None:
         """See `Denoiser`."""
-        return self.prior.gaussian_spread(t, past=past + self.past.shape[1])
+        return self.prior.gaussian_covariance(t, past=past + self.past.shape[1])
 
 
 @dataclass(frozen=True, eq=False)

@@ -128,7 +128,7 @@ def _panels(
     if truth is not None:
         yield Panel("error", f"{what} mean minus truth", reduced(mean - truth.values), "difference")
     if ensemble.members.shape[1] > 1:
-        yield Panel("spread", "Spread", reduced(ensemble.spread().values), "spread")
+        yield Panel("spread", "Covariance", reduced(ensemble.spread().values), "spread")
     if mean.shape[1] > 1:
         change = np.diff(mean, axis=1, prepend=np.full_like(mean[:, :1], np.nan))
         yield Panel("increment", f"Increment over the {what.lower()} before", reduced(change), "difference")

@@ -12,7 +12,7 @@ COLUMNS = {
     "spread_skill": "Spread / skill",
     "bias": "Bias",
     "mae": "MAE",
-    "spread": "Spread",
+    "spread": "Covariance",
     "acc": "Anomaly correlation",
 }
 EVENTS = ("csi", "pod", "far", "hss")

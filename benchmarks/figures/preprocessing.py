@@ -29,16 +29,16 @@ from scipy.optimize import least_squares
 from benchmarks.quality.measured import ARCS, arc_file, join
 from benchmarks.support.real_data import real_data
 from recon.data.noise import Exposure
-from recon.data.scan import ScanData
+from recon.data.scan import Scan
 from recon.data.units import MU_WATER, attenuation_to_hu
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import Parallel
-from recon.geometry.scan import Scan
+from recon.geometry.scan import ScanGeometry
 from recon.io.scans.registry import read_scan
 from recon.io.volumes.registry import read_volume
 from recon.operators.projector import Projector
 from recon.preprocess import BadPixels, BeamHardening, Centre, Metal, RingsSorting, RingsWavelet, Step
-from recon.reconstructors.base import Job, Measurement, Reconstructor
+from recon.reconstructors.base import Measurement, Reconstructor, RunContext
 from recon.reconstructors.cgls import CGLS
 from recon.reconstructors.fbp.fbp import FBP
 
@@ -56,10 +56,10 @@ PINS_MM = ((-22.0, 42.0), (22.0, 42.0))
 PIN_MM, I0, VIEWS, PIXELS = 6.0, 2e5, 600, 256
 
 
-def slice_of(data: ScanData, volume: Volume, method: Reconstructor) -> np.ndarray:
+def slice_of(data: Scan, grid: Grid, method: Reconstructor) -> np.ndarray:
     """Return the attenuation (y, x) of the only slice."""
     measured = Measurement(torch.from_numpy(data.sinogram), torch.from_numpy(data.weights))
-    return method(measured, Projector(volume, data.scan), Job()).numpy()[0]
+    return method(measured, Projector(data.geometry, grid), RunContext()).numpy()[0]
 
 
 def show(axis: Axes, image: np.ndarray, title: str, window: tuple[float, float]) -> None:
@@ -67,7 +67,7 @@ def show(axis: Axes, image: np.ndarray, title: str, window: tuple[float, float])
     axis.set_title(title, fontsize=9)
 
 
-def neutron() -> ScanData:
+def neutron() -> Scan:
     """Return the neutron scan about its axis, lengths in columns."""
     counts = tifffile.imread(real_data("sinograms/sarepy_sinogram_360_neutron_image.tif")).astype(np.float64)
     air = np.median(np.r_[counts[:, :60].ravel(), counts[:, -60:].ravel()])
@@ -75,9 +75,9 @@ def neutron() -> ScanData:
     views, _, columns = lines.shape
     orbit = Parallel(views=views, arc_deg=360, columns=columns, column_mm=1.0, rows=1, row_mm=1.0)
     # The axis is searched where no defect disturbs the search.
-    clean = RingsSorting()(ScanData(orbit.scan(), orbit.grid(), lines, np.ones_like(lines)))
+    clean = RingsSorting()(Scan(orbit.geometry(), orbit.grid(), lines, np.ones_like(lines)))
     centre = Centre(column=Centre()(clean).provenance["preprocess"][-1]["column"])  # type: ignore[index]
-    return centre(ScanData(orbit.scan(), orbit.grid(), lines, np.ones_like(lines)))
+    return centre(Scan(orbit.geometry(), orbit.grid(), lines, np.ones_like(lines)))
 
 
 def ring_strength(image: np.ndarray) -> float:
@@ -110,17 +110,19 @@ def rings(axes: list[Axes]) -> None:
         done = data
         for step in chosen:
             done = step(done)
-        image = slice_of(done, done.volume, FBP(filter="hann"))
+        image = slice_of(done, done.grid, FBP(filter="hann"))
         strength = 1e3 * ring_strength(image)
         print(f"rings, {name}: ring strength {strength:.3f} / 1000 columns")
         if axis is not None:
             show(axis, image[80:430, 80:430], f"{name}\nring strength {strength:.2f}", (-0.003, 0.015))
 
 
-def chords(scan: Scan, centre: np.ndarray, radius: float) -> np.ndarray:
+def chords(geometry: ScanGeometry, centre: np.ndarray, radius: float) -> np.ndarray:
     """Return the path of every ray (view, column) of a fan in a disc."""
-    at = np.arange(scan.shape[1]) - (scan.shape[1] - 1) / 2
-    source, detector, u = (array[:, None, :2] for array in (scan.source_mm, scan.detector_mm, scan.u_mm))
+    at = np.arange(geometry.shape[1]) - (geometry.shape[1] - 1) / 2
+    source, detector, u = (
+        array[:, None, :2] for array in (geometry.source_mm, geometry.detector_mm, geometry.u_mm)
+    )
     way = detector + at[:, None] * u - source
     way /= np.linalg.norm(way, axis=-1, keepdims=True)
     across = source - centre
@@ -135,7 +137,7 @@ def calibration() -> tuple[float, ...]:
     powers = np.stack([lines**k for k in (1, 2, 3)], axis=-1).reshape(-1, 3)
 
     def fitted(disc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        path = chords(data.scan, disc[:2], disc[2]).ravel()
+        path = chords(data.geometry, disc[:2], disc[2]).ravel()
         b = np.linalg.lstsq(powers, path, rcond=None)[0]
         return b, powers @ b - path
 
@@ -145,7 +147,7 @@ def calibration() -> tuple[float, ...]:
     b, rest = fitted(disc)
     print(f"solid disc: centre {disc[0]:.2f}, {disc[1]:.2f} mm, radius {disc[2]:.2f} mm, ", end="")
     print(f"path known to {np.sqrt(np.mean(rest**2)):.2f} mm; linear alone ", end="")
-    path = chords(data.scan, disc[:2], disc[2]).ravel()
+    path = chords(data.geometry, disc[:2], disc[2]).ravel()
     alone = lines.ravel() * (path @ lines.ravel()) / (lines.ravel() @ lines.ravel()) - path
     print(f"{np.sqrt(np.mean(alone**2)):.2f} mm")
     return tuple(float(value) for value in b / b[0])
@@ -173,9 +175,9 @@ def hardening(axes: list[Axes]) -> None:
     print(f"beam-hardening coefficients: {', '.join(f'{value:.4f}' for value in coefficients)}")
     data = join([read_scan(arc_file(suffix)) for suffix in ARCS.values()])
     scans = {"as measured": data, "beam-hardening": BeamHardening(coefficients=coefficients)(data)}
-    step = data.volume.voxel_mm[1] * data.volume.shape[1] / PIXELS
+    step = data.grid.voxel_mm[1] * data.grid.shape[1] / PIXELS
     for axis, (name, scan) in zip(axes, scans.items(), strict=False):
-        volume = Volume((1, PIXELS, PIXELS), (data.volume.voxel_mm[0], step, step))
+        volume = Grid((1, PIXELS, PIXELS), (data.grid.voxel_mm[0], step, step))
         image = slice_of(scan, volume, CGLS(iterations=20, chi2=0))
         share, radius, profile = cupping(image)
         print(f"disc tb, {name}: cupping {100 * share:.1f} %")
@@ -186,14 +188,14 @@ def hardening(axes: list[Axes]) -> None:
     axes[2].legend(fontsize=8, loc="lower right")
 
 
-def pinned(tissue: np.ndarray, pins: np.ndarray, volume: Volume) -> ScanData:
+def pinned(tissue: np.ndarray, pins: np.ndarray, grid: Grid) -> Scan:
     """Return the scan of tissue (attenuation of water = 1) and pins (share of steel), linearised for water."""
-    radius = volume.radius_mm
-    columns = int(np.ceil(2 * radius / volume.voxel_mm[2]))
+    radius = grid.radius_mm
+    columns = int(np.ceil(2 * radius / grid.voxel_mm[2]))
     orbit = Parallel(
-        views=VIEWS, arc_deg=180, columns=columns, column_mm=volume.voxel_mm[2], rows=1, row_mm=1.0
+        views=VIEWS, arc_deg=180, columns=columns, column_mm=grid.voxel_mm[2], rows=1, row_mm=1.0
     )
-    projector = Projector(volume, orbit.scan())
+    projector = Projector(orbit.geometry(), grid)
     water, steel = (
         projector(torch.from_numpy(part[None].astype(np.float32))).numpy() for part in (tissue, pins)
     )
@@ -207,7 +209,7 @@ def pinned(tissue: np.ndarray, pins: np.ndarray, volume: Volume) -> ScanData:
     y = -np.log(transmission(path, 0.0))
     powers = np.stack([y**k for k in (1, 2, 3)], axis=-1)
     coefficients = np.linalg.lstsq(powers / path[:, None], MU_WATER * path / path, rcond=None)[0]
-    data = ScanData.from_counts(orbit.scan(), volume, counts=counts, exposure=Exposure(I0))
+    data = Scan.from_counts(orbit.geometry(), grid, counts=counts, exposure=Exposure(I0))
     return BeamHardening(coefficients=tuple(float(c) for c in coefficients))(data)
 
 
@@ -215,12 +217,12 @@ def metal(axes: list[Axes]) -> None:
     """Draw the slice without pins, with pins, and after the step."""
     patient = read_volume(real_data("ct/covidctmd_cap002.zip"))
     values = patient.values[len(patient.values) // 2]
-    fine = Volume((1, *values.shape), (1.0, *patient.voxel_mm[1:]))
+    fine = Grid((1, *values.shape), (1.0, *patient.voxel_mm[1:]))
     tissue = np.maximum(values, -1000) / 1000 + 1
     y, x = fine.coordinates(1)[:, None], fine.coordinates(2)
     pins = sum(np.clip(PIN_MM + 0.5 - np.hypot(x - px, y - py), 0, 1) for px, py in PINS_MM)
     step = fine.voxel_mm[1] * values.shape[0] / PIXELS
-    coarse = Volume((1, PIXELS, PIXELS), (1.0, step, step))
+    coarse = Grid((1, PIXELS, PIXELS), (1.0, step, step))
     scans = {"without pins": pinned(tissue, 0 * pins, fine), "two steel pins": pinned(tissue, pins, fine)}
     scans["metal"] = Metal(threshold_hu=3500.0)(scans["two steel pins"])
     ramp = FBP(filter="hann")

@@ -18,9 +18,9 @@ import tifffile
 import yaml
 from pydicom.uid import RLELossless
 
-from recon.data.scan import ScanData
-from recon.data.volume import Image
-from recon.geometry.grid import Volume
+from recon.data.scan import Scan
+from recon.data.volume import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import Parallel
 from recon.io.scans.registry import read_scan, write_scan
 from recon.io.volumes.registry import read_volume, write_volume
@@ -29,7 +29,7 @@ from tests.support.recon.multiframe import write_multiframe
 from tests.support.recon.series import thorax_like, write_series
 
 VALUES = thorax_like((3, 16, 16))
-IMAGE = Image(VALUES.astype(np.float32), np.diag([-0.7, -0.7, 2.0, 1.0]), "HU")
+IMAGE = Volume(VALUES.astype(np.float32), np.diag([-0.7, -0.7, 2.0, 1.0]), "HU")
 VIEWS = 12
 
 
@@ -146,8 +146,8 @@ def lines() -> np.ndarray:
 
 def own_scan(folder: Path) -> Sample:
     orbit = Parallel(views=VIEWS, columns=20, column_mm=1.0, rows=1, row_mm=1.0)
-    data = ScanData(
-        orbit.scan(), Volume((1, 20, 20), (1.0, 1.0, 1.0)), lines(), np.ones((VIEWS, 1, 20), np.float32)
+    data = Scan(
+        orbit.geometry(), Grid((1, 20, 20), (1.0, 1.0, 1.0)), lines(), np.ones((VIEWS, 1, 20), np.float32)
     )
     write_scan(folder / "scan.h5", data)
     return Sample(read_scan, folder / "scan.h5", [folder / "scan.h5"])

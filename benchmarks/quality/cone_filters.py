@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import CircularCone, DetectorOrbit, HelicalCone
 from recon.reconstructors.base import Measurement
 from recon.reconstructors.fbp.fdk import filtered_backprojection
 from tests.support.recon.analytic_3d import Ellipsoid, cylinder, line_integrals, rasterise, torso
 
 WATER = 0.02
-VOLUME = Volume((48, 96, 96), (1.5, 1.5, 1.5))
+VOLUME = Grid((48, 96, 96), (1.5, 1.5, 1.5))
 PLACE = {"sod_mm": 200.0, "sdd_mm": 330.0, "column_mm": 2.0, "row_mm": 2.0}
 CIRCLE = {"rows": 80, "columns": 150, "views": 360, **PLACE}
 HALF = {**CIRCLE, "columns": 90, "offset_columns": 36.0}
@@ -44,7 +44,7 @@ ORBITS: dict[str, DetectorOrbit] = {
 
 def errors(orbit: DetectorOrbit, bodies: list[Ellipsoid]) -> np.ndarray:
     """Return errors in HU (z, y, x), NaN near edges and outside the body."""
-    scan = orbit.fit(VOLUME).scan()
+    scan = orbit.fit(VOLUME).geometry()
     sinogram = line_integrals(bodies, scan, 2 if isinstance(orbit, CircularCone) else 1).float()
     measured = Measurement(sinogram, torch.ones_like(sinogram))
     image = filtered_backprojection(measured, VOLUME, scan, ramp=("ramp", 1.0), on_step=lambda _: None)

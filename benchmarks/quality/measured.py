@@ -26,8 +26,8 @@ import nibabel
 import numpy as np
 
 from benchmarks.support.real_data import real_data
-from recon.geometry.scan import Scan
-from recon.io.scans.registry import ScanData, read_scan, write_scan
+from recon.geometry.scan import ScanGeometry
+from recon.io.scans.registry import Scan, read_scan, write_scan
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -59,7 +59,15 @@ class Case:
         folder = out / f"{self.name}-{method}"
         if not (folder / "metrics.json").is_file():
             extra = [*self.extra, *(["method.iterations=200"] if method == "tv" else [])]
-            command = [sys.executable, "-m", "tomocast", "reconstruct", str(self.scan), "--method", method]
+            command = [
+                sys.executable,
+                "-m",
+                "tomocast",
+                "reconstruct",
+                str(self.geometry),
+                "--method",
+                method,
+            ]
             subprocess.run(
                 [*command, "--out", str(folder), "--overwrite", *extra], check=True, stderr=subprocess.DEVNULL
             )
@@ -71,26 +79,26 @@ def arc_file(suffix: str) -> Path:
     return real_data(f"sinograms/htc2022/tb_subsample{suffix}.mat")
 
 
-def degrees(scan: Scan) -> np.ndarray:
+def degrees(geometry: ScanGeometry) -> np.ndarray:
     """Return the angle of every view as the challenge's files give it, in half degrees."""
-    angle = np.degrees(np.arctan2(scan.source_mm[:, 0], scan.source_mm[:, 1])) % 360
+    angle = np.degrees(np.arctan2(geometry.source_mm[:, 0], geometry.source_mm[:, 1])) % 360
     return np.round(2 * angle) / 2
 
 
-def join(parts: list[ScanData]) -> ScanData:
+def join(parts: list[Scan]) -> Scan:
     """Return all views of one scan by rising angle; views that several arcs share must be equal."""
-    angle = np.concatenate([degrees(part.scan) for part in parts])
+    angle = np.concatenate([degrees(part.geometry) for part in parts])
     sinogram = np.concatenate([part.sinogram for part in parts])
     _, first, inverse = np.unique(angle, return_index=True, return_inverse=True)
     if not np.array_equal(sinogram[first][inverse], sinogram):
         raise SystemExit("the arcs differ where they overlap: they are not of one scan")
     poses = {
-        key: np.concatenate([getattr(part.scan, key) for part in parts])[first]
+        key: np.concatenate([getattr(part.geometry, key) for part in parts])[first]
         for key in ("source_mm", "detector_mm", "u_mm", "v_mm")
     }
     weights = np.concatenate([part.weights for part in parts])[first]
-    scan = replace(parts[0].scan, **poses)
-    return replace(parts[0], scan=scan, sinogram=sinogram[first], weights=weights)
+    scan = replace(parts[0].geometry, **poses)
+    return replace(parts[0], geometry=scan, sinogram=sinogram[first], weights=weights)
 
 
 def cases(out: Path, arcs: list[str]) -> list[Case]:
@@ -100,10 +108,10 @@ def cases(out: Path, arcs: list[str]) -> list[Case]:
     whole, path = join(list(scans.values())), out / "joined.h5"
     if not path.is_file():
         write_scan(path, whole)
-    angle, grid = degrees(whole.scan), ("--grid", "256")
+    angle, grid = degrees(whole.geometry), ("--grid", "256")
     limited = []
     for arc in arcs:
-        own = degrees(scans[arc].scan)
+        own = degrees(scans[arc].geometry)
         start, stop = np.searchsorted(angle, own.min()), np.searchsorted(angle, own.max()) + 1
         limited.append(Case(f"tb_{arc}", path, ("--views", f"{start}:{stop}", *grid)))
     ta = real_data("sinograms/htc2022/ta_subsample73.mat")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import (
     CircularCone,
     CircularOrbit,
@@ -28,13 +28,13 @@ from recon.geometry.orbits import (
 )
 from recon.geometry.redundancy import fan_coordinates
 from recon.operators.projector import Projector
-from recon.reconstructors.base import Job, Measurement
+from recon.reconstructors.base import Measurement, RunContext
 from recon.reconstructors.fbp import fbp, ramp
 from tests.support.recon import analytic_3d
 from tests.support.recon.analytic import body, line_integrals, rasterise
 
 WATER = 0.02
-VOLUME = Volume((1, 256, 256), (1.0, 1.0, 1.0))
+VOLUME = Grid((1, 256, 256), (1.0, 1.0, 1.0))
 PHANTOM = body(105, WATER)
 TRUTH = rasterise(PHANTOM, VOLUME)
 FAN = {"sod_mm": 500.0, "sdd_mm": 900.0}
@@ -69,23 +69,23 @@ def flat_error(image: torch.Tensor) -> tuple[float, float]:
 def reconstructions() -> None:
     print("| orbit | error HU | bias HU |\n|---|---|---|")
     for label, orbit in ORBITS.items():
-        scan = orbit.fit(VOLUME).scan()
+        scan = orbit.fit(VOLUME).geometry()
         sinogram = line_integrals(PHANTOM, scan, oversampling=4).float()
         measured = Measurement(sinogram, torch.ones_like(sinogram))
-        error, bias = flat_error(fbp.FBP()(measured, Projector(VOLUME, scan), Job()))
+        error, bias = flat_error(fbp.FBP()(measured, Projector(scan, VOLUME), RunContext()))
         print(f"| {label} | {error:.1f} | {bias:+.2f} |")
 
 
 def plain_adjoint() -> None:
     """Compare backprojection with columns as wide as pixels against half columns, 180 parallel views."""
-    scan = Parallel(views=180).fit(VOLUME).scan()
+    scan = Parallel(views=180).fit(VOLUME).geometry()
     sinogram = line_integrals(PHANTOM, scan, oversampling=4).float()
     half = ramp.windowed_ramp(scan.shape[1], "ramp", 1.0)
     columns = np.arange(scan.shape[1])
     toeplitz = torch.from_numpy(half[abs(columns[:, None] - columns)]).float()
-    plain = Projector(VOLUME, scan).adjoint(sinogram @ toeplitz) * np.pi / fan_coordinates(scan).view.size
+    plain = Projector(scan, VOLUME).adjoint(sinogram @ toeplitz) * np.pi / fan_coordinates(scan).view.size
     measured = Measurement(sinogram, torch.ones_like(sinogram))
-    fine = fbp.FBP()(measured, Projector(VOLUME, scan), Job())
+    fine = fbp.FBP()(measured, Projector(scan, VOLUME), RunContext())
     errors = [
         f"{name} {flat_error(image)[0]:.1f} HU" for name, image in (("plain", plain), ("half columns", fine))
     ]
@@ -95,8 +95,8 @@ def plain_adjoint() -> None:
 def projections() -> None:
     for orbit in (Parallel(views=60), FanFlat(views=60, **FAN), FanCurved(views=60, **FAN)):
         fitted = orbit.fit(VOLUME)
-        exact = line_integrals(PHANTOM, fitted.scan())
-        found = Projector(VOLUME, fitted.scan())(TRUTH)
+        exact = line_integrals(PHANTOM, fitted.geometry())
+        found = Projector(fitted.geometry(), VOLUME)(TRUTH)
         error = float((found - exact).norm() / exact.norm())
         print(f"{orbit.name}: {error:.1e} in norm from the line integrals of ellipses")
     try:
@@ -108,7 +108,7 @@ def projections() -> None:
     shape = astra.create_proj_geom("parallel", orbit.column_mm, orbit.columns, orbit.angles())
     projector = astra.create_projector("linear", shape, astra.create_vol_geom(256, 256))
     _, peer = astra.create_sino(np.ascontiguousarray(TRUTH.float().numpy()[0, ::-1]), projector)
-    gap = Projector(VOLUME, orbit.scan())(TRUTH)[:, 0].numpy() - peer
+    gap = Projector(orbit.geometry(), VOLUME)(TRUTH)[:, 0].numpy() - peer
     norm, largest = np.linalg.norm(gap) / np.linalg.norm(peer), abs(gap).max() / peer.max()
     print(f"ASTRA linear: {norm:.1e} in norm, {largest:.1e} at most")
 
@@ -131,10 +131,10 @@ def balls_in_space() -> None:
     for label, orbit in orbits.items():
         errors = []
         for size in (64, 128):
-            volume = Volume((size, size, size), (128 / size,) * 3)
-            scan = orbit.fit(volume).scan()
+            volume = Grid((size, size, size), (128 / size,) * 3)
+            scan = orbit.fit(volume).geometry()
             exact = analytic_3d.line_integrals(phantom, scan)
-            found = Projector(volume, scan)(analytic_3d.rasterise(phantom, volume))
+            found = Projector(scan, volume)(analytic_3d.rasterise(phantom, volume))
             errors.append(float((found - exact).norm() / exact.norm()))
         print(f"| {label} | {errors[0]:.1e} | {errors[1]:.1e} |")
 

@@ -18,11 +18,11 @@ import torch
 
 from benchmarks.support.real_data import real_data
 from recon.data.units import attenuation_to_hu
-from recon.data.volume import Image, grid_affine
-from recon.geometry.grid import Volume
+from recon.data.volume import Volume, grid_affine
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import Parallel
 from recon.operators.projector import Projector
-from recon.reconstructors.base import Job, Measurement, StepRecord
+from recon.reconstructors.base import Measurement, RunContext, StepRecord
 from recon.reconstructors.tv import TV
 from recon.score.metrics import score
 from recon.simulate.scan import simulate
@@ -46,16 +46,16 @@ class Case:
     def of(cls, views: int, i0: float) -> "Case":
         with lzma.open(real_data(PATIENT)) as file:
             truth = np.load(io.BytesIO(file.read()))[SLICES].astype(np.float32)
-        image = Image(truth, grid_affine(Volume(truth.shape, VOXEL_MM)), "HU")
+        image = Volume(truth, grid_affine(Grid(truth.shape, VOXEL_MM)), "HU")
         data = simulate(image, Parallel(views=views, columns=384), i0=i0, grid=256, seed=0)
         measurement = Measurement(torch.from_numpy(data.sinogram), torch.from_numpy(data.weights))
-        return cls(Projector(data.volume, data.scan), measurement, truth)
+        return cls(Projector(data.geometry, data.grid), measurement, truth)
 
     def row(self, method: TV) -> str:
         """Reconstruct and return a row of the table."""
         records: list[StepRecord] = []
         before = time.process_time()
-        volume = method(self.measurement, self.projector, Job(on_step=records.append))
+        volume = method(self.measurement, self.projector, RunContext(on_step=records.append))
         seconds = time.process_time() - before
         figures = score(attenuation_to_hu(volume).numpy(), self.truth)
         return (

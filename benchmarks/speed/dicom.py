@@ -16,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from benchmarks.support.real_data import real_data
-from recon.data.volume import Image
+from recon.data.volume import Volume
 from recon.io.volumes.registry import read_volume, write_volume
 
 SLICES = 512
@@ -26,7 +26,7 @@ def write_series(folder: Path) -> None:
     patient = read_volume(real_data("ct/covidctmd_cap002.zip"))
     count = len(patient.values)
     values = np.concatenate([patient.values] * (-(-SLICES // count)))[:SLICES]
-    write_volume(folder, Image(values, patient.affine, "HU"), name="dicom")
+    write_volume(folder, Volume(values, patient.affine, "HU"), name="dicom")
 
 
 def with_simpleitk(folder: Path) -> np.ndarray:

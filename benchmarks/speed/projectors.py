@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numpy as np
 import torch
 
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import (
     CircularCone,
     CircularOrbit,
@@ -104,9 +104,9 @@ def interleaved(works: list[Callable[[], object]], rounds: int, repeats: list[in
 
 
 def case(name: str, slices: int, views: int, backend: str = "numba") -> tuple[CircularOrbit, Projector]:
-    volume = Volume((slices, SIZE, SIZE), (1.0, 1.0, 1.0))
+    volume = Grid((slices, SIZE, SIZE), (1.0, 1.0, 1.0))
     orbit = ORBITS[name](views=views).fit(volume)
-    return orbit, Projector(volume, orbit.scan(), backend=backend)  # type: ignore[arg-type]
+    return orbit, Projector(orbit.geometry(), volume, backend=backend)  # type: ignore[arg-type]
 
 
 def draw(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -160,7 +160,7 @@ def speed(name: str, slices: int, views: int, rounds: int, backend: str = "numba
 
 def cone_case(name: str) -> Projector:
     """128^3 voxels seen by 60 views of 128 x 128, at the distances of a clinical scanner."""
-    volume = Volume((128, 128, 128), (2.0, 2.0, 2.0))
+    volume = Grid((128, 128, 128), (2.0, 2.0, 2.0))
     size = {"columns": 128, "rows": 128, "column_mm": 4.6, "row_mm": 4.6}
     place = {"sod_mm": 595.0, "sdd_mm": 1085.6, **size}
     kind = {"detector": "curved"} if name.endswith("curved") else {}
@@ -168,13 +168,13 @@ def cone_case(name: str) -> Projector:
         orbit: DetectorOrbit = HelicalCone(views_per_turn=30, turns=2, pitch_mm=64, **place, **kind)
     else:
         orbit = CircularCone(views=60, tilt_deg=1.0 if name.endswith("tilted") else 0.0, **place, **kind)
-    return Projector(volume, orbit.fit(volume).scan())
+    return Projector(orbit.fit(volume).geometry(), volume)
 
 
 def samples_of(A: Projector) -> int:
     """Return the number of places where rays are sampled: driving indices of every ray inside the volume."""
-    rays, (slices, height, width), voxel = pixel_rays(A.scan), A.domain, np.array(A.volume.voxel_mm[::-1])
-    corner = np.array([A.volume.coordinates(axis)[0] for axis in (2, 1, 0)])
+    rays, (slices, height, width), voxel = pixel_rays(A.geometry), A.domain, np.array(A.grid.voxel_mm[::-1])
+    corner = np.array([A.grid.coordinates(axis)[0] for axis in (2, 1, 0)])
     at, to = (rays[0] - corner) / voxel, rays[1] / voxel
     size = np.array([width, height, slices])
     axis = abs(to).argmax(-1)[..., None]
@@ -247,15 +247,15 @@ def normal_overhead(name: str, slices: int, views: int, rounds: int) -> list[dic
 def filtering(name: str, slices: int, views: int, rounds: int) -> dict[str, Any]:
     """Time the ramp filter of FBP against its backprojection."""
     _, A = case(name, slices, views)
-    reach = A.scan.shape[1]
+    reach = A.geometry.shape[1]
     half = ramp.windowed_ramp(reach, "ramp", 1.0)
     taps = np.concatenate([half[:0:-1], half])
-    fine = Projector(A.volume, fbp.half_columns(A.scan, (0, 0)))
+    fine = Projector(fbp.half_columns(A.geometry, (0, 0)), A.grid)
     line = A(draw(A.domain)).permute(0, 2, 1)
     filtered = ramp.filter_columns(line, taps).permute(0, 2, 1)
     works: list[Callable[[], object]] = [
         lambda: ramp.filter_columns(line, taps),
-        lambda: fine.faded_adjoint(filtered),
+        lambda: fine.distance_weighted_adjoint(filtered),
     ]
     ours, backprojection = interleaved(works, 4 * rounds, [2, 2])
     return row(

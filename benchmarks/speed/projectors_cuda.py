@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from priors.runtime.errors import InputError
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import CircularCone, FanFlat, Parallel
-from recon.geometry.scan import Scan
+from recon.geometry.scan import ScanGeometry
 from recon.operators.backends.astra_toolbox import Astra, StackEngine, VolumeEngine
 from recon.operators.backends.base import Traced
 from recon.operators.projector import Projector
@@ -39,20 +39,20 @@ def milliseconds(work: Callable[[], object], repeats: int = 30) -> float:
     return statistics.median(times[5:])
 
 
-def cases() -> dict[str, tuple[Volume, Scan]]:
+def cases() -> dict[str, tuple[Grid, ScanGeometry]]:
     found = {}
     for slices in (64, 16, 1):
-        volume = Volume((slices, 256, 256), (1.0, 1.0, 1.0))
+        volume = Grid((slices, 256, 256), (1.0, 1.0, 1.0))
         found[f"parallel, {slices} slices of 256x256, 180 views"] = (
             volume,
-            Parallel(views=180).fit(volume).scan(),
+            Parallel(views=180).fit(volume).geometry(),
         )
         fan = FanFlat(views=180, sod_mm=600, sdd_mm=1100)
-        found[f"fan-flat, {slices} slices of 256x256, 180 views"] = volume, fan.fit(volume).scan()
-    cube, size = Volume((128, 128, 128), (1.0, 1.0, 1.0)), 1100 / 600
+        found[f"fan-flat, {slices} slices of 256x256, 180 views"] = volume, fan.fit(volume).geometry()
+    cube, size = Grid((128, 128, 128), (1.0, 1.0, 1.0)), 1100 / 600
     detector = {"columns": 128, "rows": 128, "column_mm": size, "row_mm": size}
     cone = CircularCone(views=60, sod_mm=600, sdd_mm=1100, **detector)  # type: ignore[arg-type]
-    found["cone, 128^3, 60 views of 128x128"] = cube, cone.scan()
+    found["cone, 128^3, 60 views of 128x128"] = cube, cone.geometry()
     return found
 
 
@@ -64,14 +64,14 @@ def peer_of(traced: Traced) -> StackEngine | VolumeEngine | None:
 
     if not astra.use_cuda() or Astra().refusal(traced):
         return None
-    solid = traced.scan.parallel or not traced.scan.sliced
+    solid = traced.geometry.parallel or not traced.geometry.sliced
     return VolumeEngine(traced, GPU) if solid else StackEngine(traced, GPU)
 
 
-def measure(name: str, volume: Volume, scan: Scan) -> list[Row]:
-    A = Projector(volume, scan, backend="triton")
+def measure(name: str, grid: Grid, geometry: ScanGeometry) -> list[Row]:
+    A = Projector(geometry, grid, backend="triton")
     draw = torch.Generator(GPU).manual_seed(0)
-    x = torch.rand((*volume.shape[1:], volume.shape[0]), generator=draw, device=GPU).permute(2, 0, 1)
+    x = torch.rand((*grid.shape[1:], grid.shape[0]), generator=draw, device=GPU).permute(2, 0, 1)
     y, halves = A(x), (x.bfloat16(), A(x).bfloat16())
     peer = peer_of(A._traced)
     columns = y.permute(0, 2, 1).contiguous()

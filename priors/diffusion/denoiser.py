@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from priors.diffusion.parametrisation import Parametrisation
 from priors.diffusion.schedule import Schedule
-from priors.gaussian.modes import Spread
+from priors.gaussian.modes import Covariance
 from priors.gaussian.spectrum import Spectrum
 from priors.networks.space_time_dit import SpaceTimeTransformer
 from priors.networks.space_time_dit_attention import KeyValueCache
@@ -36,7 +36,7 @@ class Denoiser(nn.Module, ABC):
     def forward(self, x_t: States, t: Times) -> States:
         """Return E[x | x_t], same shape and dtype as ``x_t``."""
 
-    def gaussian_spread(self, t: Times, *, past: int = 0) -> Spread | None:
+    def gaussian_covariance(self, t: Times, *, past: int = 0) -> Covariance | None:
         """Return Cov[x | x_t] of a Gaussian process near the prior, None where none is known.
 
         Args:
@@ -147,7 +147,7 @@ class NetworkDenoiser(Denoiser):
         with self._precision():
             return network.remember(seen.to(self.device), log_ratio.to(self.device), cache)
 
-    def gaussian_spread(self, t: Times, *, past: int = 0) -> Spread | None:
+    def gaussian_covariance(self, t: Times, *, past: int = 0) -> Covariance | None:
         """See `Denoiser`: that of the network's linear estimate, else of the spectrum."""
         known, linear = past + (0 if self.cache is None else self.cache.frames), None
         if isinstance(self.network, SpaceTimeTransformer):

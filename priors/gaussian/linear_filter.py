@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from priors.gaussian.modes import Spread, gains, posterior
+from priors.gaussian.modes import Covariance, gains, posterior
 
 Pixels = Float[Tensor, "b g p"]
 Estimates = Float[Tensor, "b f p"]
@@ -53,7 +53,7 @@ class LinearFilter(nn.Module, ABC):
         """Return the estimate of samples that share levels and visibility."""
 
     @abstractmethod
-    def spread(self, ratio: Float[Tensor, "f"], past: int) -> Spread | None:
+    def spread(self, ratio: Float[Tensor, "f"], past: int) -> Covariance | None:
         """Return the covariance of the frames in flight after ``past`` clean ones, None if it says nothing of space."""
 
 
@@ -114,7 +114,7 @@ class EigenFilter(LinearFilter):
         out: Tensor = moved @ self.basis + weights[-1] @ rest
         return out
 
-    def spread(self, ratio: Tensor, past: int) -> Spread:
+    def spread(self, ratio: Tensor, past: int) -> Covariance:
         """See `LinearFilter`."""
         covariance = posterior(self.table, ratio, past).to(self.basis.dtype)
         return lambda x: self._by_mode(covariance, x.flatten(2)).reshape(x.shape)

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 Table = Float[Tensor, "m lags"]
-Spread = Callable[[Tensor], Tensor]
+Covariance = Callable[[Tensor], Tensor]
 """A covariance as a map on states."""
 
 

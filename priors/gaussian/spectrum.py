@@ -14,7 +14,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from priors.gaussian.modes import Spread, posterior
+from priors.gaussian.modes import Covariance, posterior
 
 HIGHEST = 0.5
 
@@ -41,7 +41,7 @@ class Spectrum(BaseModel):
             raise ValueError("covariance: expected positive variances (lag 0)")
         return self
 
-    def spread(self, ratio: Float[Tensor, "f"], past: int) -> Spread | None:
+    def spread(self, ratio: Float[Tensor, "f"], past: int) -> Covariance | None:
         """Return the covariance of frames at s = ``ratio`` after ``past`` clean ones, None below ``above``."""
         if float(ratio.min()) < self.above:
             return None

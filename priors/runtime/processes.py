@@ -1,6 +1,6 @@
 """Several processes that run the same program in step, as ``torchrun`` starts them.
 
-Every process holds all arrays and takes a share of the expensive work; ``gathered`` puts the shares together in the
+Every process holds all arrays and takes a share of the expensive work; ``all_gather`` puts the shares together in the
 order of the ranks, so that all processes go on with the same bits. Without ``torchrun`` there is one process, and
 nothing is sent.
 """
@@ -31,7 +31,7 @@ def share(items: int, of: int | None = None) -> range:
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Join the processes that ``torchrun`` started, for as long as the context lasts: gloo, NCCL beside GPUs."""
     if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1 or _together():
         yield
@@ -45,7 +45,7 @@ def joined() -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def gathered(part: Tensor, axis: int, items: int) -> Tensor:
+def all_gather(part: Tensor, axis: int, items: int) -> Tensor:
     """Return the shares of all processes side by side along an axis, fresh memory.
 
     Args:
@@ -66,7 +66,7 @@ def gathered(part: Tensor, axis: int, items: int) -> Tensor:
     return torch.cat(kept).movedim(0, axis)
 
 
-def summed(part: Tensor) -> Tensor:
+def all_reduce(part: Tensor) -> Tensor:
     """Return the sum of one array of every process, added in the order of the ranks: the same bits on all of them.
 
     One slice of the first axis travels at a time, which bounds the memory to the size of the array and ``count()``
@@ -82,7 +82,7 @@ def summed(part: Tensor) -> Tensor:
     return result
 
 
-def together() -> None:
+def barrier() -> None:
     """Wait until every process has come here."""
     if count() > 1:
         dist.barrier()

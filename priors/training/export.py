@@ -10,11 +10,11 @@ from priors.diffusion.denoiser import NetworkDenoiser
 from priors.runtime.config import to_yaml
 from priors.runtime.files import atomic
 from priors.training.config import Training
-from priors.training.task import Subject
+from priors.training.task import TrainingTask
 
 
 def export_prior(
-    denoiser: NetworkDenoiser, config: Training, folder: Path, *, command: str, subject: Subject
+    denoiser: NetworkDenoiser, config: Training, folder: Path, *, command: str, subject: TrainingTask
 ) -> PriorCard:
     """Write the prior and return its card.
 

@@ -26,7 +26,7 @@ from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
 from priors.training.config import Optimisation, TrainConfig, Training, TrajectoryConfig
 from priors.training.ema import EMA
-from priors.training.task import Subject
+from priors.training.task import TrainingTask
 
 Report = Callable[[int, int, dict[str, float]], None]
 
@@ -39,7 +39,7 @@ def learning_rate(step: int, settings: Optimisation) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def open_subject(config: Training) -> Subject:
+def open_subject(config: Training) -> TrainingTask:
     """Return the data of a run.
 
     Raises:
@@ -72,7 +72,7 @@ class Trainer:
     useful: bool = False
 
     @classmethod
-    def start(cls, config: Training, subject: Subject) -> "Trainer":
+    def start(cls, config: Training, subject: TrainingTask) -> "Trainer":
         """Build the network from the configuration's seed, or from another prior, and the data."""
         torch.manual_seed(config.seed)
         network = config.network.build()
@@ -99,7 +99,7 @@ class Trainer:
             self.average.module, schedule=config.schedule, parametrisation=config.parametrisation
         )
 
-    def advance(self, subject: Subject) -> float:
+    def advance(self, subject: TrainingTask) -> float:
         """Do one optimisation step and return its loss.
 
         Raises:
@@ -154,7 +154,7 @@ class Trainer:
 
 
 def train(
-    config: Training, out: Path, *, resume: bool, report: Report, subject: Subject | None = None
+    config: Training, out: Path, *, resume: bool, report: Report, subject: TrainingTask | None = None
 ) -> NetworkDenoiser:
     """Train to the end and return the denoiser with the best held-out error.
 

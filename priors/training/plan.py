@@ -12,13 +12,13 @@ import torch
 from priors.runtime.memory import MemoryPlan
 from priors.training.config import Training
 from priors.training.loop import Trainer
-from priors.training.task import Probe, Subject
+from priors.training.task import Probe, TrainingTask
 
 # Beside the saved activations the backward pass holds gradients and workspaces of about the same size.
 BACKWARD_SHARE = 2.0
 
 
-def memory_plan(config: Training, subject: Subject) -> MemoryPlan:
+def memory_plan(config: Training, subject: TrainingTask) -> MemoryPlan:
     """Return the memory of a run in bytes."""
     denoiser = Trainer.start(config, subject).denoiser
     weights = sum(weight.numel() for weight in denoiser.parameters())
@@ -48,7 +48,7 @@ def _kept_bytes(probe: Probe, denoiser: torch.nn.Module) -> int:
     return own
 
 
-def expected_seconds(config: Training, subject: Subject) -> float:
+def expected_seconds(config: Training, subject: TrainingTask) -> float:
     """Return the time of all steps, from one timed step of every batch shape on a trainer of its own.
 
     Validation comes on top; it is a few per cent with the default intervals.
@@ -57,7 +57,7 @@ def expected_seconds(config: Training, subject: Subject) -> float:
     return steps * sum(share * _seconds(config, variant) for share, variant in subject.variants())
 
 
-def _seconds(config: Training, subject: Subject) -> float:
+def _seconds(config: Training, subject: TrainingTask) -> float:
     """Return the time of a second step."""
     trainer = Trainer.start(config, subject)
     trainer.advance(subject)

@@ -13,7 +13,7 @@ from torch import Tensor
 LARGEST = 16
 
 
-class Ahead:
+class Prefetch:
     """A function of the step that is asked for consecutive steps, evaluated before it is asked.
 
     Args:

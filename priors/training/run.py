@@ -25,11 +25,11 @@ from priors.training.export import export_prior
 from priors.training.loop import open_subject, train
 from priors.training.plan import expected_seconds, memory_plan
 from priors.training.slices.gallery import draw_samples, draw_trajectories, save_page, save_trajectory_page
-from priors.training.task import Subject
-from priors.training.tensorboard_log import Board
+from priors.training.task import TrainingTask
+from priors.training.tensorboard_log import TensorBoardLog
 
 
-def print_plan(config: Training, subject: Subject | None = None) -> MemoryPlan:
+def print_plan(config: Training, subject: TrainingTask | None = None) -> MemoryPlan:
     """Print the memory and, where it suffices, the time of a run; return the memory plan.
 
     Raises:
@@ -61,7 +61,7 @@ def run(config: Training, out: Path, *, command: str, resume: bool, overwrite: b
     try:
         with (
             Progress(total, "train", every_s=30.0) as progress,
-            Board(folder.file("tensorboard")) as board,
+            TensorBoardLog(folder.file("tensorboard")) as board,
         ):
 
             def report(step: int, _: int, figures: dict[str, float]) -> None:
@@ -83,7 +83,7 @@ def run(config: Training, out: Path, *, command: str, resume: bool, overwrite: b
     print(f"{folder.file('prior')}: prior {card.name}, sha256 {card.sha256[:12]}")
 
 
-def _open(config: Training, out: Path, *, resume: bool, overwrite: bool) -> tuple[RunFolder, Subject]:
+def _open(config: Training, out: Path, *, resume: bool, overwrite: bool) -> tuple[RunFolder, TrainingTask]:
     """Check that the run can be done before its folder is touched, then open the folder."""
     if config.initial is not None:
         if resume:

@@ -25,7 +25,7 @@ class Probe:
     factor: float
 
 
-class Subject(ABC):
+class TrainingTask(ABC):
     """Interface; a subject is opened from its configuration and holds its data."""
 
     def fit(self, network: nn.Module) -> bool:
@@ -53,7 +53,7 @@ class Subject(ABC):
         """Return the input that the plan measures memory on."""
 
     @abstractmethod
-    def variants(self) -> Sequence[tuple[float, "Subject"]]:
+    def variants(self) -> Sequence[tuple[float, "TrainingTask"]]:
         """Return one subject per batch shape, with the share of steps that have it."""
 
     @abstractmethod

@@ -7,7 +7,7 @@ from typing import Any
 EVERY = 20
 
 
-class Board:
+class TensorBoardLog:
     """Context that writes scalars; a resumed run hides the steps it does again.
 
     Args:
@@ -18,7 +18,7 @@ class Board:
         self.folder = folder
         self._writer: Any = None
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "TensorBoardLog":
         return self
 
     def write(self, step: int, figures: dict[str, float]) -> None:

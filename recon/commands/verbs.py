@@ -34,7 +34,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def reconstruct(
-    scan: Annotated[Path, typer.Argument(help="Scan: tomocast HDF5, HTC 2022, Data Exchange, or scan.yaml.")],
+    geometry: Annotated[
+        Path, typer.Argument(help="Scan: tomocast HDF5, HTC 2022, Data Exchange, or scan.yaml.")
+    ],
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder to write.")] = None,
     method: Annotated[
@@ -75,11 +77,11 @@ def reconstruct(
     if print_config:
         jobs.print_settings(settings)
     elif plan:
-        jobs.print_plan(scan, settings, as_json=json)
+        jobs.print_plan(geometry, settings, as_json=json)
     else:
         if out is None:
             raise typer.BadParameter("missing option '--out': the run folder to write")
-        jobs.reconstruct(scan, settings, out, resume=resume, overwrite=overwrite, as_json=json)
+        jobs.reconstruct(geometry, settings, out, resume=resume, overwrite=overwrite, as_json=json)
 
 
 def simulate(
@@ -124,7 +126,7 @@ def simulate(
 
 
 def convert(
-    volume: Annotated[Path, typer.Argument(help="Volume, or the run folder of a reconstruction.")],
+    grid: Annotated[Path, typer.Argument(help="Volume, or the run folder of a reconstruction.")],
     out: Annotated[Path | None, typer.Option("--out", help="File to write; a folder for DICOM.")] = None,
     format: Annotated[
         str | None, typer.Option(help="Format, where the ending does not say it: dicom.")
@@ -144,7 +146,7 @@ def convert(
     if out is None:
         raise typer.BadParameter("missing option '--out': the file to write")
     write = WriteOptions(reference, keep_patient)
-    convert_file(volume, out, read=ReadOptions(series), write=write, name=format)
+    convert_file(grid, out, read=ReadOptions(series), write=write, name=format)
 
 
 def phantom(

@@ -16,13 +16,13 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from priors.runtime.errors import InputError
 from recon.data.units import PADDING_HU
-from recon.data.volume import Image
+from recon.data.volume import Volume
 
 ALIGNED = 1e-2
 """Largest misalignment of a block's edge, in voxels of the image: positions are stored with a few digits."""
 
 
-def resample(image: Image, target: Image) -> Float32[np.ndarray, "z y x"]:
+def resample(image: Volume, target: Volume) -> Float32[np.ndarray, "z y x"]:
     """Return the values of ``image`` on the grid of ``target``; padding in HU counts as -1024.
 
     Raises:

@@ -15,17 +15,17 @@ from priors.runtime.errors import InputError
 from recon.data.noise import Exposure, line_integrals
 from recon.data.units import MU_WATER
 from recon.data.volume import Unit, check_affine, grid_affine
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Index, Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import Index, ScanGeometry
 
 
 @dataclass(frozen=True, eq=False)
-class ScanData:
+class Scan:
     """Line integrals with their statistics and geometry.
 
     Attributes:
-        scan: poses of the views.
-        volume: suggested grid of the reconstruction.
+        geometry: poses of the views.
+        grid: suggested grid of the reconstruction.
         sinogram: line integrals of attenuation (view, row, column), dimensionless.
         weights: inverse variances of ``sinogram``; 0 where a pixel is bad.
         counts: photons per ray where the detector's counts are known, else None.
@@ -39,8 +39,8 @@ class ScanData:
         InputError: shapes disagree with the detector or the slices, values are NaN, or weights negative.
     """
 
-    scan: Scan
-    volume: Volume
+    geometry: ScanGeometry
+    grid: Grid
     # Whether the shapes agree is for __post_init__ to say, in words.
     sinogram: Float32[np.ndarray, "_ _ _"]
     weights: Float32[np.ndarray, "_ _ _"]
@@ -53,10 +53,12 @@ class ScanData:
 
     def __post_init__(self) -> None:
         check_affine(self.frame, "frame")
-        rows, slices = self.scan.shape[0], self.volume.shape[0]
-        if self.scan.sliced and rows != slices:
+        rows, slices = self.geometry.shape[0], self.grid.shape[0]
+        if self.geometry.sliced and rows != slices:
             found = f"{rows} detector rows for {slices} slices"
-            raise InputError(f"volume: found {found}, expected one row per slice in a {self.scan.beam} beam")
+            raise InputError(
+                f"volume: found {found}, expected one row per slice in a {self.geometry.beam} beam"
+            )
         if not (np.isfinite(self.mu_water) and self.mu_water > 0):
             raise InputError(f"mu_water: found {self.mu_water}, expected a positive number in 1/mm")
         if (self.counts is None) != (self.exposure is None):
@@ -64,45 +66,45 @@ class ScanData:
         for name in ("sinogram", "weights", "counts"):
             array = getattr(self, name)
             if array is not None:
-                check_sinogram_shape(array, self.scan, name)
+                check_sinogram_shape(array, self.geometry, name)
         check_line_integrals(self.sinogram, self.weights)
 
     @classmethod
     def from_counts(
-        cls, scan: Scan, volume: Volume, *, counts: Float32[np.ndarray, "v r c"], exposure: Exposure
-    ) -> "ScanData":
+        cls, geometry: ScanGeometry, grid: Grid, *, counts: Float32[np.ndarray, "v r c"], exposure: Exposure
+    ) -> "Scan":
         """Return the scan whose sinogram and weights follow from ``counts`` (see ``recon.data.noise``).
 
         Raises:
             InputError: the counts are not those of a detector.
         """
-        check_sinogram_shape(counts, scan, "counts")
+        check_sinogram_shape(counts, geometry, "counts")
         sinogram, weights = line_integrals(counts, exposure)
-        return cls(scan, volume, sinogram, weights, counts, exposure)
+        return cls(geometry, grid, sinogram, weights, counts, exposure)
 
     @property
     def i0(self) -> float | None:
         """Photons per ray without an object, where known."""
         return None if self.exposure is None else self.exposure.i0
 
-    def affine(self, volume: Volume) -> Float64[np.ndarray, "4 4"]:
-        """Return the map from indices (x, y, z) of a reconstruction on ``volume`` to patient RAS mm."""
-        return np.asarray(self.frame @ grid_affine(volume))
+    def affine(self, grid: Grid) -> Float64[np.ndarray, "4 4"]:
+        """Return the map from indices (x, y, z) of a reconstruction on ``grid`` to patient RAS mm."""
+        return np.asarray(self.frame @ grid_affine(grid))
 
-    def __getitem__(self, views: Index) -> "ScanData":
+    def __getitem__(self, views: Index) -> "Scan":
         """Return the scan of some views: a slice, a list of indices or a boolean mask."""
         counts = None if self.counts is None else self.counts[views]
-        scan, sinogram, weights = self.scan[views], self.sinogram[views], self.weights[views]
-        return replace(self, scan=scan, sinogram=sinogram, weights=weights, counts=counts)
+        geometry, sinogram, weights = self.geometry[views], self.sinogram[views], self.weights[views]
+        return replace(self, geometry=geometry, sinogram=sinogram, weights=weights, counts=counts)
 
 
-def check_sinogram_shape(array: np.ndarray, scan: Scan, name: str) -> None:
+def check_sinogram_shape(array: np.ndarray, geometry: ScanGeometry, name: str) -> None:
     """Refuse an array that does not fit the detector, and say so when its axes seem to be swapped.
 
     Raises:
         InputError: naming ``name``, the shape found and the shape expected.
     """
-    expected = (scan.views, *scan.shape)
+    expected = (geometry.views, *geometry.shape)
     if array.shape == expected:
         return
     swapped = sorted(array.shape) == sorted(expected)

@@ -12,14 +12,14 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from priors.runtime.errors import InputError
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 
 Unit = Literal["HU", "1/mm"]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
-class Image:
+class Volume:
     """Values (z, y, x) with their position and unit.
 
     Attributes:
@@ -48,11 +48,11 @@ class Image:
         x, y, z = (float(d) for d in np.linalg.norm(self.affine[:3, :3], axis=0))
         return z, y, x
 
-    def grid(self) -> Volume:
+    def grid(self) -> Grid:
         """Return the grid of the voxels about its own centre: the frame of a scanner whose axes are the
         image's."""
         z, y, x = self.values.shape
-        return Volume((z, y, x), self.voxel_mm)
+        return Grid((z, y, x), self.voxel_mm)
 
 
 def check_affine(affine: Float64[np.ndarray, "4 4"], name: str) -> None:
@@ -72,11 +72,11 @@ def check_affine(affine: Float64[np.ndarray, "4 4"], name: str) -> None:
         )
 
 
-def grid_affine(volume: Volume) -> Float64[np.ndarray, "4 4"]:
-    """Return the map from indices (x, y, z) of ``volume`` to its own millimetres (x, y, z)."""
+def grid_affine(grid: Grid) -> Float64[np.ndarray, "4 4"]:
+    """Return the map from indices (x, y, z) of ``grid`` to its own millimetres (x, y, z)."""
     affine = np.eye(4)
     for axis in range(3):
         array_axis = 2 - axis
-        affine[axis, axis] = volume.voxel_mm[array_axis]
-        affine[axis, 3] = volume.coordinates(array_axis)[0]
+        affine[axis, axis] = grid.voxel_mm[array_axis]
+        affine[axis, 3] = grid.coordinates(array_axis)[0]
     return affine

@@ -15,8 +15,8 @@ from jaxtyping import Float64
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from priors.runtime.errors import InputError
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import ScanGeometry
 
 
 class DetectorOrbit(BaseModel, ABC):
@@ -35,11 +35,11 @@ class DetectorOrbit(BaseModel, ABC):
     row_mm: PositiveFloat | None = None
 
     @abstractmethod
-    def fit(self, volume: Volume) -> "DetectorOrbit":
-        """Return the orbit with every open field filled to cover ``volume`` at its resolution."""
+    def fit(self, grid: Grid) -> "DetectorOrbit":
+        """Return the orbit with every open field filled to cover ``grid`` at its resolution."""
 
     @abstractmethod
-    def scan(self) -> Scan:
+    def geometry(self) -> ScanGeometry:
         """Return the vectors of every view; needs a complete detector (see ``fit``)."""
 
     @property
@@ -47,7 +47,7 @@ class DetectorOrbit(BaseModel, ABC):
         """Size on the detector of something of size one at the rotation axis."""
         return 1.0
 
-    def grid(self) -> Volume:
+    def grid(self) -> Grid:
         """Return as many pixels as columns and slices as rows, as large as those are at the rotation axis.
 
         Raises:
@@ -55,7 +55,7 @@ class DetectorOrbit(BaseModel, ABC):
         """
         rows, columns, row_mm, column_mm = self._detector()
         pixel = column_mm / self.magnification
-        return Volume((rows, columns, columns), (row_mm / self.magnification, pixel, pixel))
+        return Grid((rows, columns, columns), (row_mm / self.magnification, pixel, pixel))
 
     def _detector(self) -> tuple[int, int, float, float]:
         rows, columns, row_mm, column_mm = self.rows, self.columns, self.row_mm, self.column_mm

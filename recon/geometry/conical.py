@@ -28,8 +28,8 @@ from pydantic import PositiveFloat, PositiveInt, field_validator, model_validato
 
 from priors.runtime.errors import InputError
 from recon.geometry.circular import CircularOrbit, DetectorOrbit, directions
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Detector, Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import Detector, ScanGeometry
 
 
 class _Cone(DetectorOrbit, ABC):
@@ -72,7 +72,7 @@ class _Cone(DetectorOrbit, ABC):
 
     def _poses(
         self, angles: Float64[np.ndarray, " v"], height: Float64[np.ndarray, " v"], shape: tuple[int, int]
-    ) -> Scan:
+    ) -> ScanGeometry:
         """Return the scan of a source at these angles and heights."""
         _, _, row_mm, column_mm = self._detector()
         travel, u, v = directions(angles)
@@ -87,7 +87,7 @@ class _Cone(DetectorOrbit, ABC):
             u, v = self._turned(travel, u, v)
             centre = source + self.sdd_mm * travel + self.offset_columns * column_mm * u
         centre = centre + self.offset_rows * row_mm * v
-        return Scan("cone", source, centre, column_mm * u, row_mm * v, shape, self.detector)
+        return ScanGeometry("cone", source, centre, column_mm * u, row_mm * v, shape, self.detector)
 
     def _turned(self, travel: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.slant_deg:
@@ -104,9 +104,9 @@ class _Cone(DetectorOrbit, ABC):
             u, v = math.cos(turn) * u + math.sin(turn) * v, math.cos(turn) * v - math.sin(turn) * u
         return u, v
 
-    def _columns(self, volume: Volume) -> dict[str, Any]:
+    def _columns(self, grid: Grid) -> dict[str, Any]:
         """Return columns that cover the circle around the volume."""
-        radius = volume.radius_mm + abs(self.axis_offset_mm)
+        radius = grid.radius_mm + abs(self.axis_offset_mm)
         if radius >= self.sod_mm:
             raise InputError(
                 f"orbit.sod_mm: found {self.sod_mm}, expected a source outside the circle of radius "
@@ -114,13 +114,13 @@ class _Cone(DetectorOrbit, ABC):
             )
         half = math.asin(radius / self.sod_mm)
         reach = self.sdd_mm * (half if self.detector == "curved" else math.tan(half))
-        step = self.column_mm or min(volume.voxel_mm[1:]) * self.sdd_mm / self.sod_mm
+        step = self.column_mm or min(grid.voxel_mm[1:]) * self.sdd_mm / self.sod_mm
         wide = math.ceil(2 * reach / step - 1e-9) + 2 * math.ceil(abs(self.offset_columns))
         return {"columns": self.columns or wide, "column_mm": step}
 
-    def _rows(self, volume: Volume, half_height_mm: float) -> dict[str, Any]:
+    def _rows(self, grid: Grid, half_height_mm: float) -> dict[str, Any]:
         """Return rows that reach ``half_height_mm`` on the detector above and below its middle."""
-        step = self.row_mm or volume.voxel_mm[0] * self.sdd_mm / self.sod_mm
+        step = self.row_mm or grid.voxel_mm[0] * self.sdd_mm / self.sod_mm
         high = math.ceil(2 * half_height_mm / step - 1e-9) + 2 * math.ceil(abs(self.offset_rows))
         return {"rows": self.rows or max(high, 1), "row_mm": step}
 
@@ -135,22 +135,22 @@ class CircularCone(_Cone, CircularOrbit):
     name: Literal["cone"] = "cone"
     height_mm: float | None = None
 
-    def fit(self, volume: Volume) -> "CircularCone":
+    def fit(self, grid: Grid) -> "CircularCone":
         """Return the orbit with every open field filled; voxels are resolved at the rotation axis and the detector
         sees the whole cylinder around the volume."""
-        height = volume.centre_mm[0] if self.height_mm is None else self.height_mm
-        columns = self._columns(volume)
-        tallest = abs(volume.centre_mm[0] - height) + volume.shape[0] * volume.voxel_mm[0] / 2
-        near = self.sod_mm - volume.radius_mm - abs(self.axis_offset_mm)
-        rows = self._rows(volume, tallest * self.sdd_mm / near)
+        height = grid.centre_mm[0] if self.height_mm is None else self.height_mm
+        columns = self._columns(grid)
+        tallest = abs(grid.centre_mm[0] - height) + grid.shape[0] * grid.voxel_mm[0] / 2
+        near = self.sod_mm - grid.radius_mm - abs(self.axis_offset_mm)
+        rows = self._rows(grid, tallest * self.sdd_mm / near)
         return self.model_copy(update={**columns, **rows, "height_mm": height})
 
-    def grid(self) -> Volume:
+    def grid(self) -> Grid:
         """Return as many pixels as columns and slices as rows, as large as those are at the rotation axis."""
         grid = super().grid()
         return replace(grid, centre_mm=(self.height_mm or 0.0, 0.0, 0.0))
 
-    def scan(self) -> Scan:
+    def geometry(self) -> ScanGeometry:
         """Return the vectors of every view."""
         rows, columns, _, _ = self._detector()
         angles = self.angles()
@@ -194,32 +194,32 @@ class HelicalCone(_Cone):
         turn = 360.0 * np.arange(self.views) / self.views_per_turn
         return np.deg2rad(self.start_deg + (-turn if self.clockwise else turn))
 
-    def fit(self, volume: Volume) -> "HelicalCone":
+    def fit(self, grid: Grid) -> "HelicalCone":
         """Return the orbit with every open field filled; voxels are resolved at the rotation axis, rows cover the
         Tam-Danielsson window, and the helix is as long as any of its views meets the volume."""
-        columns = self._columns(volume)
-        rows = self._rows(volume, self._window(columns["columns"] * columns["column_mm"] / 2))
+        columns = self._columns(grid)
+        rows = self._rows(grid, self._window(columns["columns"] * columns["column_mm"] / 2))
         # Half the height of the beam where it leaves the volume on the far side.
-        reach = rows["rows"] * rows["row_mm"] / 2 * (self.sod_mm + volume.radius_mm) / self.sdd_mm
-        travel = volume.shape[0] * volume.voxel_mm[0] + 2 * reach
+        reach = rows["rows"] * rows["row_mm"] / 2 * (self.sod_mm + grid.radius_mm) / self.sdd_mm
+        travel = grid.shape[0] * grid.voxel_mm[0] + 2 * reach
         turns = (
             self.turns or math.ceil(travel / abs(self.pitch_mm) * self.views_per_turn) / self.views_per_turn
         )
         start = self.start_mm
         if start is None:
             steps = max(1, round(self.views_per_turn * turns)) - 1
-            start = volume.centre_mm[0] - self.pitch_mm * steps / self.views_per_turn / 2
+            start = grid.centre_mm[0] - self.pitch_mm * steps / self.views_per_turn / 2
         return self.model_copy(update={**columns, **rows, "turns": turns, "start_mm": start})
 
-    def grid(self) -> Volume:
+    def grid(self) -> Grid:
         """Return as many pixels as columns and as many slices as the helix climbs, as large as a column and a row
         are at the rotation axis."""
         grid, climb = super().grid(), abs(self.pitch_mm) * (self.turns or 1.0)
         slices = max(1, round(climb / grid.voxel_mm[0]))
         middle = (self.start_mm or 0.0) + self.pitch_mm * (self.turns or 1.0) / 2
-        return Volume((slices, *grid.shape[1:]), grid.voxel_mm, (middle, 0.0, 0.0))
+        return Grid((slices, *grid.shape[1:]), grid.voxel_mm, (middle, 0.0, 0.0))
 
-    def scan(self) -> Scan:
+    def geometry(self) -> ScanGeometry:
         """Return the vectors of every view."""
         rows, columns, _, _ = self._detector()
         if self.turns is None or self.start_mm is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from recon.geometry.scan import Scan
+from recon.geometry.scan import ScanGeometry
 
 TURN = 360.0
 
@@ -77,94 +77,94 @@ class Coverage:
         return wide
 
 
-def coverage(scan: Scan) -> Coverage:
+def coverage(geometry: ScanGeometry) -> Coverage:
     """Return the numbers of a scan."""
-    parallel = scan.parallel
-    travel = scan.source_mm if parallel else scan.detector_mm - scan.source_mm
+    parallel = geometry.parallel
+    travel = geometry.source_mm if parallel else geometry.detector_mm - geometry.source_mm
     angles = np.rad2deg(np.unwrap(np.arctan2(travel[:, 1], travel[:, 0])))
-    low, high = edge_distances(scan)
-    reach = None if parallel else _span(_depth(scan))
-    height = (scan.detector_mm if parallel else scan.source_mm)[:, 2]
-    poses = np.concatenate([scan.source_mm, scan.detector_mm, scan.u_mm, scan.v_mm], axis=1)
+    low, high = edge_distances(geometry)
+    reach = None if parallel else _span(_depth(geometry))
+    height = (geometry.detector_mm if parallel else geometry.source_mm)[:, 2]
+    poses = np.concatenate([geometry.source_mm, geometry.detector_mm, geometry.u_mm, geometry.v_mm], axis=1)
     return Coverage(
-        sod_mm=None if parallel else _span(np.linalg.norm(scan.source_mm[:, :2], axis=1)),
+        sod_mm=None if parallel else _span(np.linalg.norm(geometry.source_mm[:, :2], axis=1)),
         sdd_mm=reach,
         angles_deg=angles,
         radius_mm=float(np.maximum(np.minimum(-low, high), 0).min()),
         wide_mm=float(np.maximum(np.maximum(-low, high), 0).min()),
-        fan_deg=0.0 if parallel else _fan(scan),
-        axis_column=_axis_column(scan),
-        climb_mm=_climb(angles, height) if scan.beam == "cone" else 0.0,
-        duplicates=scan.views - len(np.unique(poses, axis=0)),
+        fan_deg=0.0 if parallel else _fan(geometry),
+        axis_column=_axis_column(geometry),
+        climb_mm=_climb(angles, height) if geometry.beam == "cone" else 0.0,
+        duplicates=geometry.views - len(np.unique(poses, axis=0)),
     )
 
 
-def edge_rays(scan: Scan) -> tuple[Float64[np.ndarray, "v 2 3"], Float64[np.ndarray, "v 2 3"]]:
+def edge_rays(geometry: ScanGeometry) -> tuple[Float64[np.ndarray, "v 2 3"], Float64[np.ndarray, "v 2 3"]]:
     """Return a point and the direction, not of unit length, of the rays at both ends of the middle row."""
-    half = np.array([-0.5, 0.5])[None, :, None] * scan.shape[1]
-    u, source, centre = scan.u_mm[:, None], scan.source_mm[:, None], scan.detector_mm[:, None]
-    if scan.parallel:
-        return centre + half * u, np.broadcast_to(source, (scan.views, 2, 3))
+    half = np.array([-0.5, 0.5])[None, :, None] * geometry.shape[1]
+    u, source, centre = geometry.u_mm[:, None], geometry.source_mm[:, None], geometry.detector_mm[:, None]
+    if geometry.parallel:
+        return centre + half * u, np.broadcast_to(source, (geometry.views, 2, 3))
     reach = centre - source
-    if scan.detector == "flat":
-        return np.broadcast_to(source, (scan.views, 2, 3)), reach + half * u
+    if geometry.detector == "flat":
+        return np.broadcast_to(source, (geometry.views, 2, 3)), reach + half * u
     radius, pitch = (np.linalg.norm(x, axis=2, keepdims=True) for x in (reach, u))
     angle = half * pitch / radius
     way = np.cos(angle) * reach + np.sin(angle) * radius / pitch * u
-    return np.broadcast_to(source, (scan.views, 2, 3)), way
+    return np.broadcast_to(source, (geometry.views, 2, 3)), way
 
 
-def edge_distances(scan: Scan) -> tuple[Float64[np.ndarray, " v"], Float64[np.ndarray, " v"]]:
+def edge_distances(geometry: ScanGeometry) -> tuple[Float64[np.ndarray, " v"], Float64[np.ndarray, " v"]]:
     """Return the signed distances of the outermost rays from the z axis in mm, the lesser first."""
-    point, way = edge_rays(scan)
+    point, way = edge_rays(geometry)
     cross = way[..., 0] * point[..., 1] - way[..., 1] * point[..., 0]
     distance = np.sort(cross / np.linalg.norm(way[..., :2], axis=2), axis=1)
     return distance[:, 0], distance[:, 1]
 
 
-def seen_height(scan: Scan, radius_mm: float) -> Float64[np.ndarray, "v 2"]:
+def seen_height(geometry: ScanGeometry, radius_mm: float) -> Float64[np.ndarray, "v 2"]:
     """Return the lowest and highest z that each view sees of the whole disc of a radius about the axis."""
-    half = scan.shape[0] / 2 * abs(scan.v_mm[:, 2])
-    if scan.parallel:
-        return np.stack([scan.detector_mm[:, 2] - half, scan.detector_mm[:, 2] + half], axis=1)
-    offset = scan.detector_mm[:, 2] - scan.source_mm[:, 2]
-    depth, sod = _depth(scan), np.linalg.norm(scan.source_mm[:, :2], axis=1)
+    half = geometry.shape[0] / 2 * abs(geometry.v_mm[:, 2])
+    if geometry.parallel:
+        return np.stack([geometry.detector_mm[:, 2] - half, geometry.detector_mm[:, 2] + half], axis=1)
+    offset = geometry.detector_mm[:, 2] - geometry.source_mm[:, 2]
+    depth, sod = _depth(geometry), np.linalg.norm(geometry.source_mm[:, :2], axis=1)
     near, far = ((sod + side * radius_mm) / depth for side in (-1, 1))
     # The detector's upper edge rises from the source: the disc is seen where it rises least.
     top, bottom = offset + half, offset - half
     low = np.maximum(bottom * near, bottom * far)
     high = np.minimum(top * near, top * far)
-    return np.asarray(scan.source_mm[:, 2:] + np.stack([low, high], axis=1))
+    return np.asarray(geometry.source_mm[:, 2:] + np.stack([low, high], axis=1))
 
 
 def _span(values: Float64[np.ndarray, " v"]) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-def _depth(scan: Scan) -> Float64[np.ndarray, " v"]:
+def _depth(geometry: ScanGeometry) -> Float64[np.ndarray, " v"]:
     """Return the distance of the detector's plane from the source, of its middle if it is curved."""
-    reach = scan.detector_mm - scan.source_mm
-    if scan.detector == "curved":
+    reach = geometry.detector_mm - geometry.source_mm
+    if geometry.detector == "curved":
         return np.asarray(np.linalg.norm(reach, axis=1))
-    normal = np.cross(scan.u_mm, scan.v_mm)
+    normal = np.cross(geometry.u_mm, geometry.v_mm)
     return np.asarray(abs((reach * normal).sum(1)) / np.linalg.norm(normal, axis=1))
 
 
-def _fan(scan: Scan) -> float:
-    _, way = edge_rays(scan)
+def _fan(geometry: ScanGeometry) -> float:
+    _, way = edge_rays(geometry)
     one, other = (way[:, k, :2] / np.linalg.norm(way[:, k, :2], axis=1, keepdims=True) for k in (0, 1))
     return float(np.rad2deg(np.arccos(np.clip((one * other).sum(1), -1, 1))).max())
 
 
-def _axis_column(scan: Scan) -> float:
+def _axis_column(geometry: ScanGeometry) -> float:
     """Return where the axis falls, by following each view's ray through it."""
-    u, centre = scan.u_mm[:, :2], scan.detector_mm[:, :2]
+    u, centre = geometry.u_mm[:, :2], geometry.detector_mm[:, :2]
     pitch = np.linalg.norm(u, axis=1)
-    if scan.parallel:
+    if geometry.parallel:
         column = -(centre * u).sum(1) / pitch**2
     else:
-        reach, back = centre - scan.source_mm[:, :2], -scan.source_mm[:, :2]
-        if scan.detector == "curved":
+        reach, back = centre - geometry.source_mm[:, :2], -geometry.source_mm[:, :2]
+        if geometry.detector == "curved":
             across = (back * u).sum(1) / pitch
             along = (back * reach).sum(1) / np.linalg.norm(reach, axis=1)
             column = np.arctan2(across, along) * np.linalg.norm(reach, axis=1) / pitch
@@ -173,7 +173,7 @@ def _axis_column(scan: Scan) -> float:
             column = (back[:, 0] * reach[:, 1] - back[:, 1] * reach[:, 0]) / (
                 u[:, 0] * back[:, 1] - u[:, 1] * back[:, 0]
             )
-    return float(column.mean()) + (scan.shape[1] - 1) / 2
+    return float(column.mean()) + (geometry.shape[1] - 1) / 2
 
 
 def _climb(angles: Float64[np.ndarray, " v"], height: Float64[np.ndarray, " v"]) -> float:

@@ -20,7 +20,7 @@ AXES = ("z", "y", "x")
 
 
 @dataclass(frozen=True)
-class Volume:
+class Grid:
     """A grid of voxels, axis order (z, y, x) everywhere.
 
     Attributes:
@@ -55,7 +55,7 @@ class Volume:
         n = self.shape[axis]
         return self.centre_mm[axis] + (np.arange(n, dtype=np.float64) - (n - 1) / 2) * self.voxel_mm[axis]
 
-    def slices(self, start: int, stop: int) -> "Volume":
+    def slices(self, start: int, stop: int) -> "Grid":
         """Return the grid of slices ``start`` to ``stop`` (excluded), at the same place in space.
 
         Raises:
@@ -65,7 +65,7 @@ class Volume:
             raise InputError(f"slices {start}:{stop} were asked of a volume with {self.shape[0]} slices")
         shift = ((start + stop - 1) / 2 - (self.shape[0] - 1) / 2) * self.voxel_mm[0]
         centre = (self.centre_mm[0] + shift, *self.centre_mm[1:])
-        return Volume((stop - start, *self.shape[1:]), self.voxel_mm, centre)
+        return Grid((stop - start, *self.shape[1:]), self.voxel_mm, centre)
 
     @property
     def radius_mm(self) -> float:

@@ -14,20 +14,20 @@ from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
 from priors.runtime.errors import InputError
-from recon.geometry.scan import Scan
+from recon.geometry.scan import ScanGeometry
 
 STILL = 1e-9
 
 
 def moved(
-    scan: Scan,
+    geometry: ScanGeometry,
     shifts_mm: Float64[np.ndarray, "v 3"],
     rotations: Float64[np.ndarray, "v 3"] | None = None,
-) -> Scan:
+) -> ScanGeometry:
     """Return the scan, in the frame of the object, of an object that moved rigidly.
 
     Args:
-        scan: as measured, in the frame of the scanner.
+        geometry: as measured, in the frame of the scanner.
         shifts_mm: t (x, y, z) per view.
         rotations: R per view as a rotation vector: the axis (x, y, z) through the origin times the angle in radians;
             None where the object does not turn.
@@ -38,19 +38,23 @@ def moved(
     """
     turns = np.zeros_like(shifts_mm) if rotations is None else rotations
     for name, value in (("shifts_mm", shifts_mm), ("rotations", turns)):
-        if value.shape != (scan.views, 3) or not np.isfinite(value).all():
-            raise InputError(f"motion: {name}: found shape {value.shape}, expected finite ({scan.views}, 3)")
-    if scan.sliced and (abs(shifts_mm[:, 2]).max() > STILL or abs(turns[:, :2]).max() > STILL):
+        if value.shape != (geometry.views, 3) or not np.isfinite(value).all():
+            raise InputError(
+                f"motion: {name}: found shape {value.shape}, expected finite ({geometry.views}, 3)"
+            )
+    if geometry.sliced and (abs(shifts_mm[:, 2]).max() > STILL or abs(turns[:, :2]).max() > STILL):
         raise InputError(
-            f"motion: found motion across the slices of a {scan.beam} beam, expected shifts along x and y and turns "
+            f"motion: found motion across the slices of a {geometry.beam} beam, expected shifts along x and y and turns "
             "about z; the orbits cone and parallel-3d can move freely"
         )
     back = Rotation.from_rotvec(turns).inv().as_matrix()
-    source = scan.source_mm if scan.parallel else scan.source_mm - shifts_mm
+    source = geometry.source_mm if geometry.parallel else geometry.source_mm - shifts_mm
     vectors = {
         "source_mm": source,
-        "detector_mm": scan.detector_mm - shifts_mm,
-        "u_mm": scan.u_mm,
-        "v_mm": scan.v_mm,
+        "detector_mm": geometry.detector_mm - shifts_mm,
+        "u_mm": geometry.u_mm,
+        "v_mm": geometry.v_mm,
     }
-    return replace(scan, **{name: np.einsum("vij,vj->vi", back, value) for name, value in vectors.items()})
+    return replace(
+        geometry, **{name: np.einsum("vij,vj->vi", back, value) for name, value in vectors.items()}
+    )

@@ -14,17 +14,17 @@ from pydantic import PositiveFloat, model_validator
 
 from priors.runtime.errors import InputError
 from recon.geometry.circular import CircularOrbit, directions
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import ScanGeometry
 
 
 class PlanarOrbit(CircularOrbit, ABC):
     """A turn seen slice by slice: row r of the detector is slice r."""
 
-    def _filled(self, volume: Volume, column_mm: float, half_width_mm: float) -> dict[str, Any]:
+    def _filled(self, grid: Grid, column_mm: float, half_width_mm: float) -> dict[str, Any]:
         step = self.column_mm or column_mm
         wide = math.ceil(2 * half_width_mm / step - 1e-9) + 2 * math.ceil(abs(self.offset_columns))
-        rows, row_mm = self.rows or volume.shape[0], self.row_mm or volume.voxel_mm[0]
+        rows, row_mm = self.rows or grid.shape[0], self.row_mm or grid.voxel_mm[0]
         return {"columns": self.columns or wide, "column_mm": step, "rows": rows, "row_mm": row_mm}
 
 
@@ -34,18 +34,18 @@ class Parallel(PlanarOrbit):
     name: Literal["parallel"] = "parallel"
     arc_deg: float = 180.0
 
-    def fit(self, volume: Volume) -> "Parallel":
+    def fit(self, grid: Grid) -> "Parallel":
         """Return the orbit with every open field filled; columns as wide as the smaller in-plane voxel
         side."""
-        filled = self._filled(volume, min(volume.voxel_mm[1:]), volume.radius_mm)
+        filled = self._filled(grid, min(grid.voxel_mm[1:]), grid.radius_mm)
         return self.model_copy(update=filled)
 
-    def scan(self) -> Scan:
+    def geometry(self) -> ScanGeometry:
         """Return the vectors of every view."""
         rows, columns, row_mm, column_mm = self._detector()
         travel, u, v = directions(self.angles())
         centre = self.offset_columns * column_mm * u
-        return Scan("parallel", travel, centre, column_mm * u, row_mm * v, (rows, columns))
+        return ScanGeometry("parallel", travel, centre, column_mm * u, row_mm * v, (rows, columns))
 
 
 class _Fan(PlanarOrbit):
@@ -65,21 +65,21 @@ class _Fan(PlanarOrbit):
         """Size on the detector of something of size one at the rotation axis."""
         return self.sdd_mm / self.sod_mm
 
-    def grid(self) -> Volume:
+    def grid(self) -> Grid:
         """Return as many pixels as columns, as large as those are at the rotation axis, and slices as high as rows."""
         grid = super().grid()
         return replace(grid, voxel_mm=(self._detector()[2], *grid.voxel_mm[1:]))
 
-    def _half_fan(self, volume: Volume) -> float:
-        if volume.radius_mm >= self.sod_mm:
+    def _half_fan(self, grid: Grid) -> float:
+        if grid.radius_mm >= self.sod_mm:
             raise InputError(
                 f"orbit.sod_mm: found {self.sod_mm}, expected a source outside the circle of radius "
-                f"{volume.radius_mm:.4g} mm around the volume"
+                f"{grid.radius_mm:.4g} mm around the volume"
             )
-        return math.asin(volume.radius_mm / self.sod_mm)
+        return math.asin(grid.radius_mm / self.sod_mm)
 
-    def _column_at_axis(self, volume: Volume) -> float:
-        return min(volume.voxel_mm[1:]) * self.sdd_mm / self.sod_mm
+    def _column_at_axis(self, grid: Grid) -> float:
+        return min(grid.voxel_mm[1:]) * self.sdd_mm / self.sod_mm
 
 
 class FanFlat(_Fan):
@@ -87,17 +87,17 @@ class FanFlat(_Fan):
 
     name: Literal["fan-flat"] = "fan-flat"
 
-    def fit(self, volume: Volume) -> "FanFlat":
+    def fit(self, grid: Grid) -> "FanFlat":
         """Return the orbit with every open field filled; voxels are resolved at the rotation axis."""
-        half = self.sdd_mm * math.tan(self._half_fan(volume))
-        return self.model_copy(update=self._filled(volume, self._column_at_axis(volume), half))
+        half = self.sdd_mm * math.tan(self._half_fan(grid))
+        return self.model_copy(update=self._filled(grid, self._column_at_axis(grid), half))
 
-    def scan(self) -> Scan:
+    def geometry(self) -> ScanGeometry:
         """Return the vectors of every view."""
         rows, columns, row_mm, column_mm = self._detector()
         travel, u, v = directions(self.angles())
         centre = (self.sdd_mm - self.sod_mm) * travel + self.offset_columns * column_mm * u
-        return Scan("fan", -self.sod_mm * travel, centre, column_mm * u, row_mm * v, (rows, columns))
+        return ScanGeometry("fan", -self.sod_mm * travel, centre, column_mm * u, row_mm * v, (rows, columns))
 
 
 class FanCurved(_Fan):
@@ -105,12 +105,12 @@ class FanCurved(_Fan):
 
     name: Literal["fan-curved"] = "fan-curved"
 
-    def fit(self, volume: Volume) -> "FanCurved":
+    def fit(self, grid: Grid) -> "FanCurved":
         """Return the orbit with every open field filled; voxels are resolved at the rotation axis."""
-        half = self.sdd_mm * self._half_fan(volume)
-        return self.model_copy(update=self._filled(volume, self._column_at_axis(volume), half))
+        half = self.sdd_mm * self._half_fan(grid)
+        return self.model_copy(update=self._filled(grid, self._column_at_axis(grid), half))
 
-    def scan(self) -> Scan:
+    def geometry(self) -> ScanGeometry:
         """Return the vectors of every view."""
         rows, columns, row_mm, column_mm = self._detector()
         travel, u, v = directions(self.angles())
@@ -119,4 +119,4 @@ class FanCurved(_Fan):
         along = math.cos(turn) * u - math.sin(turn) * travel
         source = -self.sod_mm * travel
         poses = (source, source + self.sdd_mm * middle, column_mm * along, row_mm * v)
-        return Scan("fan", *poses, (rows, columns), "curved")
+        return ScanGeometry("fan", *poses, (rows, columns), "curved")

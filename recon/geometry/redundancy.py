@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from priors.runtime.errors import InputError
-from recon.geometry.scan import Scan
+from recon.geometry.scan import ScanGeometry
 
 TURN = 2 * np.pi
 
@@ -41,15 +41,15 @@ class Fan:
     parallel: bool
 
 
-def fan_coordinates(scan: Scan) -> Fan:
+def fan_coordinates(geometry: ScanGeometry) -> Fan:
     """Return the polar coordinates of a scan's rays, of a cone beam those of its columns seen along z.
 
     Raises:
         InputError: the source does not circle the z axis, or a flat detector is tilted.
     """
-    column = np.arange(scan.shape[1]) - (scan.shape[1] - 1) / 2
-    u, detector, source = scan.u_mm[:, :2], scan.detector_mm[:, :2], scan.source_mm[:, :2]
-    if scan.parallel:
+    column = np.arange(geometry.shape[1]) - (geometry.shape[1] - 1) / 2
+    u, detector, source = geometry.u_mm[:, :2], geometry.detector_mm[:, :2], geometry.source_mm[:, :2]
+    if geometry.parallel:
         left = np.stack([-source[:, 1], source[:, 0]], axis=1)
         distance = _dot(detector, left)[:, None] + column * _dot(u, left)[:, None]
         return Fan(np.arctan2(source[:, 1], source[:, 0]), distance, 1.0, True)
@@ -60,7 +60,7 @@ def fan_coordinates(scan: Scan) -> Fan:
     inward = -source / radius[:, None]
     left = np.stack([-inward[:, 1], inward[:, 0]], axis=1)
     reach, pitch = detector - source, np.linalg.norm(u, axis=1)
-    if scan.detector == "curved":
+    if geometry.detector == "curved":
         middle = np.arctan2(_dot(reach, left), _dot(reach, inward))
         step = np.sign(_dot(u, left)) * pitch / np.linalg.norm(reach, axis=1)
         angle = middle[:, None] + column * step[:, None]

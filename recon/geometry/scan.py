@@ -26,7 +26,7 @@ Index = slice | list[int] | np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
-class Scan:
+class ScanGeometry:
     """Poses of the views of a scan and the shape of the detector.
 
     Attributes:
@@ -114,7 +114,7 @@ class Scan:
         """Number of views."""
         return len(self.source_mm)
 
-    def __getitem__(self, index: Index) -> "Scan":
+    def __getitem__(self, index: Index) -> "ScanGeometry":
         """Return the scan of some views: a slice, a list of indices or a boolean mask.
 
         Raises:
@@ -123,7 +123,7 @@ class Scan:
         poses = (self.source_mm[index], self.detector_mm[index], self.u_mm[index], self.v_mm[index])
         if poses[0].ndim != 2 or not len(poses[0]):
             raise InputError("scan: expected at least one view in a slice or list of views")
-        return Scan(self.beam, *poses, self.shape, self.detector)
+        return ScanGeometry(self.beam, *poses, self.shape, self.detector)
 
     def bend(self) -> tuple[Float64[np.ndarray, "v 3"], Float64[np.ndarray, "v 3"]]:
         """Return the vector from a curved detector's axis to its centre, and from the source to the foot of that."""
@@ -132,7 +132,7 @@ class Scan:
         rise = (reach * along).sum(1, keepdims=True) * along
         return reach - rise, rise
 
-    def rows(self, start: int, stop: int) -> "Scan":
+    def rows(self, start: int, stop: int) -> "ScanGeometry":
         """Return the scan seen by detector rows ``start`` to ``stop`` (excluded).
 
         Raises:
@@ -144,4 +144,4 @@ class Scan:
         # Each row of a fan has its own plane, and the source is in it.
         source = self.source_mm + shift * self.v_mm if self.beam == "fan" else self.source_mm
         poses = (source, self.detector_mm + shift * self.v_mm, self.u_mm, self.v_mm)
-        return Scan(self.beam, *poses, (stop - start, self.shape[1]), self.detector)
+        return ScanGeometry(self.beam, *poses, (stop - start, self.shape[1]), self.detector)

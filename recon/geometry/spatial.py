@@ -18,8 +18,8 @@ from pydantic import model_validator
 
 from priors.runtime.errors import InputError
 from recon.geometry.circular import CircularOrbit, DetectorOrbit, directions
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Beam, Detector, Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import Beam, Detector, ScanGeometry
 
 
 class Parallel3D(CircularOrbit):
@@ -38,17 +38,17 @@ class Parallel3D(CircularOrbit):
     offset_rows: float = 0.0
     height_mm: float | None = None
 
-    def fit(self, volume: Volume) -> "Parallel3D":
+    def fit(self, grid: Grid) -> "Parallel3D":
         """Return the orbit with every open field filled; the detector covers the cylinder around the volume."""
-        height = volume.centre_mm[0] if self.height_mm is None else self.height_mm
+        height = grid.centre_mm[0] if self.height_mm is None else self.height_mm
         rise, turn = math.radians(self.elevation_deg), math.radians(self.in_plane_deg)
-        radius = volume.radius_mm
-        tall = abs(volume.centre_mm[0] - height) + volume.shape[0] * volume.voxel_mm[0] / 2
+        radius = grid.radius_mm
+        tall = abs(grid.centre_mm[0] - height) + grid.shape[0] * grid.voxel_mm[0] / 2
         up = tall * abs(math.cos(rise)) + radius * abs(math.sin(rise))
         half_width = radius * abs(math.cos(turn)) + up * abs(math.sin(turn))
         half_height = up * abs(math.cos(turn)) + radius * abs(math.sin(turn))
-        column = self.column_mm or min(volume.voxel_mm[1:])
-        row = self.row_mm or volume.voxel_mm[0]
+        column = self.column_mm or min(grid.voxel_mm[1:])
+        row = self.row_mm or grid.voxel_mm[0]
         columns = math.ceil(2 * half_width / column - 1e-9) + 2 * math.ceil(abs(self.offset_columns))
         rows = math.ceil(2 * half_height / row - 1e-9) + 2 * math.ceil(abs(self.offset_rows))
         size = {
@@ -59,7 +59,7 @@ class Parallel3D(CircularOrbit):
         }
         return self.model_copy(update={**size, "height_mm": height})
 
-    def scan(self) -> Scan:
+    def geometry(self) -> ScanGeometry:
         """Return the vectors of every view."""
         rows, columns, row_mm, column_mm = self._detector()
         level, u, up = directions(self.angles())
@@ -71,7 +71,7 @@ class Parallel3D(CircularOrbit):
         centre = (
             (self.height_mm or 0.0) * up + self.offset_columns * column_mm * u + self.offset_rows * row_mm * v
         )
-        return Scan("parallel-3d", travel, centre, column_mm * u, row_mm * v, (rows, columns))
+        return ScanGeometry("parallel-3d", travel, centre, column_mm * u, row_mm * v, (rows, columns))
 
 
 class Vectors(DetectorOrbit):
@@ -108,12 +108,12 @@ class Vectors(DetectorOrbit):
         """Number of views."""
         return len(self._numbers())
 
-    def fit(self, volume: Volume) -> "Vectors":
+    def fit(self, grid: Grid) -> "Vectors":
         """Return the orbit with the poses read from their file: nothing else is open."""
         poses = tuple(tuple(float(n) for n in row) for row in self._numbers())
         return self.model_copy(update={"poses": poses, "file": None})
 
-    def scan(self) -> Scan:
+    def geometry(self) -> ScanGeometry:
         """Return the vectors of every view.
 
         Raises:
@@ -125,11 +125,11 @@ class Vectors(DetectorOrbit):
         if self.beam in ("parallel", "parallel-3d"):
             length = np.linalg.norm(source, axis=1, keepdims=True)
             source = source / np.where(length > 0, length, 1)
-        return Scan(self.beam, source, detector, u, v, (self.rows, self.columns), self.detector)
+        return ScanGeometry(self.beam, source, detector, u, v, (self.rows, self.columns), self.detector)
 
-    def grid(self) -> Volume:
+    def grid(self) -> Grid:
         """Return as many pixels as columns and slices as rows, as large as those are at the rotation axis."""
-        scan = self.scan()
+        scan = self.geometry()
         column, row = (float(np.linalg.norm(x, axis=1).mean()) for x in (scan.u_mm, scan.v_mm))
         factor = 1.0
         if not scan.parallel:
@@ -138,7 +138,7 @@ class Vectors(DetectorOrbit):
         if scan.sliced:
             row = row / factor
         rows, columns = scan.shape
-        return Volume((rows, columns, columns), (row * factor, column * factor, column * factor))
+        return Grid((rows, columns, columns), (row * factor, column * factor, column * factor))
 
     def _numbers(self) -> np.ndarray:
         if self.poses is not None:

@@ -7,10 +7,10 @@ import numpy as np
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
 from priors.runtime.inspection import Inspection
-from recon.data.scan import ScanData
+from recon.data.scan import Scan
 from recon.geometry.coverage import coverage
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import ScanGeometry
 from recon.inspect.warnings import warnings_of
 from recon.io.scans.registry import format_of, read_scan
 from recon.report.scanner import scanner_png
@@ -34,22 +34,22 @@ def inspect_file(path: Path) -> Inspection:
     kind = format_of(path)
     facts = {
         "format": "" if kind is None else kind.title,
-        **geometry_facts(data.scan),
+        **geometry_facts(data.geometry),
         **_values(data),
         "unit of a reconstruction": data.unit,
-        "suggested grid": _grid(data.volume),
+        "suggested grid": _grid(data.grid),
         **_provenance(data),
     }
     return Inspection("CT scan", facts, warnings_of(data))
 
 
-def geometry_facts(scan: Scan) -> dict[str, str]:
+def geometry_facts(geometry: ScanGeometry) -> dict[str, str]:
     """Return what the vectors of a scan say, label to text."""
-    seen, (rows, columns) = coverage(scan), scan.shape
-    u, v = (float(np.linalg.norm(step, axis=1).mean()) for step in (scan.u_mm, scan.v_mm))
+    seen, (rows, columns) = coverage(geometry), geometry.shape
+    u, v = (float(np.linalg.norm(step, axis=1).mean()) for step in (geometry.u_mm, geometry.v_mm))
     facts = {
-        "beam": f"{scan.beam}, {scan.detector} detector",
-        "views": str(scan.views),
+        "beam": f"{geometry.beam}, {geometry.detector} detector",
+        "views": str(geometry.views),
         "detector": f"{rows} rows x {columns} columns of {v:.4g} x {u:.4g} mm",
     }
     if seen.sod_mm is not None and seen.sdd_mm is not None:
@@ -78,12 +78,12 @@ def draw(path: Path, png: Path) -> None:
         InputError: the scan cannot be read.
     """
     data = read_scan(path)
-    picture = scanner_png(data.scan, data.volume)
+    picture = scanner_png(data.geometry, data.grid)
     with atomic(png) as temporary:
         temporary.write_bytes(picture)
 
 
-def _values(data: ScanData) -> dict[str, str]:
+def _values(data: Scan) -> dict[str, str]:
     """Return the range of what was measured."""
     low, high = (float(value) for value in (data.sinogram.min(), data.sinogram.max()))
     good = data.weights[data.weights > 0]
@@ -96,14 +96,14 @@ def _values(data: ScanData) -> dict[str, str]:
     return facts
 
 
-def _provenance(data: ScanData) -> dict[str, str]:
+def _provenance(data: Scan) -> dict[str, str]:
     """Return how the data came about; ``kind`` is what an inspection calls the thing itself."""
     told = {"origin" if key == "kind" else key: value for key, value in data.provenance.items()}
     return {key.replace("_", " "): str(value)[:100] for key, value in told.items()}
 
 
-def _grid(volume: Volume) -> str:
-    shape, voxel = (" x ".join(f"{n:.4g}" for n in three) for three in (volume.shape, volume.voxel_mm))
+def _grid(grid: Grid) -> str:
+    shape, voxel = (" x ".join(f"{n:.4g}" for n in three) for three in (grid.shape, grid.voxel_mm))
     return f"{shape} voxels of {voxel} mm (z, y, x)"
 
 

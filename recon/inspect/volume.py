@@ -9,7 +9,7 @@ import numpy as np
 from priors.runtime.errors import InputError
 from priors.runtime.inspection import Inspection
 from recon.data.units import PADDING_HU
-from recon.data.volume import Image
+from recon.data.volume import Volume
 from recon.io.volumes.dicom import stack as dicom
 from recon.io.volumes.dicom.files import is_dicom
 from recon.io.volumes.dicom.series import SeveralSeriesError
@@ -47,7 +47,7 @@ def inspect_file(path: Path) -> Inspection:
     return Inspection("CT volume", {"format": format_of(path).title, **_facts(image)}, _warnings(image))
 
 
-def _facts(image: Image) -> dict[str, str]:
+def _facts(image: Volume) -> dict[str, str]:
     extent = [n * d for n, d in zip(image.values.shape, image.voxel_mm, strict=True)]
     low, high = float(image.values.min()), float(image.values.max())
     return {
@@ -62,7 +62,7 @@ def _facts(image: Image) -> dict[str, str]:
     }
 
 
-def _warnings(image: Image) -> tuple[str, ...]:
+def _warnings(image: Volume) -> tuple[str, ...]:
     told = list(image.warnings)
     if image.unit == "HU":
         padded = sum(int((plane < PADDING_HU).sum()) for plane in image.values)

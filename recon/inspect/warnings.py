@@ -8,28 +8,28 @@ import math
 
 import numpy as np
 
-from recon.data.scan import ScanData
+from recon.data.scan import Scan
 from recon.geometry.coverage import Coverage, coverage, seen_height
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import ScanGeometry
 
 # Share of the largest line integral that the outermost columns may hold before the object counts as cut off.
 EDGE_SHARE = 0.1
 
 
-def warnings_of(data: ScanData) -> tuple[str, ...]:
+def warnings_of(data: Scan) -> tuple[str, ...]:
     """Return the warnings of a scan."""
-    seen = coverage(data.scan)
-    found = [*_angles(seen, data.scan), *_field(seen, data), *_centre(seen, data.scan)]
-    if data.scan.beam == "cone":
+    seen = coverage(data.geometry)
+    found = [*_angles(seen, data.geometry), *_field(seen, data), *_centre(seen, data.geometry)]
+    if data.geometry.beam == "cone":
         helix = abs(seen.climb_mm) > 1e-3
         found += _helix(seen, data) if helix else _rows(seen, data)
     return tuple(found)
 
 
-def _angles(seen: Coverage, scan: Scan) -> list[str]:
+def _angles(seen: Coverage, geometry: ScanGeometry) -> list[str]:
     """Return what is odd about the angles of the views."""
-    found, views, arc, step = [], scan.views, seen.arc_deg, seen.step_deg
+    found, views, arc, step = [], geometry.views, seen.arc_deg, seen.step_deg
     if seen.duplicates:
         found.append(f"{seen.duplicates} of {views} views have the pose of another view")
     if views >= 8 and min(abs(arc - math.pi), abs(arc - 2 * math.pi)) < 0.1 + step:
@@ -53,10 +53,10 @@ def _angles(seen: Coverage, scan: Scan) -> list[str]:
     return found
 
 
-def _field(seen: Coverage, data: ScanData) -> list[str]:
+def _field(seen: Coverage, data: Scan) -> list[str]:
     """Return whether the volume, or the object, leaves the field of view."""
     found = []
-    volume, full = data.volume, seen.arc_deg >= 359
+    volume, full = data.grid, seen.arc_deg >= 359
     radius = seen.wide_mm if full else seen.radius_mm
     inscribed = inscribed_mm(volume)
     if inscribed > 1.01 * radius:
@@ -67,7 +67,7 @@ def _field(seen: Coverage, data: ScanData) -> list[str]:
     counted = np.where(data.weights > 0, data.sinogram, 0)
     edge = max(float(np.quantile(counted[..., side], 0.95)) for side in (0, -1))
     largest = float(np.quantile(counted, 0.999))
-    if data.scan.shape[1] >= 8 and edge > EDGE_SHARE * largest and seen.radius_mm >= 0.8 * seen.wide_mm:
+    if data.geometry.shape[1] >= 8 and edge > EDGE_SHARE * largest and seen.radius_mm >= 0.8 * seen.wide_mm:
         found.append(
             f"the outermost columns see line integrals of {edge:.2g} ({100 * edge / largest:.0f} % of the largest): "
             "the object is wider than the detector, or the flat field is wrong"
@@ -75,9 +75,9 @@ def _field(seen: Coverage, data: ScanData) -> list[str]:
     return found
 
 
-def _centre(seen: Coverage, scan: Scan) -> list[str]:
+def _centre(seen: Coverage, geometry: ScanGeometry) -> list[str]:
     """Return whether the rotation axis is far from the middle of the detector."""
-    columns, middle = scan.shape[1], (scan.shape[1] - 1) / 2
+    columns, middle = geometry.shape[1], (geometry.shape[1] - 1) / 2
     aside = seen.axis_column - middle
     if abs(aside) <= max(1.0, 0.02 * columns):
         return []
@@ -89,17 +89,19 @@ def _centre(seen: Coverage, scan: Scan) -> list[str]:
     return [f"{place}: fine for an offset detector, a mistake otherwise"]
 
 
-def _rows(seen: Coverage, data: ScanData) -> list[str]:
+def _rows(seen: Coverage, data: Scan) -> list[str]:
     """Return which slices of a circular cone some view does not see whole."""
-    volume = data.volume
+    volume = data.grid
     radius = min(inscribed_mm(volume), seen.wide_mm)
-    height = seen_height(data.scan, radius)
+    height = seen_height(data.geometry, radius)
     low, high = height[:, 0].max(), height[:, 1].min()
     inside = (volume.coordinates(0) >= low) & (volume.coordinates(0) <= high)
     if inside.all():
         return []
     if not inside.any():
-        return [f"no slice is seen whole by every view: the detector's {data.scan.shape[0]} rows are too few"]
+        return [
+            f"no slice is seen whole by every view: the detector's {data.geometry.shape[0]} rows are too few"
+        ]
     first, last = np.flatnonzero(inside)[[0, -1]]
     return [
         f"slices {first} to {last} of {volume.shape[0]} are seen whole by every view, the others lack rows "
@@ -107,10 +109,10 @@ def _rows(seen: Coverage, data: ScanData) -> list[str]:
     ]
 
 
-def _helix(seen: Coverage, data: ScanData) -> list[str]:
+def _helix(seen: Coverage, data: Scan) -> list[str]:
     """Return whether the pitch outruns the detector, and whether the helix covers the volume."""
     found = []
-    scan, volume, climb = data.scan, data.volume, abs(seen.climb_mm)
+    scan, volume, climb = data.geometry, data.grid, abs(seen.climb_mm)
     sod = sum(seen.sod_mm or (0, 0)) / 2
     at_axis = scan.shape[0] * float(abs(scan.v_mm[:, 2]).mean()) / (seen.magnification or 1)
     half_fan = math.radians(seen.fan_deg / 2)
@@ -136,7 +138,7 @@ def _helix(seen: Coverage, data: ScanData) -> list[str]:
     return found
 
 
-def inscribed_mm(volume: Volume) -> float:
+def inscribed_mm(grid: Grid) -> float:
     """Return the largest distance from the axis of the ellipse inside the slices, where a body may be."""
-    half = [volume.shape[k] * volume.voxel_mm[k] / 2 + abs(volume.centre_mm[k]) for k in (1, 2)]
+    half = [grid.shape[k] * grid.voxel_mm[k] / 2 + abs(grid.centre_mm[k]) for k in (1, 2)]
     return max(half)

@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int32
 
 from priors.runtime.errors import InputError
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Index, Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import Index, ScanGeometry
 from recon.operators.rays import RayTable, plane_table
 
 # Steps of a column may leave the vertical by this fraction before its rays are traced one by one.
@@ -70,53 +70,53 @@ class ConeTable:
         return replace(self, track=self.track[views], height=height, upright=upright, single=single)
 
 
-def trace_cone(volume: Volume, scan: Scan) -> ConeTable:
+def trace_cone(grid: Grid, geometry: ScanGeometry) -> ConeTable:
     """Return the table of a cone beam or a parallel beam in three dimensions.
 
     Raises:
         InputError: rows are slices, a source is inside the volume, or a slice has too many pixels.
     """
-    if scan.sliced:
-        raise InputError(f"scan.beam: found {scan.beam}, expected cone or parallel-3d")
-    voxel = np.array(volume.voxel_mm[::-1])
-    corner = np.array([volume.coordinates(axis)[0] for axis in (2, 1, 0)])
-    if not scan.parallel:
-        _check_sources((scan.source_mm - corner) / voxel, np.array(volume.shape[::-1]))
-    point, way = column_rays(scan)
-    middle = (scan.shape[0] - 1) / 2
-    lower = (middle * scan.v_mm)[:, None]
-    if scan.parallel:
+    if geometry.sliced:
+        raise InputError(f"scan.beam: found {geometry.beam}, expected cone or parallel-3d")
+    voxel = np.array(grid.voxel_mm[::-1])
+    corner = np.array([grid.coordinates(axis)[0] for axis in (2, 1, 0)])
+    if not geometry.parallel:
+        _check_sources((geometry.source_mm - corner) / voxel, np.array(grid.shape[::-1]))
+    point, way = column_rays(geometry)
+    middle = (geometry.shape[0] - 1) / 2
+    lower = (middle * geometry.v_mm)[:, None]
+    if geometry.parallel:
         point = point - lower
     else:
         way = way - lower
-    upright = _upright(scan, way)
+    upright = _upright(geometry, way)
     # A line that is never followed still needs a direction in the plane.
     plane = np.where(upright[..., None], way[..., :2], np.array([1.0, 0.0]))
-    track = plane_table(volume, point[..., :2], plane, from_source=not scan.parallel)
-    height = _height((point - corner) / voxel, way / voxel, scan, track, scan.v_mm / voxel)
-    rows = np.where(upright[..., None], _gentle(height, scan.shape[0]), 0).astype(np.int32)
-    kind = 0 if scan.parallel else 2 if scan.detector == "curved" else 1
-    source = scan.source_mm / voxel if scan.parallel else (scan.source_mm - corner) / voxel
-    poses = (source, (scan.detector_mm - corner) / voxel, scan.u_mm / voxel, scan.v_mm / voxel)
+    track = plane_table(grid, point[..., :2], plane, from_source=not geometry.parallel)
+    height = _height((point - corner) / voxel, way / voxel, geometry, track, geometry.v_mm / voxel)
+    rows = np.where(upright[..., None], _gentle(height, geometry.shape[0]), 0).astype(np.int32)
+    kind = 0 if geometry.parallel else 2 if geometry.detector == "curved" else 1
+    source = geometry.source_mm / voxel if geometry.parallel else (geometry.source_mm - corner) / voxel
+    poses = (source, (geometry.detector_mm - corner) / voxel, geometry.u_mm / voxel, geometry.v_mm / voxel)
     single = np.stack(poses, axis=1)
-    lines = (track, height, rows, volume.voxel_mm[0])
-    return ConeTable(volume.shape[0], scan.shape[0], *lines, single, voxel, kind)
+    lines = (track, height, rows, grid.voxel_mm[0])
+    return ConeTable(grid.shape[0], geometry.shape[0], *lines, single, voxel, kind)
 
 
-def column_rays(scan: Scan) -> tuple[Float64[np.ndarray, "v c 3"], Float64[np.ndarray, "v c 3"]]:
+def column_rays(geometry: ScanGeometry) -> tuple[Float64[np.ndarray, "v c 3"], Float64[np.ndarray, "v c 3"]]:
     """Return a point and the direction, in mm, of every column's ray to the middle of its rows.
 
     For a cone the point is the source and the direction ends on the detector.
     """
-    column = (np.arange(scan.shape[1]) - (scan.shape[1] - 1) / 2)[None, :, None]
-    source, detector, u = (x[:, None] for x in (scan.source_mm, scan.detector_mm, scan.u_mm))
-    shape = (scan.views, scan.shape[1], 3)
-    if scan.parallel:
+    column = (np.arange(geometry.shape[1]) - (geometry.shape[1] - 1) / 2)[None, :, None]
+    source, detector, u = (x[:, None] for x in (geometry.source_mm, geometry.detector_mm, geometry.u_mm))
+    shape = (geometry.views, geometry.shape[1], 3)
+    if geometry.parallel:
         return detector + column * u, np.broadcast_to(source, shape)
     reach = detector - source
-    if scan.detector == "flat":
+    if geometry.detector == "flat":
         return np.broadcast_to(source, shape), reach + column * u
-    across, rise = (x[:, None] for x in scan.bend())
+    across, rise = (x[:, None] for x in geometry.bend())
     radius, pitch = (np.linalg.norm(x, axis=-1, keepdims=True) for x in (across, u))
     angle = column * pitch / radius
     bent = np.cos(angle) * across + np.sin(angle) * u * radius / pitch + rise
@@ -132,20 +132,20 @@ def _check_sources(source: Float64[np.ndarray, "v 3"], size: np.ndarray) -> None
         )
 
 
-def _upright(scan: Scan, way: Float64[np.ndarray, "v c 3"]) -> Bool[np.ndarray, "v c"]:
+def _upright(geometry: ScanGeometry, way: Float64[np.ndarray, "v c 3"]) -> Bool[np.ndarray, "v c"]:
     """Return which columns have one line in the plane for all of their rows."""
-    v, size = scan.v_mm, np.linalg.norm(scan.v_mm, axis=1)
+    v, size = geometry.v_mm, np.linalg.norm(geometry.v_mm, axis=1)
     flat = np.linalg.norm(way[..., :2], axis=-1)
-    if scan.parallel:
-        across = abs(v[:, 0] * scan.source_mm[:, 1] - v[:, 1] * scan.source_mm[:, 0])
-        stands = across <= UPRIGHT * size * np.linalg.norm(scan.source_mm[:, :2], axis=1)
+    if geometry.parallel:
+        across = abs(v[:, 0] * geometry.source_mm[:, 1] - v[:, 1] * geometry.source_mm[:, 0])
+        stands = across <= UPRIGHT * size * np.linalg.norm(geometry.source_mm[:, :2], axis=1)
     else:
         stands = np.linalg.norm(v[:, :2], axis=1) <= UPRIGHT * size
     return np.asarray(stands[:, None] & (flat > UPRIGHT * np.linalg.norm(way, axis=-1)))
 
 
 def _height(
-    at: np.ndarray, to: np.ndarray, scan: Scan, track: RayTable, v: np.ndarray
+    at: np.ndarray, to: np.ndarray, geometry: ScanGeometry, track: RayTable, v: np.ndarray
 ) -> Float64[np.ndarray, "v c 4"]:
     """Return A0, A1, B0, B1 from the ray at + t * to of row 0, in voxels."""
     drive = np.where(track.along_y, 1, 0)[..., None]
@@ -153,7 +153,7 @@ def _height(
     driven = np.where(driven == 0, 1.0, driven)
     t0, t1 = -start / driven, 1 / driven
     climb = to[..., 2]
-    if scan.parallel:
+    if geometry.parallel:
         shift = np.take_along_axis(np.broadcast_to(v[:, None], to.shape), drive, axis=-1)[..., 0]
         rise = v[:, None, 2] - shift * t1 * climb
         parts = (at[..., 2] + t0 * climb, t1 * climb, rise, np.zeros_like(t1))

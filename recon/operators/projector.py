@@ -19,8 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priors.runtime.errors import InputError
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Index, Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import Index, ScanGeometry
 from recon.operators.backends import BackendName
 from recon.operators.backends.base import Backend, Engine, Table, Traced
 from recon.operators.backends.choice import check_name, choose
@@ -34,8 +34,8 @@ class Projector(LinearOperator):
     """Line integrals along the rays of a scan, by Joseph's method.
 
     Args:
-        volume: the voxel grid.
-        scan: of any beam; parallel and fan beams have one detector row per slice.
+        geometry: of any beam; parallel and fan beams have one detector row per slice.
+        grid: the voxels.
         backend: who computes, see ``recon.operators.backends``; ``auto`` follows the device of the argument.
 
     Raises:
@@ -43,13 +43,13 @@ class Projector(LinearOperator):
             backend is unknown, not available or refuses the geometry.
     """
 
-    def __init__(self, volume: Volume, scan: Scan, *, backend: BackendName = "auto") -> None:
+    def __init__(self, geometry: ScanGeometry, grid: Grid, *, backend: BackendName = "auto") -> None:
         check_name(backend)
-        self._place(volume, scan, backend)
-        self._attach(trace(volume, scan) if scan.sliced else trace_cone(volume, scan))
+        self._place(grid, geometry, backend)
+        self._attach(trace(grid, geometry) if geometry.sliced else trace_cone(grid, geometry))
 
     def __repr__(self) -> str:
-        return f"Projector({self.volume!r}, {self.scan!r}, backend={self.backend!r})"
+        return f"Projector({self.geometry!r}, {self.grid!r}, backend={self.backend!r})"
 
     def __call__(self, x: Float[Tensor, "z y x"]) -> Float[Tensor, "v r c"]:
         """Return the line integrals of attenuation ``x``, dimensionless for x in 1/mm.
@@ -71,7 +71,7 @@ class Projector(LinearOperator):
         result: Tensor = _Adjoint.apply(y, self)  # type: ignore[no-untyped-call]
         return result
 
-    def faded_adjoint(self, y: Float[Tensor, "v r c"]) -> Float[Tensor, "z y x"]:
+    def distance_weighted_adjoint(self, y: Float[Tensor, "v r c"]) -> Float[Tensor, "z y x"]:
         """Return A.T y with every weight divided by its distance in mm from the source of the fan.
 
         Filtered backprojection of fans needs it; parallel rays have no source and give A.T y. A cone has no use for
@@ -91,7 +91,7 @@ class Projector(LinearOperator):
 
     def __getitem__(self, views: Index) -> "Projector":
         """Return the projector on some views: a slice, a list of indices or a boolean mask."""
-        return self._with(self.volume, self.scan[views], self._traced.table[views])
+        return self._with(self.grid, self.geometry[views], self._traced.table[views])
 
     def slices(self, start: int, stop: int) -> "Projector":
         """Return the projector on slices ``start`` to ``stop`` (excluded) and their detector rows.
@@ -99,30 +99,32 @@ class Projector(LinearOperator):
         Raises:
             InputError: the range is empty, or rays cross slices.
         """
-        if not self.scan.sliced:
+        if not self.geometry.sliced:
             raise InputError(
-                f"projector: the rays of a {self.scan.beam} beam cross slices, which cannot be parted"
+                f"projector: the rays of a {self.geometry.beam} beam cross slices, which cannot be parted"
             )
-        part = self._with(self.volume.slices(start, stop), self.scan.rows(start, stop), self._traced.table)
+        part = self._with(self.grid.slices(start, stop), self.geometry.rows(start, stop), self._traced.table)
         part._engines = self._engines
         return part
 
-    def _place(self, volume: Volume, scan: Scan, backend: BackendName) -> None:
-        if scan.sliced and scan.shape[0] != volume.shape[0]:
-            found = f"{scan.shape[0]} detector rows for {volume.shape[0]} slices"
-            raise InputError(f"projector: found {found}, expected one row per slice in a {scan.beam} beam")
-        self.volume, self.scan, self.backend = volume, scan, backend
-        self.domain, self.range = volume.shape, (scan.views, *scan.shape)
+    def _place(self, grid: Grid, geometry: ScanGeometry, backend: BackendName) -> None:
+        if geometry.sliced and geometry.shape[0] != grid.shape[0]:
+            found = f"{geometry.shape[0]} detector rows for {grid.shape[0]} slices"
+            raise InputError(
+                f"projector: found {found}, expected one row per slice in a {geometry.beam} beam"
+            )
+        self.grid, self.geometry, self.backend = grid, geometry, backend
+        self.domain, self.range = grid.shape, (geometry.views, *geometry.shape)
 
     def _attach(self, table: Table) -> None:
-        self._traced = Traced(self.volume, self.scan, table)
+        self._traced = Traced(self.grid, self.geometry, table)
         self._engines: dict[torch.device, Engine] = {}
         self._chosen: dict[torch.device, Backend] = {}
         self._backend(torch.device("cpu"))
 
-    def _with(self, volume: Volume, scan: Scan, table: Table) -> "Projector":
+    def _with(self, grid: Grid, geometry: ScanGeometry, table: Table) -> "Projector":
         part = object.__new__(Projector)
-        part._place(volume, scan, self.backend)
+        part._place(grid, geometry, self.backend)
         part._attach(table)
         return part
 

@@ -21,8 +21,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
 
 from priors.runtime.errors import InputError
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import ScanGeometry
 
 FRACTION_BITS = 40
 LARGEST_GRID = 1 << 20
@@ -64,22 +64,22 @@ class RayTable:
         return RayTable(grid=self.grid, **arrays, source=None if self.source is None else self.source[views])
 
 
-def trace(volume: Volume, scan: Scan) -> RayTable:
+def trace(grid: Grid, geometry: ScanGeometry) -> RayTable:
     """Return the table of a parallel or fan-beam scan over the slices of a volume.
 
     Raises:
         InputError: rows are not slices, the scan leaves the plane of the slices, or a source is inside the
             volume.
     """
-    point, direction = _rays(scan)
-    table = plane_table(volume, point, direction, from_source=scan.beam == "fan")
+    point, direction = _rays(geometry)
+    table = plane_table(grid, point, direction, from_source=geometry.beam == "fan")
     if table.source is not None:
         _check_sources(table.source, np.array(table.grid[::-1]))
     return table
 
 
 def plane_table(
-    volume: Volume,
+    grid: Grid,
     point: Float64[np.ndarray, "v c 2"],
     direction: Float64[np.ndarray, "v c 2"],
     *,
@@ -88,7 +88,7 @@ def plane_table(
     """Return the table of lines in the plane of the slices.
 
     Args:
-        volume: whose slices are crossed.
+        grid: whose slices are crossed.
         point: a point (x, y) of every line in mm; the source where there is one.
         direction: of travel along (x, y), of any length but not zero.
         from_source: whether the lines start at ``point``, the same for all columns of a view.
@@ -96,13 +96,13 @@ def plane_table(
     Raises:
         InputError: a slice has too many pixels.
     """
-    _, height, width = volume.shape
+    _, height, width = grid.shape
     if max(height, width) > LARGEST_GRID:
         raise InputError(
-            f"volume.shape: found {volume.shape}, expected at most {LARGEST_GRID} pixels on an axis"
+            f"volume.shape: found {grid.shape}, expected at most {LARGEST_GRID} pixels on an axis"
         )
-    spacing = np.array([volume.voxel_mm[2], volume.voxel_mm[1]])
-    corner = np.array([volume.coordinates(2)[0], volume.coordinates(1)[0]])
+    spacing = np.array([grid.voxel_mm[2], grid.voxel_mm[1]])
+    corner = np.array([grid.coordinates(2)[0], grid.coordinates(1)[0]])
     at, to = (point - corner) / spacing, direction / spacing
     source = np.ascontiguousarray(at[:, 0]) if from_source else None
     along_y = abs(to[..., 0]) < abs(to[..., 1])
@@ -125,32 +125,32 @@ def plane_table(
     return RayTable((height, width), along_y, offset, slope, length, first, stop, source)
 
 
-def _rays(scan: Scan) -> tuple[Float64[np.ndarray, "v c 2"], Float64[np.ndarray, "v c 2"]]:
+def _rays(geometry: ScanGeometry) -> tuple[Float64[np.ndarray, "v c 2"], Float64[np.ndarray, "v c 2"]]:
     """Return a point of every ray and its direction, in the plane; for a fan the point is the source."""
-    if not scan.sliced:
+    if not geometry.sliced:
         raise InputError(
-            f"scan.beam: found {scan.beam}, expected parallel or fan: this table works slice by slice"
+            f"scan.beam: found {geometry.beam}, expected parallel or fan: this table works slice by slice"
         )
-    travel = scan.source_mm if scan.beam == "parallel" else scan.detector_mm - scan.source_mm
+    travel = geometry.source_mm if geometry.beam == "parallel" else geometry.detector_mm - geometry.source_mm
     tilt = max(
-        _slant(scan.u_mm[:, 2:], scan.u_mm),
-        _slant(scan.v_mm[:, :2], scan.v_mm),
+        _slant(geometry.u_mm[:, 2:], geometry.u_mm),
+        _slant(geometry.v_mm[:, :2], geometry.v_mm),
         _slant(travel[:, 2:], travel),
     )
     if tilt > 1e-6:
         raise InputError(
             f"scan: rays or detector leave the plane of the slices by {tilt:.2g}, expected u in it, v on z"
         )
-    column = np.arange(scan.shape[1]) - (scan.shape[1] - 1) / 2
-    shift = column[None, :, None] * scan.u_mm[:, None, :2]
-    if scan.beam == "parallel":
-        return scan.detector_mm[:, None, :2] + shift, np.broadcast_to(travel[:, None, :2], shift.shape)
-    source = np.broadcast_to(scan.source_mm[:, None, :2], shift.shape)
-    if scan.detector == "flat":
+    column = np.arange(geometry.shape[1]) - (geometry.shape[1] - 1) / 2
+    shift = column[None, :, None] * geometry.u_mm[:, None, :2]
+    if geometry.beam == "parallel":
+        return geometry.detector_mm[:, None, :2] + shift, np.broadcast_to(travel[:, None, :2], shift.shape)
+    source = np.broadcast_to(geometry.source_mm[:, None, :2], shift.shape)
+    if geometry.detector == "flat":
         return source, travel[:, None, :2] + shift
-    radius, pitch = (np.linalg.norm(x[:, :2], axis=1) for x in (travel, scan.u_mm))
+    radius, pitch = (np.linalg.norm(x[:, :2], axis=1) for x in (travel, geometry.u_mm))
     angle = column[None, :, None] * (pitch / radius)[:, None, None]
-    across = scan.u_mm[:, None, :2] * (radius / pitch)[:, None, None]
+    across = geometry.u_mm[:, None, :2] * (radius / pitch)[:, None, None]
     return source, np.cos(angle) * travel[:, None, :2] + np.sin(angle) * across
 
 

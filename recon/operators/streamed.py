@@ -18,8 +18,8 @@ from torch import Tensor
 
 from priors.runtime.errors import InputError
 from priors.runtime.memory import MemoryPlan
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import ScanGeometry
 from recon.operators.backends import BackendName
 from recon.operators.projector import Projector
 
@@ -32,15 +32,15 @@ class StreamedProjector:
     """Projection and its adjoint between arrays on disk, float32.
 
     Attributes:
-        volume: the voxel grid of the whole volume.
-        scan: the poses of the whole scan.
+        geometry: the poses of the whole scan.
+        grid: the voxel grid of the whole volume.
         slab: slices in memory at a time.
         block: views in memory at a time; stacks take all views of a slab.
         backend: as for ``Projector``.
     """
 
-    volume: Volume
-    scan: Scan
+    geometry: ScanGeometry
+    grid: Grid
     slab: int
     block: int
     backend: BackendName = "auto"
@@ -53,10 +53,12 @@ class StreamedProjector:
 
     def plan(self) -> MemoryPlan:
         """Return the memory of one slab and one block, twice each: as read and in the projector's layout."""
-        (_, height, width), (rows, columns) = self.volume.shape, self.scan.shape
-        slab = min(self.slab, self.volume.shape[0])
+        (_, height, width), (rows, columns) = self.grid.shape, self.geometry.shape
+        slab = min(self.slab, self.grid.shape[0])
         views, seen = (
-            (self.scan.views, slab) if self.scan.sliced else (min(self.block, self.scan.views), rows)
+            (self.geometry.views, slab)
+            if self.geometry.sliced
+            else (min(self.block, self.geometry.views), rows)
         )
         return MemoryPlan({"slab": 8 * slab * height * width, "block": 8 * views * seen * columns})
 
@@ -67,7 +69,7 @@ class StreamedProjector:
             InputError: an array has another shape.
         """
         self._check(volume, sinogram)
-        if self.scan.sliced:
+        if self.geometry.sliced:
             for z in self._slabs():
                 sinogram[:, z] = self._whole().slices(z.start, z.stop)(_read(volume, z)).numpy()
             return
@@ -85,7 +87,7 @@ class StreamedProjector:
         """
         self._check(volume, sinogram)
         for z in self._slabs():
-            if self.scan.sliced:
+            if self.geometry.sliced:
                 rows = torch.from_numpy(np.asarray(sinogram[:, z], dtype=np.float32))
                 volume[z] = self._whole().slices(z.start, z.stop).adjoint(rows).numpy()
                 continue
@@ -96,24 +98,24 @@ class StreamedProjector:
 
     def _whole(self) -> Projector:
         if "_projector" not in self.__dict__:
-            object.__setattr__(self, "_projector", Projector(self.volume, self.scan, backend=self.backend))
+            object.__setattr__(self, "_projector", Projector(self.geometry, self.grid, backend=self.backend))
         projector: Projector = self.__dict__["_projector"]
         return projector
 
     def _part(self, slab: slice, views: slice) -> Projector:
-        volume = self.volume.slices(slab.start, slab.stop)
-        return Projector(volume, self.scan[views], backend=self.backend)
+        volume = self.grid.slices(slab.start, slab.stop)
+        return Projector(self.geometry[views], volume, backend=self.backend)
 
     def _slabs(self) -> Iterator[slice]:
-        yield from _pieces(self.volume.shape[0], self.slab)
+        yield from _pieces(self.grid.shape[0], self.slab)
 
     def _blocks(self) -> Iterator[slice]:
-        yield from _pieces(self.scan.views, self.block)
+        yield from _pieces(self.geometry.views, self.block)
 
     def _check(self, volume: SliceableArray, sinogram: SliceableArray) -> None:
         for name, array, shape in (
-            ("volume", volume, self.volume.shape),
-            ("sinogram", sinogram, (self.scan.views, *self.scan.shape)),
+            ("volume", volume, self.grid.shape),
+            ("sinogram", sinogram, (self.geometry.views, *self.geometry.shape)),
         ):
             if tuple(array.shape) != shape:
                 raise InputError(

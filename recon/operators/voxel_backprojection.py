@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.operators.backends.numba_cpu.threads import run_shares
 
 # Of g at the detector's edge and beyond: enough to be the whole where nothing else sees a voxel.
@@ -70,7 +70,7 @@ class Views:
 
 
 def backproject(
-    filtered: Float[Tensor, "v c r"], views: Views, volume: Volume, *, image: Float[Tensor, "y x z"]
+    filtered: Float[Tensor, "v c r"], views: Views, volume: Grid, *, image: Float[Tensor, "y x z"]
 ) -> None:
     """Add the sum over views to ``image``, which is contiguous on the CPU and of the type of ``filtered``."""
     height = volume.shape[1]

@@ -14,7 +14,7 @@ from pydantic import Field
 from scipy.ndimage import median_filter
 
 from priors.runtime.errors import InputError
-from recon.data.scan import ScanData
+from recon.data.scan import Scan
 from recon.preprocess.base import Step, corrected
 from recon.preprocess.radiographs import fill_dead
 
@@ -35,7 +35,7 @@ class BadPixels(Step):
     deviations: float = Field(8.0, gt=0)
     neighbours: int = Field(4, ge=1)
 
-    def __call__(self, data: ScanData) -> ScanData:
+    def __call__(self, data: Scan) -> Scan:
         """Return the scan with bad pixels interpolated and of weight 0.
 
         Raises:

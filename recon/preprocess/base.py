@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 
-from recon.data.scan import ScanData
+from recon.data.scan import Scan
 
 
 class Step(BaseModel, ABC):
@@ -21,7 +21,7 @@ class Step(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @abstractmethod
-    def __call__(self, data: ScanData) -> ScanData:
+    def __call__(self, data: Scan) -> Scan:
         """Return the scan after this step.
 
         Raises:
@@ -30,12 +30,12 @@ class Step(BaseModel, ABC):
 
 
 def corrected(
-    data: ScanData,
+    data: Scan,
     step: Step,
     sinogram: Float[np.ndarray, "v r c"],
     weights: Float[np.ndarray, "v r c"] | None = None,
     **found: Any,
-) -> ScanData:
+) -> Scan:
     """Return ``data`` with another sinogram, other weights where given, and the step and what it found recorded."""
     told = {**step.model_dump(mode="json"), **found}
     done = [*data.provenance.get("preprocess", []), told]  # type: ignore[misc]

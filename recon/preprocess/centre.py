@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from priors.runtime.errors import InputError
-from recon.data.scan import ScanData
+from recon.data.scan import Scan
 from recon.preprocess.base import Step
 from recon.preprocess.centre_search import find_centre
 
@@ -24,13 +24,13 @@ class Centre(Step):
     name: Literal["centre"] = "centre"
     column: float | None = None
 
-    def __call__(self, data: ScanData) -> ScanData:
+    def __call__(self, data: Scan) -> Scan:
         """Return the scan about its rotation axis.
 
         Raises:
             InputError: not a parallel beam, or no two views face each other.
         """
-        scan = data.scan
+        scan = data.geometry
         if scan.beam != "parallel":
             raise InputError(f"centre: found a {scan.beam} beam, expected parallel")
         column = self.column
@@ -47,5 +47,7 @@ class Centre(Step):
         told = {**self.model_dump(mode="json"), "column": round(column, 3)}
         done = [*data.provenance.get("preprocess", []), told]  # type: ignore[misc]
         return replace(
-            data, scan=replace(scan, detector_mm=middle), provenance={**data.provenance, "preprocess": done}
+            data,
+            geometry=replace(scan, detector_mm=middle),
+            provenance={**data.provenance, "preprocess": done},
         )

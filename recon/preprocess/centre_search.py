@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float, Float64
 from scipy.optimize import minimize_scalar
 
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import Parallel
 from recon.operators.projector import Projector
 from recon.preprocess.radiographs import mirror_centre
-from recon.reconstructors.base import Job, Measurement
+from recon.reconstructors.base import Measurement, RunContext
 from recon.reconstructors.fbp.fbp import FBP
 
 PIXELS = 256
@@ -49,7 +49,7 @@ def find_centre(sinogram: Float[np.ndarray, "v c"], angles_deg: Float64[np.ndarr
 
 
 def blur(
-    sinogram: Float[np.ndarray, "v c"], angles_deg: Float64[np.ndarray, " v"], centre: float, *, grid: Volume
+    sinogram: Float[np.ndarray, "v c"], angles_deg: Float64[np.ndarray, " v"], centre: float, *, grid: Grid
 ) -> float:
     """Return the mean absolute gradient, in 1/column^2, of the reconstruction about ``centre`` on
     ``grid``."""
@@ -64,16 +64,16 @@ def blur(
     )
     line = torch.from_numpy(np.ascontiguousarray(sinogram[:, None], dtype=np.float32))
     measurement = Measurement(line, torch.ones_like(line))
-    image = FBP(filter="hann")(measurement, Projector(grid, orbit.scan()), Job())[0].numpy()
+    image = FBP(filter="hann")(measurement, Projector(orbit.geometry(), grid), RunContext())[0].numpy()
     position = grid.coordinates(2) / grid.radius_mm * np.sqrt(2)
     inside = np.hypot(position[:, None], position[None, :]) < 0.95
     return float(np.hypot(*np.gradient(image.astype(np.float64)))[inside].mean())
 
 
-def _circle(centre: float, columns: int) -> Volume:
+def _circle(centre: float, columns: int) -> Grid:
     """Return a square grid about the axis whose inscribed circle is seen by every view, in units of a
     column."""
     radius = max(min(centre, columns - 1 - centre), columns / 8)
     pixel = max(2 * radius / PIXELS, 1.0)
     pixels = max(int(2 * radius / pixel), 2)
-    return Volume((1, pixels, pixels), (1.0, pixel, pixel))
+    return Grid((1, pixels, pixels), (1.0, pixel, pixel))

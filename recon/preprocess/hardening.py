@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from priors.runtime.errors import InputError
-from recon.data.scan import ScanData
+from recon.data.scan import Scan
 from recon.preprocess.base import Step, corrected
 
 
@@ -27,7 +27,7 @@ class BeamHardening(Step):
     name: Literal["beam-hardening"] = "beam-hardening"
     coefficients: tuple[float, ...] = Field(min_length=1, max_length=8)
 
-    def __call__(self, data: ScanData) -> ScanData:
+    def __call__(self, data: Scan) -> Scan:
         """Return the linearised scan.
 
         Raises:

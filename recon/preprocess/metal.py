@@ -14,12 +14,12 @@ from pydantic import Field
 from scipy.ndimage import binary_dilation
 
 from priors.runtime.errors import InputError
-from recon.data.scan import ScanData
+from recon.data.scan import Scan
 from recon.data.units import hu_to_attenuation
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.operators.projector import Projector
 from recon.preprocess.base import Step, corrected
-from recon.reconstructors.base import Job, Measurement
+from recon.reconstructors.base import Measurement, RunContext
 from recon.reconstructors.fbp.fbp import FBP
 
 
@@ -37,7 +37,7 @@ class Metal(Step):
     pixels: int | None = Field(256, ge=16)
     margin: int = Field(1, ge=0)
 
-    def __call__(self, data: ScanData) -> ScanData:
+    def __call__(self, data: Scan) -> Scan:
         """Return the scan without the trace of metal.
 
         Raises:
@@ -56,12 +56,12 @@ class Metal(Step):
         weights = np.where(trace, np.float32(0), data.weights)
         return corrected(data, self, lines, weights, share_of_rays=round(float(trace.mean()), 5))
 
-    def trace(self, data: ScanData) -> Bool[np.ndarray, "v r c"]:
+    def trace(self, data: Scan) -> Bool[np.ndarray, "v r c"]:
         """Return which rays cross metal."""
-        volume = self._grid(data.volume)
-        projector = Projector(volume, data.scan)
+        volume = self._grid(data.grid)
+        projector = Projector(data.geometry, volume)
         sinogram, weights = (torch.from_numpy(np.ascontiguousarray(a)) for a in (data.sinogram, data.weights))
-        image = FBP(filter="hann")(Measurement(sinogram, weights, data.mu_water), projector, Job())
+        image = FBP(filter="hann")(Measurement(sinogram, weights, data.mu_water), projector, RunContext())
         metal = image > hu_to_attenuation(np.array([self.threshold_hu]), data.mu_water).item()
         # A ray that crosses less than a tenth of a voxel of metal is as good as one that passes it.
         length = projector(metal.float()).numpy() / min(volume.voxel_mm)
@@ -70,9 +70,9 @@ class Metal(Step):
             trace = binary_dilation(trace, np.ones((1, 1, 2 * self.margin + 1), bool))
         return np.asarray(trace)
 
-    def _grid(self, volume: Volume) -> Volume:
-        (z, y, x), (dz, dy, dx) = volume.shape, volume.voxel_mm
+    def _grid(self, grid: Grid) -> Grid:
+        (z, y, x), (dz, dy, dx) = grid.shape, grid.voxel_mm
         if self.pixels is None or self.pixels >= max(y, x):
-            return volume
+            return grid
         pixel = max(y * dy, x * dx) / self.pixels
-        return Volume((z, self.pixels, self.pixels), (dz, pixel, pixel), volume.centre_mm)
+        return Grid((z, self.pixels, self.pixels), (dz, pixel, pixel), grid.centre_mm)

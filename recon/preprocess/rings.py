@@ -19,7 +19,7 @@ from pydantic import Field
 from scipy.ndimage import median_filter
 
 from priors.runtime.errors import InputError
-from recon.data.scan import ScanData
+from recon.data.scan import Scan
 from recon.preprocess.base import Step, corrected
 
 LEAST_VIEWS = 8
@@ -36,14 +36,16 @@ class RingsSorting(Step):
     name: Literal["rings-sorting"] = "rings-sorting"
     columns: int = Field(11, ge=3)
 
-    def __call__(self, data: ScanData) -> ScanData:
+    def __call__(self, data: Scan) -> Scan:
         """Return the scan without stripes.
 
         Raises:
             InputError: too few views, or fewer columns than the median is wide.
         """
         _check(self.name, data)
-        rows = np.stack([self.sinogram(data.sinogram[:, row]) for row in range(data.scan.shape[0])], axis=1)
+        rows = np.stack(
+            [self.sinogram(data.sinogram[:, row]) for row in range(data.geometry.shape[0])], axis=1
+        )
         return corrected(data, self, rows)
 
     def sinogram(self, lines: Float[np.ndarray, "v c"]) -> Float[np.ndarray, "v c"]:
@@ -72,7 +74,7 @@ class RingsWavelet(Step):
     sigma: float = Field(1.0, gt=0)
     wavelet: str = "db5"
 
-    def __call__(self, data: ScanData) -> ScanData:
+    def __call__(self, data: Scan) -> Scan:
         """Return the scan without stripes.
 
         Raises:
@@ -83,7 +85,9 @@ class RingsWavelet(Step):
             raise InputError(
                 f"{self.name}: wavelet: found '{self.wavelet}', expected one such as db5 or haar"
             )
-        rows = np.stack([self.sinogram(data.sinogram[:, row]) for row in range(data.scan.shape[0])], axis=1)
+        rows = np.stack(
+            [self.sinogram(data.sinogram[:, row]) for row in range(data.geometry.shape[0])], axis=1
+        )
         return corrected(data, self, rows)
 
     def sinogram(self, lines: Float[np.ndarray, "v c"]) -> Float[np.ndarray, "v c"]:
@@ -109,6 +113,6 @@ class RingsWavelet(Step):
         return np.asarray(np.fft.irfft(spectrum * damping[:, None], n=band.shape[0], axis=0))
 
 
-def _check(name: str, data: ScanData) -> None:
-    if data.scan.views < LEAST_VIEWS:
-        raise InputError(f"{name}: found {data.scan.views} views, expected at least {LEAST_VIEWS}")
+def _check(name: str, data: Scan) -> None:
+    if data.geometry.views < LEAST_VIEWS:
+        raise InputError(f"{name}: found {data.geometry.views} views, expected at least {LEAST_VIEWS}")

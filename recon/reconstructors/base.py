@@ -16,8 +16,8 @@ from torch import Tensor
 
 from priors.runtime.memory import MemoryPlan
 from recon.data.units import MU_WATER
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import ScanGeometry
 from recon.operators.projector import Projector
 
 
@@ -45,9 +45,9 @@ class StepRecord:
     figures: dict[str, float]
 
 
-def ray_table_bytes(scan: Scan) -> int:
+def ray_table_bytes(geometry: ScanGeometry) -> int:
     """Return the size of a projector's table of a scan; columns of cones also carry their heights."""
-    return (34 if scan.sliced else 74) * scan.views * scan.shape[1]
+    return (34 if geometry.sliced else 74) * geometry.views * geometry.shape[1]
 
 
 def empty_volume(measurement: Measurement, projector: Projector) -> Float[Tensor, "z y x"]:
@@ -61,7 +61,7 @@ def _ignore(_: StepRecord) -> None:
 
 
 @dataclass(frozen=True)
-class Job:
+class RunContext:
     """How a reconstruction runs: its seed, where it saves itself, whom it tells.
 
     Attributes:
@@ -100,13 +100,15 @@ class Reconstructor(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @abstractmethod
-    def __call__(self, measurement: Measurement, projector: Projector, job: Job) -> Float[Tensor, "z y x"]:
-        """Return the attenuation in 1/mm on ``projector.volume``."""
+    def __call__(
+        self, measurement: Measurement, projector: Projector, job: RunContext
+    ) -> Float[Tensor, "z y x"]:
+        """Return the attenuation in 1/mm on ``projector.grid``."""
 
     def rehearsal(self) -> "Rehearsal | None":
         """Return a short run that tells the pace of the whole, None where the first steps tell it."""
         return None
 
     @abstractmethod
-    def plan(self, volume: Volume, scan: Scan) -> MemoryPlan:
+    def plan(self, grid: Grid, geometry: ScanGeometry) -> MemoryPlan:
         """Return the memory this method will need, by purpose, in bytes."""

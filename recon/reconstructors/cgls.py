@@ -14,13 +14,13 @@ from pydantic import Field
 from torch import Tensor
 
 from priors.runtime.memory import MemoryPlan
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import ScanGeometry
 from recon.operators.projector import Projector
 from recon.reconstructors.base import (
-    Job,
     Measurement,
     Reconstructor,
+    RunContext,
     StepRecord,
     empty_volume,
     ray_table_bytes,
@@ -42,7 +42,9 @@ class CGLS(Reconstructor):
     iterations: int = Field(30, ge=1)
     chi2: float = Field(1.0, ge=0)
 
-    def __call__(self, measurement: Measurement, projector: Projector, job: Job) -> Float[Tensor, "z y x"]:
+    def __call__(
+        self, measurement: Measurement, projector: Projector, job: RunContext
+    ) -> Float[Tensor, "z y x"]:
         """Return the attenuation in 1/mm.
 
         Raises:
@@ -57,13 +59,13 @@ class CGLS(Reconstructor):
         start = empty_volume(measurement, projector)
         return iterate(Cgls(), problem, start=start, stop=stop, on_step=report).x
 
-    def plan(self, volume: Volume, scan: Scan) -> MemoryPlan:
+    def plan(self, grid: Grid, geometry: ScanGeometry) -> MemoryPlan:
         """Return the memory needed beyond the measurement, in bytes."""
-        one, rays = 4 * int(np.prod(volume.shape)), 4 * scan.views * scan.shape[0] * scan.shape[1]
+        one, rays = 4 * int(np.prod(grid.shape)), 4 * geometry.views * geometry.shape[0] * geometry.shape[1]
         return MemoryPlan(
             {
                 "volumes (iterate, direction, gradient)": 6 * one,
                 "sinograms (residual, image)": 5 * rays,
-                "ray table": ray_table_bytes(scan),
+                "ray table": ray_table_bytes(geometry),
             }
         )

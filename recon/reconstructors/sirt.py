@@ -15,13 +15,13 @@ from torch import Tensor
 
 from priors.runtime.errors import InputError
 from priors.runtime.memory import MemoryPlan
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import ScanGeometry
 from recon.operators.projector import Projector
 from recon.reconstructors.base import (
-    Job,
     Measurement,
     Reconstructor,
+    RunContext,
     StepRecord,
     empty_volume,
     ray_table_bytes,
@@ -52,7 +52,9 @@ class SIRT(Reconstructor):
     relaxation: float = Field(1.0, gt=0, lt=2)
     chi2: float = Field(1.0, ge=0)
 
-    def __call__(self, measurement: Measurement, projector: Projector, job: Job) -> Float[Tensor, "z y x"]:
+    def __call__(
+        self, measurement: Measurement, projector: Projector, job: RunContext
+    ) -> Float[Tensor, "z y x"]:
         """Return the attenuation in 1/mm.
 
         Raises:
@@ -76,7 +78,7 @@ class SIRT(Reconstructor):
         Raises:
             InputError: more subsets than views.
         """
-        views = projector.scan.views
+        views = projector.geometry.views
         if self.subsets > views:
             raise InputError(f"sirt.subsets: found {self.subsets}, expected at most the {views} views")
         parts = []
@@ -87,15 +89,15 @@ class SIRT(Reconstructor):
             parts.append(Subset.of(term, statistical=self.weights == "statistical"))
         return SirtProblem(tuple(parts), NonNegative() if self.nonnegative else Box())
 
-    def plan(self, volume: Volume, scan: Scan) -> MemoryPlan:
+    def plan(self, grid: Grid, geometry: ScanGeometry) -> MemoryPlan:
         """Return the memory needed beyond the measurement, in bytes."""
-        one, rays = 4 * int(np.prod(volume.shape)), 4 * scan.views * scan.shape[0] * scan.shape[1]
+        one, rays = 4 * int(np.prod(grid.shape)), 4 * geometry.views * geometry.shape[0] * geometry.shape[1]
         return MemoryPlan(
             {
                 "volumes (iterate, update)": 4 * one,
                 "steps of every subset": self.subsets * one,
                 "sinograms (weights of rays, residuals)": (1 if self.subsets > 1 else 4) * rays
                 + 4 * rays // self.subsets,
-                "ray table": (2 if self.subsets > 1 else 1) * ray_table_bytes(scan),
+                "ray table": (2 if self.subsets > 1 else 1) * ray_table_bytes(geometry),
             }
         )

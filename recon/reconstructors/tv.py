@@ -33,14 +33,14 @@ from torch import Tensor
 
 from priors.runtime.errors import InputError
 from priors.runtime.memory import MemoryPlan
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import ScanGeometry
 from recon.operators.differences import Differences
 from recon.operators.projector import Projector
 from recon.reconstructors.base import (
-    Job,
     Measurement,
     Reconstructor,
+    RunContext,
     StepRecord,
     empty_volume,
     ray_table_bytes,
@@ -74,7 +74,9 @@ class TV(Reconstructor):
     iterations: int = Field(400, ge=1)
     tolerance: float = Field(1e-4, ge=0)
 
-    def __call__(self, measurement: Measurement, projector: Projector, job: Job) -> Float[Tensor, "z y x"]:
+    def __call__(
+        self, measurement: Measurement, projector: Projector, job: RunContext
+    ) -> Float[Tensor, "z y x"]:
         """Return the attenuation in 1/mm.
 
         Raises:
@@ -103,10 +105,10 @@ class TV(Reconstructor):
         """
         y, weights = measurement.sinogram, measurement.weights
         mean_weight, mass = _object_mean(y, weights)
-        differences = self._differences(projector.volume)
+        differences = self._differences(projector.grid)
         length = projector(y.new_ones(projector.domain))
         views = projector.adjoint(torch.ones_like(y)).mean()
-        pixel = min(projector.volume.voxel_mm[1:])
+        pixel = min(projector.grid.voxel_mm[1:])
         strength = self.weight * float((pixel * mean_weight * views) ** 0.5)
         rows = DATA_SCALE * length.mean() * (weights * mean_weight).sqrt().clamp(min=LEAST_RAY * mean_weight)
         edges = 2 * strength / (EDGE_SCALE * mass / float(length.mean()))
@@ -117,26 +119,26 @@ class TV(Reconstructor):
         variation = VariationTerm(differences, L21(strength), edges / (2 * max(differences.weights)))
         return SaddleProblem((data, variation), NonNegative(), 1 / taxed, bound=1.0)
 
-    def plan(self, volume: Volume, scan: Scan) -> MemoryPlan:
+    def plan(self, grid: Grid, geometry: ScanGeometry) -> MemoryPlan:
         """Return the memory needed beyond the measurement, in bytes."""
-        one, rays = 4 * int(np.prod(volume.shape)), 4 * scan.views * scan.shape[0] * scan.shape[1]
+        one, rays = 4 * int(np.prod(grid.shape)), 4 * geometry.views * geometry.shape[0] * geometry.shape[1]
         axes = 3 if self.slice_coupling > 0 else 2
         return MemoryPlan(
             {
                 "volumes (iterate, steps, gradients)": 7 * one,
                 "duals of total variation": 3 * axes * one,
                 "sinograms (dual, steps, residuals)": 7 * rays,
-                "ray table": ray_table_bytes(scan),
+                "ray table": ray_table_bytes(geometry),
             }
         )
 
-    def _differences(self, volume: Volume) -> Differences:
-        pixel = min(volume.voxel_mm[1:])
-        dz, dy, dx = volume.voxel_mm
+    def _differences(self, grid: Grid) -> Differences:
+        pixel = min(grid.voxel_mm[1:])
+        dz, dy, dx = grid.voxel_mm
         if self.slice_coupling == 0:
-            return Differences(volume.shape, axes=(1, 2), weights=(pixel / dy, pixel / dx))
+            return Differences(grid.shape, axes=(1, 2), weights=(pixel / dy, pixel / dx))
         weights = (self.slice_coupling * pixel / dz, pixel / dy, pixel / dx)
-        return Differences(volume.shape, weights=weights)
+        return Differences(grid.shape, weights=weights)
 
 
 def _object_mean(y: Float[Tensor, "v r c"], weights: Float[Tensor, "v r c"]) -> tuple[float, float]:

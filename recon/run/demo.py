@@ -12,7 +12,7 @@ import numpy as np
 from priors.runtime.config import to_yaml
 from priors.runtime.record import RunFolder, open_run, versions
 from recon.data.resample import resample
-from recon.data.volume import Image
+from recon.data.volume import Volume
 from recon.io.scans.registry import write_scan
 from recon.io.volumes.registry import read_volume, write_nifti
 from recon.report.reconstruction import HEADINGS, Report, write_report
@@ -32,7 +32,7 @@ def run(chosen: DemoSettings, out: Path, *, overwrite: bool) -> None:
     write_nifti(folder.file("phantom.nii.gz"), truth)
     write_scan(folder.file("scan.h5"), jobs.simulate_image(truth, chosen.simulate))
     scores: dict[str, dict[str, Any]] = {}
-    volumes: dict[str, Image] = {}
+    volumes: dict[str, Volume] = {}
     for name, settings in chosen.reconstructions.items():
         place = folder.file(name)
         metrics = jobs.reconstruct(folder.file("scan.h5"), settings, place, resume=False, overwrite=overwrite)
@@ -59,8 +59,8 @@ def _report(
     folder: RunFolder,
     chosen: DemoSettings,
     *,
-    volumes: dict[str, Image],
-    truth: Image,
+    volumes: dict[str, Volume],
+    truth: Volume,
     scores: dict[str, Any],
 ) -> None:
     """Write the report that compares all methods with the phantom."""
@@ -74,7 +74,7 @@ def _report(
             title="Demonstration: a procedural chest",
             volumes={**shown, "phantom": np.nan_to_num(resample(truth, first), nan=-1000.0)},
             affine=first.affine,
-            facts={"Scan": f"{views} views, {last['beam']} beam, {photons}"},
+            facts={"ScanGeometry": f"{views} views, {last['beam']} beam, {photons}"},
             curves={f"{last['method']}: {name}": points for name, points in last["curves"].items()},
             scores=scores,
             configuration=to_yaml(chosen),

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from recon.reconstructors.base import Job, StepRecord
+from recon.reconstructors.base import RunContext, StepRecord
 from recon.run.problem import Problem, rows
 
 TRIAL_SLICES = 8
@@ -40,9 +40,9 @@ class Estimate:
 
 def estimate(problem: Problem) -> Estimate:
     """Try the method and extrapolate."""
-    slices = problem.volume.shape[0]
-    trial = _some_slices(problem) if problem.data.scan.sliced else replace(problem, held_out=None)
-    tried = trial.volume.shape[0]
+    slices = problem.grid.shape[0]
+    trial = _some_slices(problem) if problem.data.geometry.sliced else replace(problem, held_out=None)
+    tried = trial.grid.shape[0]
     rehearsal = problem.settings.method.rehearsal()
     method = problem.settings.method if rehearsal is None else rehearsal.method
     times, total = [time.perf_counter()], [1]
@@ -54,7 +54,7 @@ def estimate(problem: Problem) -> Estimate:
             raise _Enough
 
     with suppress(_Enough):
-        method(trial.measurement(), trial.projector(), Job(problem.settings.seed, on_step=on_step))
+        method(trial.measurement(), trial.projector(), RunContext(problem.settings.seed, on_step=on_step))
     laps = [after - before for before, after in pairwise(times)]
     stands_for = _shares(len(laps), total[0]) if rehearsal is None else rehearsal.stands_for
     seconds = sum(lap * steps for lap, steps in zip(laps, stands_for, strict=True))
@@ -63,11 +63,11 @@ def estimate(problem: Problem) -> Estimate:
 
 def _some_slices(problem: Problem) -> Problem:
     """Return the reconstruction of a few slices in the middle."""
-    slices = problem.volume.shape[0]
+    slices = problem.grid.shape[0]
     middle, tried = slices // 2, min(TRIAL_SLICES, slices)
     start = min(max(0, middle - tried // 2), slices - tried)
-    volume = problem.volume.slices(start, start + tried)
-    return replace(problem, data=rows(problem.data, start, start + tried), volume=volume, held_out=None)
+    volume = problem.grid.slices(start, start + tried)
+    return replace(problem, data=rows(problem.data, start, start + tried), grid=volume, held_out=None)
 
 
 def _shares(laps: int, total: int) -> tuple[float, ...]:

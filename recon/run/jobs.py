@@ -22,8 +22,8 @@ from priors.runtime.memory import available_bytes, human
 from priors.runtime.progress import clock
 from priors.runtime.record import RunFolder, check_same_config, open_run, to_json
 from priors.runtime.shipped import shipped
-from recon.data.volume import Image
-from recon.io.scans.registry import ScanData, write_scan
+from recon.data.volume import Volume
+from recon.io.scans.registry import Scan, write_scan
 from recon.io.volumes.registry import ReadOptions, read_volume, write_nifti
 from recon.run import outputs as results
 from recon.run.estimate import estimate
@@ -74,13 +74,13 @@ def reconstruct(
         InputError: the scan, the settings or the folder cannot be used, or the memory does not suffice.
         Interrupted: with the way to continue.
     """
-    with processes.joined():
+    with processes.process_group():
         problem = read_problem(scan, chosen)
         results.check_formats(problem)
         problem.plan().require()
         if processes.rank() > 0:
             return _assist(problem, out, resume=resume)
-        processes.together()
+        processes.barrier()
         return _reconstruct(scan, problem, out, resume=resume, overwrite=overwrite, as_json=as_json)
 
 
@@ -92,9 +92,9 @@ def _assist(problem: Problem, out: Path, *, resume: bool) -> dict[str, Any]:
         if resume and checkpoint.exists():
             shutil.copy(checkpoint, run.file("checkpoint.pt"))
         if resume and (out / results.METRICS).exists():
-            processes.together()
+            processes.barrier()
             return {}
-        processes.together()
+        processes.barrier()
         return solve(problem, run=run, resume=resume).metrics
 
 
@@ -143,12 +143,12 @@ def simulate(volume: Path, chosen: SimulateSettings, out: Path, *, series: str |
     """Simulate a scan of ``volume`` and write it to ``out``."""
     data = simulate_image(read_volume(volume, ReadOptions(series)), chosen)
     write_scan(out, data)
-    views, (rows, columns) = data.scan.views, data.scan.shape
-    z, y, x = data.volume.shape
+    views, (rows, columns) = data.geometry.views, data.geometry.shape
+    z, y, x = data.grid.shape
     print(f"{out}: {views} views of {rows} x {columns} for a grid of {z} x {y} x {x}", file=sys.stderr)
 
 
-def simulate_image(image: Image, chosen: SimulateSettings) -> ScanData:
+def simulate_image(image: Volume, chosen: SimulateSettings) -> Scan:
     """Return the scan of the chosen slices of a volume."""
     if chosen.slices is not None:
         image = crop(image, chosen.slices)
@@ -161,21 +161,21 @@ def phantom(chosen: PhantomSettings, out: Path) -> None:
     print(f"{out}: {chosen.slices} x {chosen.grid} x {chosen.grid} voxels", file=sys.stderr)
 
 
-def phantom_image(chosen: PhantomSettings) -> Image:
+def phantom_image(chosen: PhantomSettings) -> Volume:
     """Return a procedural thorax: x to the patient's left, y to the back, z to the head."""
     voxel_mm = (chosen.slice_mm, chosen.pixel_mm, chosen.pixel_mm)
     values = thorax(chosen.seed, shape=(chosen.slices, chosen.grid, chosen.grid), voxel_mm=voxel_mm)
-    return Image(values, np.diag([-chosen.pixel_mm, -chosen.pixel_mm, chosen.slice_mm, 1.0]), "HU")
+    return Volume(values, np.diag([-chosen.pixel_mm, -chosen.pixel_mm, chosen.slice_mm, 1.0]), "HU")
 
 
-def crop(image: Image, span: str) -> Image:
+def crop(image: Volume, span: str) -> Volume:
     """Return neighbouring slices of a volume, at the same place in space."""
     picked = parse_span(span, image.values.shape[0], "slices")
     if picked.step != 1:
         raise InputError(f"slices: found '{span}', expected neighbours: START:STOP")
     affine = image.affine.copy()
     affine[:3, 3] += picked.start * affine[:3, 2]
-    return Image(image.values[picked.start : picked.stop], affine, image.unit)
+    return Volume(image.values[picked.start : picked.stop], affine, image.unit)
 
 
 def score(

@@ -20,7 +20,7 @@ from priors.runtime.config import to_yaml
 from priors.runtime.errors import InputError
 from priors.runtime.record import RunFolder, versions
 from recon.data.resample import resample
-from recon.data.volume import Image
+from recon.data.volume import Volume
 from recon.inspect.warnings import warnings_of
 from recon.io.volumes.registry import read_volume, write_nifti, write_volume, writer
 from recon.report.reconstruction import Report, write_report
@@ -47,7 +47,7 @@ def save(run: RunFolder, problem: Problem, outcome: Outcome, *, title: str) -> N
         facts=facts(outcome.metrics),
         curves=outcome.metrics["curves"],
         scores={method: {key: outcome.metrics[key] for key in ("chi2_per_ray", "seconds")}},
-        pictures={"Scanner": scanner_png(problem.data.scan, problem.volume)},
+        pictures={"Scanner": scanner_png(problem.data.geometry, problem.grid)},
         warnings=warnings_of(problem.data),
         configuration=to_yaml(problem.settings),
         versions=versions(),
@@ -63,7 +63,7 @@ def check_formats(problem: Problem) -> None:
         InputError: a format cannot hold the scan's unit or axes.
     """
     voxel = np.zeros((1, 1, 1), np.float32)
-    image = Image(voxel, problem.data.affine(problem.volume), problem.data.unit)
+    image = Volume(voxel, problem.data.affine(problem.grid), problem.data.unit)
     for name in problem.settings.formats:
         with TemporaryDirectory() as scratch:
             place = Path(scratch) / _copy(name)
@@ -79,7 +79,7 @@ def _copy(name: str) -> str:
     return f"volume{endings[0]}" if endings else name
 
 
-def _write_copy(run: RunFolder, image: Image, name: str) -> None:
+def _write_copy(run: RunFolder, image: Volume, name: str) -> None:
     place = run.file(_copy(name))
     if place.is_dir():
         # Of a run that was interrupted while it wrote its results.
@@ -144,7 +144,7 @@ def score_files(
 
 
 def score_images(
-    image: Image, truth: Image, *, window_hu: tuple[float, float], mask: str | None
+    image: Volume, truth: Volume, *, window_hu: tuple[float, float], mask: str | None
 ) -> dict[str, Any]:
     """Compare two volumes in HU; see ``score_files``."""
     values = resample(truth, image)

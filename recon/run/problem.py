@@ -25,11 +25,11 @@ from priors.runtime.memory import MemoryPlan
 from priors.runtime.progress import Progress
 from priors.runtime.record import RunFolder, to_json
 from recon.data.units import attenuation_to_hu
-from recon.data.volume import Image
-from recon.geometry.grid import Volume
-from recon.io.scans.registry import ScanData, read_scan
+from recon.data.volume import Volume
+from recon.geometry.grid import Grid
+from recon.io.scans.registry import Scan, read_scan
 from recon.operators.projector import Projector
-from recon.reconstructors.base import Job, Measurement, StepRecord
+from recon.reconstructors.base import Measurement, RunContext, StepRecord
 from recon.run.settings import ReconstructSettings, parse_span
 
 Curves = dict[str, list[tuple[float, float]]]
@@ -39,15 +39,15 @@ Curves = dict[str, list[tuple[float, float]]]
 class Problem:
     """What is to be reconstructed: the selected data, the grid, and the views kept aside."""
 
-    data: ScanData
-    volume: Volume
-    held_out: ScanData | None
+    data: Scan
+    grid: Grid
+    held_out: Scan | None
     settings: ReconstructSettings
 
     def plan(self) -> MemoryPlan:
         """Return the memory needed: the measurement and what the method asks for."""
         items = {"measurement": 2 * self.data.sinogram.nbytes}
-        return MemoryPlan({**items, **self.settings.method.plan(self.volume, self.data.scan).items})
+        return MemoryPlan({**items, **self.settings.method.plan(self.grid, self.data.geometry).items})
 
     def measurement(self) -> Measurement:
         """Return line integrals and weights as tensors."""
@@ -57,21 +57,21 @@ class Problem:
 
     def projector(self) -> Projector:
         """Return the projector of the selected views onto the grid."""
-        return Projector(self.volume, self.data.scan, backend=self.settings.backend)
+        return Projector(self.data.geometry, self.grid, backend=self.settings.backend)
 
-    def image(self, attenuation: Float[Tensor, "z y x"]) -> Image:
+    def image(self, attenuation: Float[Tensor, "z y x"]) -> Volume:
         """Return a reconstruction in the unit of the scan, placed in space."""
         values = attenuation.detach().cpu().contiguous().numpy()
         if self.data.unit == "HU":
             values = attenuation_to_hu(values, self.data.mu_water)
-        return Image(values.astype(np.float32), self.data.affine(self.volume), self.data.unit)
+        return Volume(values.astype(np.float32), self.data.affine(self.grid), self.data.unit)
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """A finished reconstruction: the volume and its figures, the curves of its iterations among them."""
 
-    image: Image
+    image: Volume
     metrics: dict[str, Any]
 
 
@@ -126,19 +126,19 @@ def read_problem(path: Path, settings: ReconstructSettings) -> Problem:
     data = read_scan(path)
     for step in settings.preprocess:
         data = step(data)
-    volume = data.volume
+    volume = data.grid
     if settings.slices is not None:
         picked = parse_span(settings.slices, volume.shape[0], "slices")
         if picked.step != 1:
             raise InputError(f"slices: found '{settings.slices}', expected neighbours: START:STOP")
         data = rows(data, picked.start, picked.stop)
-        volume = data.volume
+        volume = data.grid
     if settings.grid is not None:
         volume = _square(volume, settings.grid)
     if settings.views is None:
         return Problem(data, volume, None, settings)
-    used = np.zeros(data.scan.views, dtype=bool)
-    used[list(parse_span(settings.views, data.scan.views, "views"))] = True
+    used = np.zeros(data.geometry.views, dtype=bool)
+    used[list(parse_span(settings.views, data.geometry.views, "views"))] = True
     return Problem(data[used], volume, None if used.all() else data[~used], settings)
 
 
@@ -158,7 +158,7 @@ def solve(problem: Problem, *, run: RunFolder, resume: bool) -> Outcome:
             progress.step(done=record.iteration, **record.figures)
             steps.add(record)
 
-        job = Job(problem.settings.seed, run.file("checkpoint.pt"), resume, on_step)
+        job = RunContext(problem.settings.seed, run.file("checkpoint.pt"), resume, on_step)
         attenuation = method(measurement, projector, job)
     seconds = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
     if not bool(torch.isfinite(attenuation).all()):
@@ -174,28 +174,28 @@ def fit(problem: Problem, attenuation: Float[Tensor, "z y x"], projector: Projec
     with torch.no_grad():
         figures: dict[str, Any] = _fit(problem.data, projector(attenuation).cpu().numpy())
         if problem.held_out is not None:
-            aside = Projector(problem.volume, problem.held_out.scan, backend=problem.settings.backend)
+            aside = Projector(problem.held_out.geometry, problem.grid, backend=problem.settings.backend)
             unseen = _fit(problem.held_out, aside(attenuation).cpu().numpy())
-            figures["held_out"] = {**unseen, "views": problem.held_out.scan.views}
+            figures["held_out"] = {**unseen, "views": problem.held_out.geometry.views}
     return figures
 
 
 def describe(problem: Problem) -> dict[str, Any]:
     """Return what was reconstructed from what."""
-    scan = problem.data.scan
+    scan = problem.data.geometry
     return {
         "method": problem.settings.method.name,
         "seed": problem.settings.seed,
         "beam": scan.beam,
         "views": scan.views,
         "detector": list(scan.shape),
-        "grid": list(problem.volume.shape),
-        "voxel_mm": list(problem.volume.voxel_mm),
+        "grid": list(problem.grid.shape),
+        "voxel_mm": list(problem.grid.voxel_mm),
         "unit": problem.data.unit,
     }
 
 
-def _fit(data: ScanData, projection: Float[np.ndarray, "v r c"]) -> dict[str, float]:
+def _fit(data: Scan, projection: Float[np.ndarray, "v r c"]) -> dict[str, float]:
     """Return chi2 per ray and the relative residual of a projection."""
     counted = data.weights > 0
     residual = (projection.astype(np.float64) - data.sinogram)[counted]
@@ -207,22 +207,24 @@ def _fit(data: ScanData, projection: Float[np.ndarray, "v r c"]) -> dict[str, fl
     }
 
 
-def rows(data: ScanData, start: int, stop: int) -> ScanData:
+def rows(data: Scan, start: int, stop: int) -> Scan:
     """Return the scan seen by some detector rows; they are the slices of parallel and fan beams.
 
     Raises:
         InputError: rays cross slices, so that no slice can be reconstructed alone.
     """
-    if not data.scan.sliced:
-        raise InputError(f"slices: the rays of a {data.scan.beam} beam cross slices, expected all of them")
+    if not data.geometry.sliced:
+        raise InputError(
+            f"slices: the rays of a {data.geometry.beam} beam cross slices, expected all of them"
+        )
     counts = None if data.counts is None else data.counts[:, start:stop]
-    scan, volume = data.scan.rows(start, stop), data.volume.slices(start, stop)
+    scan, volume = data.geometry.rows(start, stop), data.grid.slices(start, stop)
     sinogram, weights = data.sinogram[:, start:stop], data.weights[:, start:stop]
-    return replace(data, scan=scan, volume=volume, sinogram=sinogram, weights=weights, counts=counts)
+    return replace(data, geometry=scan, grid=volume, sinogram=sinogram, weights=weights, counts=counts)
 
 
-def _square(volume: Volume, pixels: int) -> Volume:
+def _square(volume: Grid, pixels: int) -> Grid:
     """Return the grid with ``pixels`` x ``pixels`` over the larger side of the slice."""
     (z, y, x), (dz, dy, dx) = volume.shape, volume.voxel_mm
     pixel = max(y * dy, x * dx) / pixels
-    return Volume((z, pixels, pixels), (dz, pixel, pixel), volume.centre_mm)
+    return Grid((z, pixels, pixels), (dz, pixel, pixel), volume.centre_mm)

@@ -22,12 +22,12 @@ from scipy.ndimage import zoom
 
 from priors.runtime.errors import InputError
 from recon.data.noise import Exposure, draw_counts
-from recon.data.scan import ScanData
+from recon.data.scan import Scan
 from recon.data.units import AIR_HU, MU_WATER, hu_to_attenuation
-from recon.data.volume import Image, grid_affine
-from recon.geometry.grid import Volume
+from recon.data.volume import Volume, grid_affine
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import Orbit
-from recon.geometry.scan import Scan
+from recon.geometry.scan import ScanGeometry
 from recon.operators.projector import Projector
 
 RAYS_PER_CELL = 2
@@ -37,7 +37,7 @@ SLICES_AT_A_TIME = 64
 VIEWS_AT_A_TIME = 32
 
 
-def simulate(image: Image, orbit: Orbit, *, i0: float | Exposure, grid: int | None, seed: int) -> ScanData:
+def simulate(image: Volume, orbit: Orbit, *, i0: float | Exposure, grid: int | None, seed: int) -> Scan:
     """Return the noisy scan of ``image`` along ``orbit``.
 
     Args:
@@ -61,10 +61,10 @@ def simulate(image: Image, orbit: Orbit, *, i0: float | Exposure, grid: int | No
     if orbit.columns is None and filled.columns is not None:
         rounded = math.ceil(filled.columns / COLUMN_MULTIPLE) * COLUMN_MULTIPLE
         filled = filled.model_copy(update={"columns": rounded})
-    scan = filled.scan()
+    scan = filled.geometry()
     transmission = _transmission(image, target, scan)
     counts = draw_counts(transmission, exposure, np.random.default_rng(seed))
-    data = ScanData.from_counts(scan, target, counts=counts, exposure=exposure)
+    data = Scan.from_counts(scan, target, counts=counts, exposure=exposure)
     frame = image.affine @ np.linalg.inv(grid_affine(image.grid()))
     provenance = {
         "kind": "simulated",
@@ -85,10 +85,10 @@ def simulate(image: Image, orbit: Orbit, *, i0: float | Exposure, grid: int | No
         image.unit,
         provenance,
     )
-    return ScanData(scan, target, *rest)
+    return Scan(scan, target, *rest)
 
 
-def reconstruction_grid(image: Image, grid: int | None) -> Volume:
+def reconstruction_grid(image: Volume, grid: int | None) -> Grid:
     """Return the grid of the reconstruction: the image's slices, ``grid`` x ``grid`` pixels over its larger
     side.
 
@@ -102,23 +102,25 @@ def reconstruction_grid(image: Image, grid: int | None) -> Volume:
         raise InputError(f"grid: found {grid}, expected a positive number of pixels")
     (z, y, x), (dz, dy, dx) = own.shape, own.voxel_mm
     pixel = max(y * dy, x * dx) / grid
-    return Volume((z, grid, grid), (dz, pixel, pixel))
+    return Grid((z, grid, grid), (dz, pixel, pixel))
 
 
-def _transmission(image: Image, target: Volume, scan: Scan) -> Float32[np.ndarray, "v r c"]:
+def _transmission(image: Volume, target: Grid, geometry: ScanGeometry) -> Float32[np.ndarray, "v r c"]:
     fine = image.grid()
     upsample = min(target.voxel_mm[1:]) < FINER * max(fine.voxel_mm[1:])
-    if scan.sliced:
-        return _by_slices(image, scan, (1, 2, 2) if upsample else (1, 1, 1))
+    if geometry.sliced:
+        return _by_slices(image, geometry, (1, 2, 2) if upsample else (1, 1, 1))
     # The reconstruction keeps the image's slices, so the grid of the scan needs thinner ones.
-    return _by_views(image, scan, (2, 2, 2) if upsample else (2, 1, 1))
+    return _by_views(image, geometry, (2, 2, 2) if upsample else (2, 1, 1))
 
 
-def _by_slices(image: Image, scan: Scan, factors: tuple[int, int, int]) -> Float32[np.ndarray, "v r c"]:
+def _by_slices(
+    image: Volume, geometry: ScanGeometry, factors: tuple[int, int, int]
+) -> Float32[np.ndarray, "v r c"]:
     """Return the transmission of a scan whose rows are the slices, some slices at a time."""
     fine = _finer(image.grid(), factors)
-    projector = Projector(fine, _split_cells(scan, 1))
-    result = np.empty((scan.views, *scan.shape), np.float32)
+    projector = Projector(_split_cells(geometry, 1), fine)
+    result = np.empty((geometry.views, *geometry.shape), np.float32)
     for start in range(0, fine.shape[0], SLICES_AT_A_TIME):
         stop = min(start + SLICES_AT_A_TIME, fine.shape[0])
         attenuation = _attenuation(image, slice(start, stop), factors)
@@ -127,26 +129,28 @@ def _by_slices(image: Image, scan: Scan, factors: tuple[int, int, int]) -> Float
     return result
 
 
-def _by_views(image: Image, scan: Scan, factors: tuple[int, int, int]) -> Float32[np.ndarray, "v r c"]:
+def _by_views(
+    image: Volume, geometry: ScanGeometry, factors: tuple[int, int, int]
+) -> Float32[np.ndarray, "v r c"]:
     """Return the transmission of a scan whose rays cross slices, some views at a time."""
     fine = _finer(image.grid(), factors)
     attenuation = torch.from_numpy(_attenuation(image, slice(None), factors))
     slice_last = attenuation.permute(1, 2, 0).contiguous().permute(2, 0, 1)
-    result = np.empty((scan.views, *scan.shape), np.float32)
-    for start in range(0, scan.views, VIEWS_AT_A_TIME):
+    result = np.empty((geometry.views, *geometry.shape), np.float32)
+    for start in range(0, geometry.views, VIEWS_AT_A_TIME):
         views = slice(start, start + VIEWS_AT_A_TIME)
-        part = Projector(fine, _split_cells(scan[views], RAYS_PER_CELL))(slice_last)
+        part = Projector(_split_cells(geometry[views], RAYS_PER_CELL), fine)(slice_last)
         result[views] = _mean_over_cells(part.numpy(), RAYS_PER_CELL)
     return result
 
 
-def _finer(grid: Volume, factors: tuple[int, int, int]) -> Volume:
+def _finer(grid: Grid, factors: tuple[int, int, int]) -> Grid:
     z, y, x = (n * k for n, k in zip(grid.shape, factors, strict=True))
     dz, dy, dx = (d / k for d, k in zip(grid.voxel_mm, factors, strict=True))
-    return Volume((z, y, x), (dz, dy, dx), grid.centre_mm)
+    return Grid((z, y, x), (dz, dy, dx), grid.centre_mm)
 
 
-def _attenuation(image: Image, part: slice, factors: tuple[int, int, int]) -> Float32[np.ndarray, "z y x"]:
+def _attenuation(image: Volume, part: slice, factors: tuple[int, int, int]) -> Float32[np.ndarray, "z y x"]:
     values = image.values[part]
     if image.unit == "HU":
         values = hu_to_attenuation(np.maximum(values, np.float32(AIR_HU)), MU_WATER)
@@ -156,12 +160,12 @@ def _attenuation(image: Image, part: slice, factors: tuple[int, int, int]) -> Fl
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
-def _split_cells(scan: Scan, down: int) -> Scan:
+def _split_cells(geometry: ScanGeometry, down: int) -> ScanGeometry:
     """Return the scan whose detector cells are ``RAYS_PER_CELL`` times narrower and ``down`` times lower, and cover
     the same area."""
-    rows, columns = scan.shape
-    poses = (scan.source_mm, scan.detector_mm, scan.u_mm / RAYS_PER_CELL, scan.v_mm / down)
-    return Scan(scan.beam, *poses, (rows * down, columns * RAYS_PER_CELL), scan.detector)
+    rows, columns = geometry.shape
+    poses = (geometry.source_mm, geometry.detector_mm, geometry.u_mm / RAYS_PER_CELL, geometry.v_mm / down)
+    return ScanGeometry(geometry.beam, *poses, (rows * down, columns * RAYS_PER_CELL), geometry.detector)
 
 
 def _mean_over_cells(lines: Float32[np.ndarray, "v fr fc"], down: int) -> Float32[np.ndarray, "v r c"]:

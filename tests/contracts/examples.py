@@ -17,9 +17,9 @@ from priors.diffusion.parametrisation import Clean, Noise, Parametrisation, Prec
 from priors.diffusion.sampler import DDIM, Heun, Multistep, Sampler
 from priors.diffusion.schedule import EDM, VP, Cosine, Discrete, Rectified, Schedule, Spaced
 from priors.networks.monai_unet import MonaiUNet
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import CircularCone, FanCurved, Parallel
-from recon.geometry.scan import Scan
+from recon.geometry.scan import ScanGeometry
 from recon.operators.base import Adjoint, LinearOperator
 from recon.operators.differences import Differences
 from recon.operators.projector import Projector
@@ -47,22 +47,22 @@ class Solve:
     start: Tensor
 
 
-VOLUME = Volume((3, 16, 16), (2.0, 1.5, 1.5))
+GRID = Grid((3, 16, 16), (2.0, 1.5, 1.5))
 
 
-def scan(views: int = 12) -> Scan:
-    return Parallel(views=views).fit(VOLUME).scan()
+def geometry(views: int = 12) -> ScanGeometry:
+    return Parallel(views=views).fit(GRID).geometry()
 
 
-def fan() -> Scan:
-    return FanCurved(views=7, sod_mm=60.0, sdd_mm=100.0).fit(VOLUME).scan()
+def fan() -> ScanGeometry:
+    return FanCurved(views=7, sod_mm=60.0, sdd_mm=100.0).fit(GRID).geometry()
 
 
 def operators() -> list[LinearOperator]:
     return [
-        Projector(VOLUME, scan()),
-        Projector(VOLUME, fan(), backend="reference"),
-        Projector(VOLUME, CircularCone(views=7, sod_mm=60.0, sdd_mm=100.0).fit(VOLUME).scan()),
+        Projector(geometry(), GRID),
+        Projector(fan(), GRID, backend="reference"),
+        Projector(CircularCone(views=7, sod_mm=60.0, sdd_mm=100.0).fit(GRID).geometry(), GRID),
         Differences((4, 5, 6)),
         Differences((4, 5, 6), axes=(0,), weights=(0.5,)),
         Adjoint(Differences((4, 5, 6), axes=(2, 0))),
@@ -78,8 +78,8 @@ def functionals() -> list[Functional]:
 def solves() -> list[Solve]:
     """Each method with a small strongly convex problem: 1/2 |A x - y|^2, for PDHG with x >= 0 and 1/10 |D x|_1."""
     draw = torch.Generator().manual_seed(5)
-    volume = Volume((2, 4, 4), (1.0, 1.0, 1.0))
-    projector = Projector(volume, Parallel(views=20).fit(volume).scan())
+    volume = Grid((2, 4, 4), (1.0, 1.0, 1.0))
+    projector = Projector(Parallel(views=20).fit(volume).geometry(), volume)
     y = projector(torch.rand(volume.shape, generator=draw))
     terms = (Term(projector, SquaredL2(y, torch.ones_like(y))), Term(Differences(volume.shape), L1(0.1)))
     data, start = LeastSquares(projector, y, torch.ones_like(y)), torch.zeros(volume.shape)

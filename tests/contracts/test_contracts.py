@@ -11,10 +11,10 @@ from priors.diffusion.denoiser import Denoiser, GaussianDenoiser
 from priors.diffusion.parametrisation import Parametrisation
 from priors.diffusion.sampler import Sampler
 from priors.diffusion.schedule import EDM, Schedule
-from recon.data.scan import ScanData
+from recon.data.scan import Scan
 from recon.operators.base import LinearOperator
 from recon.operators.projector import Projector
-from recon.reconstructors.base import Job, Measurement, Reconstructor
+from recon.reconstructors.base import Measurement, Reconstructor, RunContext
 from recon.solvers.base import IterativeMethod, Stop, iterate
 from recon.solvers.functionals import Functional
 from tests.contracts import examples
@@ -136,7 +136,7 @@ class TestReconstructor:
     def test_plans_its_memory(self, reconstructor):
         if hasattr(reconstructor, "prior") and reconstructor.prior not in embedded_names():
             pytest.skip(f"the prior {reconstructor.prior} is not embedded yet")
-        small, large = (reconstructor.plan(examples.VOLUME, examples.scan(views)) for views in (4, 400))
+        small, large = (reconstructor.plan(examples.GRID, examples.geometry(views)) for views in (4, 400))
         assert 0 < small.total < large.total
 
     def test_a_rehearsal_stands_for_every_step_of_the_whole(self, reconstructor):
@@ -149,30 +149,30 @@ class TestReconstructor:
     def test_makes_a_finite_volume_that_explains_the_data_better_than_nothing(self, reconstructor):
         if hasattr(reconstructor, "prior") and reconstructor.prior not in embedded_names():
             pytest.skip(f"the prior {reconstructor.prior} is not embedded yet")
-        projector = Projector(examples.VOLUME, examples.scan(24))
-        truth = torch.zeros(examples.VOLUME.shape)
+        projector = Projector(examples.geometry(24), examples.GRID)
+        truth = torch.zeros(examples.GRID.shape)
         truth[:, 5:11, 4:12] = 0.02
         y = projector(truth)
         told = []
-        job = Job(seed=1, on_step=told.append)
+        job = RunContext(seed=1, on_step=told.append)
         x = reconstructor(Measurement(y, torch.full_like(y, 1e4)), projector, job)
         assert x.shape == truth.shape
         assert torch.isfinite(x).all()
         assert (projector(x) - y).norm() < 0.5 * y.norm()
         assert told[-1].iteration <= told[-1].total
-        again = reconstructor(Measurement(y, torch.full_like(y, 1e4)), projector, Job(seed=1))
+        again = reconstructor(Measurement(y, torch.full_like(y, 1e4)), projector, RunContext(seed=1))
         assert torch.equal(x, again)
 
 
 @pytest.mark.parametrize("step", named(examples.steps))
 class TestStep:
     def test_keeps_the_shape_and_is_recorded(self, step):
-        scan, generator = examples.scan(24), np.random.default_rng(0)
-        truth = torch.zeros(examples.VOLUME.shape)
+        scan, generator = examples.geometry(24), np.random.default_rng(0)
+        truth = torch.zeros(examples.GRID.shape)
         truth[:, 5:11, 4:12] = 0.02
-        sinogram = Projector(examples.VOLUME, scan)(truth).numpy()
+        sinogram = Projector(scan, examples.GRID)(truth).numpy()
         sinogram = (sinogram + generator.normal(0, 1e-3, sinogram.shape)).astype(np.float32)
-        data = ScanData(scan, examples.VOLUME, sinogram, np.full_like(sinogram, 1e6))
+        data = Scan(scan, examples.GRID, sinogram, np.full_like(sinogram, 1e6))
         done = step(data)
         assert done.sinogram.shape == done.weights.shape == sinogram.shape
         assert np.isfinite(done.sinogram).all()

@@ -10,7 +10,7 @@ from assimilation.run import demo
 from assimilation.run.settings import AssimilateSettings
 from priors.runtime.config import load
 from priors.training.config import load_training
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import Orbit
 from recon.run.settings import DemoSettings, ReconstructSettings
 
@@ -41,8 +41,8 @@ def test_it_builds(path):
         from priors.runtime.config import read_yaml
 
         orbit = load(OrbitFile, [{"orbit": read_yaml(path)}]).orbit
-        orbit = orbit.fit(Volume((2, 64, 64), (2.0, 1.5, 1.5)))
-        assert orbit.scan().views == orbit.views
+        orbit = orbit.fit(Grid((2, 64, 64), (2.0, 1.5, 1.5)))
+        assert orbit.geometry().views == orbit.views
     elif kind == "train":
         settings = load_training([path])
         assert settings == type(settings).model_validate(settings.model_dump(mode="json"))

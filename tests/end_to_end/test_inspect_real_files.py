@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from recon.data.volume import Image
+from recon.data.volume import Volume
 from recon.io.volumes.registry import write_volume
 from tests.recon.io.scans.test_ct_pd import AXIAL, measured
 from tests.support.command_line import inside, mistake
@@ -92,8 +92,8 @@ def test_other_kinds(tmp_path: Path) -> None:
     assert "several DICOM series" in told
     assert "2 CT files of 8 x 8" in told
     assert "SECRET" not in inside("inspect", tmp_path / "two" / "a").stdout
-    write_volume(tmp_path / "a.zarr", Image(values.astype(np.float32), np.eye(4), "HU"))
-    write_volume(tmp_path / "a.h5", Image(values.astype(np.float32), np.eye(4), "HU"))
+    write_volume(tmp_path / "a.zarr", Volume(values.astype(np.float32), np.eye(4), "HU"))
+    write_volume(tmp_path / "a.h5", Volume(values.astype(np.float32), np.eye(4), "HU"))
     for name in ("a.zarr", "a.h5"):
         assert "3 x 8 x 8" in inside("inspect", tmp_path / name).stdout
     told = inside("inspect", write_ct_pd(tmp_path / "scan", AXIAL, measured(AXIAL))).stdout

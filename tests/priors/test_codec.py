@@ -65,4 +65,4 @@ def test_analyses_are_cut_to_what_is_possible():
     state = torch.tensor([-1.0, 7.0, 1e6])[:, None, None, None].expand(3, 2, 1, 1)
     # A temperature beyond those of the training stays as it is: nothing makes it impossible.
     expected = torch.tensor([[0.0, -1.0], [7.0, 7.0], [150.0, 1e6]])[..., None, None]
-    assert torch.equal(codec.possible(state), expected)
+    assert torch.equal(codec.clip_to_physical(state), expected)

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from priors.diffusion.denoiser import Denoiser
 from priors.diffusion.guidance.likelihood import Guidance, Likelihood, covariance_scale
-from priors.gaussian.modes import Spread
+from priors.gaussian.modes import Covariance
 from priors.linalg import cg_each, gmres_each
 
 States = Float[Tensor, "b ..."]
@@ -77,7 +77,7 @@ class MmpsDenoiser(Denoiser):
 
     def forward(self, x_t: States, t: Float[Tensor, "b ..."]) -> States:
         """See `Denoiser`."""
-        known = self.prior.gaussian_spread(t[0]) if self.settings.gaussian and _same_levels(t) else None
+        known = self.prior.gaussian_covariance(t[0]) if self.settings.gaussian and _same_levels(t) else None
         if known is not None:
             return self._by_process(x_t, t, known)
         own = self._by_backprop if self.settings.backprop else self._by_differences
@@ -96,7 +96,7 @@ class MmpsDenoiser(Denoiser):
             increment = solve(apply, innovation, iterations=self.settings.iterations)
         return (estimate if x_t.requires_grad else clean) + increment
 
-    def _by_process(self, x_t: States, t: Tensor, spread: Spread) -> States:
+    def _by_process(self, x_t: States, t: Tensor, spread: Covariance) -> States:
         """Return E[x | x_t, y] with the covariance of a Gaussian process."""
         estimate: Tensor = self.prior(x_t, t)
         clean = estimate.detach()

@@ -16,10 +16,10 @@ from priors.diffusion.sampler import Multistep
 from priors.runtime.errors import InputError
 from priors.training.config import TrainConfig
 from priors.training.objective import denoising_loss
-from priors.training.prefetch import Ahead
+from priors.training.prefetch import Prefetch
 from priors.training.slices.data import Crop, PreparedArrays, batch_at
 from priors.training.slices.gallery import PAGE_SAMPLES, PAGE_STEPS, draw_samples, save_page
-from priors.training.task import Probe, Subject
+from priors.training.task import Probe, TrainingTask
 
 HELD_OUT_FIELDS = 32
 PROBE_PIXELS = 64
@@ -78,7 +78,7 @@ def validation_fields(config: TrainConfig) -> Float[Tensor, "b 1 y x"]:
     return config.codec.encode(fields.clamp(config.codec.low, config.codec.high))
 
 
-class Slices(Subject):
+class Slices(TrainingTask):
     """Crops of slices, denoised at random noise levels.
 
     Args:
@@ -93,7 +93,7 @@ class Slices(Subject):
         self.data = PreparedArrays.load(config.data, "train")
         self.data.require((*config.crops, *config.final_crops), config.codec)
         self.fields = validation_fields(config)
-        self._ahead = Ahead(self._batch)
+        self._ahead = Prefetch(self._batch)
 
     def _batch(self, step: int) -> Float[Tensor, "b 1 y x"]:
         config = self.config
@@ -132,7 +132,7 @@ class Slices(Subject):
         field = torch.zeros(1, config.network.field_channels, PROBE_PIXELS, PROBE_PIXELS)
         return Probe(field, torch.tensor([0.5], dtype=torch.float64), largest / PROBE_PIXELS**2)
 
-    def variants(self) -> Sequence[tuple[float, Subject]]:
+    def variants(self) -> Sequence[tuple[float, TrainingTask]]:
         """See `Subject`."""
         config = self.config
         late = config.final_share if config.final_crops else 0.0
@@ -148,7 +148,7 @@ class Slices(Subject):
         one = object.__new__(Slices)
         one.config = self.config.model_copy(update={"crops": (crop,), "final_crops": ()})
         one.data, one.fields = self.data, self.fields
-        one._ahead = Ahead(one._batch)
+        one._ahead = Prefetch(one._batch)
         return one
 
     def card(self, denoiser: NetworkDenoiser) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from priors.gaussian.spectrum import Spectrum, measured_spectrum
 from priors.networks.space_time_dit import SpaceTimeTransformer
 from priors.training.config import TrajectoryConfig
 from priors.training.slices.gallery import PAGE_STEPS, draw_trajectories, save_trajectory_page
-from priors.training.task import Probe, Subject
+from priors.training.task import Probe, TrainingTask
 from priors.training.trajectories.data import PreparedTrajectories, Window, encode, spread_windows
 from priors.training.trajectories.objective import trajectory_loss
 
@@ -76,7 +76,7 @@ def forecast_errors(denoiser: NetworkDenoiser, x: Windows, valid: Valid) -> tupl
     return masked_rms(torch.cat(errors), both), masked_rms(x[:, -2] - x[:, -1], both)
 
 
-class Trajectories(Subject):
+class Trajectories(TrainingTask):
     """Windows of trajectories, denoised with frames at their own noise levels.
 
     Args:
@@ -173,7 +173,7 @@ class Trajectories(Subject):
         x = torch.zeros_like(self.windows[0][:1])
         return Probe(x, torch.full(x.shape[:2], 0.5, dtype=torch.float64), float(self.config.batch))
 
-    def variants(self) -> Sequence[tuple[float, Subject]]:
+    def variants(self) -> Sequence[tuple[float, TrainingTask]]:
         """See `Subject`: all batches have one shape."""
         return [(1.0, self)]
 

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError, mode
 
 from priors.runtime.errors import InputError
 from recon.data.noise import Exposure, line_integrals
-from recon.data.scan import ScanData, check_line_integrals, check_sinogram_shape
+from recon.data.scan import Scan, check_line_integrals, check_sinogram_shape
 from recon.data.units import MU_WATER
 from recon.data.volume import Unit
 from recon.geometry.orbits import Orbit, Parallel, Vectors
@@ -64,7 +64,7 @@ class ArrayScan(BaseModel):
         return self
 
 
-def read_array_scan(path: Path) -> ScanData:
+def read_array_scan(path: Path) -> Scan:
     """Return the scan described by the YAML file ``path``.
 
     Raises:
@@ -90,19 +90,19 @@ def _description(path: Path) -> ArrayScan:
         raise InputError(f"{path}: is not a readable YAML file") from error
 
 
-def _scan_data(description: ArrayScan, folder: Path) -> ScanData:
+def _scan_data(description: ArrayScan, folder: Path) -> Scan:
     data = load_frames(folder, description.data, raw=description.raw)
     rows, columns = data.shape[1:]
     orbit = _completed(description.orbit, rows, columns)
-    check_sinogram_shape(data, orbit.scan(), description.data)
+    check_sinogram_shape(data, orbit.geometry(), description.data)
     lines, i0 = _lines(description, folder, data)
     check_line_integrals(lines.sinogram, lines.weights)
     if description.find_centre and isinstance(orbit, Parallel):
         busiest = int(np.argmax(lines.sinogram.std(axis=(0, 2))))
         centre = find_centre(lines.sinogram[:, busiest], np.rad2deg(orbit.angles()))
         orbit = orbit.model_copy(update={"offset_columns": (columns - 1) / 2 - centre})
-    return ScanData(
-        orbit.scan(),
+    return Scan(
+        orbit.geometry(),
         orbit.grid(),
         lines.sinogram,
         lines.weights,

@@ -28,10 +28,10 @@ import pydicom
 from jaxtyping import Float32, Float64
 
 from priors.runtime.errors import InputError
-from recon.data.scan import ScanData
+from recon.data.scan import Scan
 from recon.data.units import MU_WATER
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Beam, Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import Beam, ScanGeometry
 from recon.io.scans.ct_pd_header import TAGS, View, numbers, optional, read_view, text
 from recon.io.scans.format import ScanFormat
 from recon.io.volumes.dicom.files import in_threads, is_dicom, read_files
@@ -56,11 +56,11 @@ _FRAMES = {
 class _Poses:
     """Vectors of all views and the largest error of a ray's direction in columns."""
 
-    scan: Scan
+    geometry: ScanGeometry
     misfit: float
 
 
-def read_ct_pd(path: Path) -> ScanData:
+def read_ct_pd(path: Path) -> Scan:
     """Return the scan in a folder or zip archive of DICOM-CT-PD files; reconstructions are in HU.
 
     Raises:
@@ -76,14 +76,14 @@ def read_ct_pd(path: Path) -> ScanData:
         views = [read_view(item) for item in items]
         _check(path, views)
         poses = _poses(path, views)
-        sinogram = np.empty((len(views), *poses.scan.shape), np.float32)
+        sinogram = np.empty((len(views), *poses.geometry.shape), np.float32)
         in_threads(lambda pair: _fill(*pair), zip(views, sinogram, strict=True))
         weights, photons = _weights(items, sinogram)
         position = str(items[0].get("PatientPosition") or "")
         frame = np.diag([*_FRAMES.get(position, _FRAMES["HFS"]), 1.0])
-        return ScanData(
-            poses.scan,
-            _volume(views, poses.scan),
+        return Scan(
+            poses.geometry,
+            _volume(views, poses.geometry),
             sinogram,
             weights,
             frame=frame,
@@ -143,7 +143,7 @@ def _poses(path: Path, views: list[View]) -> _Poses:
     shape, rows = (first.rows, first.columns), first.row_mm * v
     if first.shape == "FLAT":
         middle = centre + depth[:, None] * travel + across[:, None] * u + along[:, None] * v
-        return _Poses(Scan(_beam(views), source, middle, first.column_mm * u, rows, shape), 0.0)
+        return _Poses(ScanGeometry(_beam(views), source, middle, first.column_mm * u, rows, shape), 0.0)
     arcs = [
         _arc(source[k], centre[k], np.stack([travel[k], u[k]]) * depth[k], start=across[k], view=first)
         for k in range(len(views))
@@ -156,7 +156,7 @@ def _poses(path: Path, views: list[View]) -> _Poses:
         )
     middle = np.stack([arc.middle for arc in arcs]) + along[:, None] * v
     steps = np.stack([arc.step for arc in arcs])
-    return _Poses(Scan(_beam(views), source, middle, steps, rows, shape, "curved"), misfit)
+    return _Poses(ScanGeometry(_beam(views), source, middle, steps, rows, shape, "curved"), misfit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +225,7 @@ def _beam(views: list[View]) -> Beam:
     return "fan" if views[0].rows == 1 and flat else "cone"
 
 
-def _volume(views: list[View], scan: Scan) -> Volume:
+def _volume(views: list[View], geometry: ScanGeometry) -> Grid:
     """Return 512 x 512 pixels over the field of view, slices as far as the source travels, as thick as a row at
     the axis."""
     first = views[0]
@@ -238,7 +238,7 @@ def _volume(views: list[View], scan: Scan) -> Volume:
     heights = -np.array([view.height_mm for view in views])
     low, high = float(heights.min()), float(heights.max())
     slices = max(int((high - low) / thick), first.rows if high - low < thick else 1, 1)
-    return Volume((slices, PIXELS, PIXELS), (thick, pixel, pixel), ((low + high) / 2, 0.0, 0.0))
+    return Grid((slices, PIXELS, PIXELS), (thick, pixel, pixel), ((low + high) / 2, 0.0, 0.0))
 
 
 def _fill(view: View, out: Float32[np.ndarray, "r c"]) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from priors.runtime.errors import InputError
-from recon.data.scan import ScanData
-from recon.geometry.grid import Volume
+from recon.data.scan import Scan
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import Parallel
 from recon.io.scans.format import ScanFormat, hdf5_holds
 from recon.preprocess.centre_search import find_centre
@@ -37,7 +37,7 @@ _METRES = {
 _PIXEL = "measurement/instrument/detector/x_pixel_size"
 
 
-def read_data_exchange(path: Path) -> ScanData:
+def read_data_exchange(path: Path) -> Scan:
     """Return the scan in ``path``; reconstructions are in 1/mm on columns x columns pixels per detector row.
 
     Raises:
@@ -75,7 +75,7 @@ def parallel_scan(
 
 def parallel_data(
     lines: LineIntegrals, angles: Float64[np.ndarray, " v"], pixel_mm: float | None, kind: str
-) -> ScanData:
+) -> Scan:
     """Return the scan of a half or full turn of parallel views, with its centre of rotation found.
 
     Args:
@@ -92,9 +92,9 @@ def parallel_data(
     busiest = int(np.argmax(lines.sinogram.std(axis=(0, 2))))
     centre = find_centre(lines.sinogram[:, busiest], angles)
     size = pixel_mm or 1.0
-    return ScanData(
-        parallel_scan(angles, (rows, columns), size, centre).scan(),
-        Volume((rows, columns, columns), (size, size, size)),
+    return Scan(
+        parallel_scan(angles, (rows, columns), size, centre).geometry(),
+        Grid((rows, columns, columns), (size, size, size)),
         lines.sinogram,
         lines.weights,
         unit="1/mm",

@@ -8,7 +8,7 @@ import h5py
 
 from priors.runtime.errors import InputError
 from priors.runtime.hdf5_probe import is_sound
-from recon.data.scan import ScanData
+from recon.data.scan import Scan
 
 HEAD = 520
 """Bytes of a file that are enough to tell its kind: a MATLAB 7.3 file is HDF5 behind a header of 512."""
@@ -27,7 +27,7 @@ class ScanFormat:
 
     title: str
     claims: Callable[[Path, bytes], bool]
-    read: Callable[[Path], ScanData]
+    read: Callable[[Path], Scan]
 
 
 def is_hdf5(head: bytes) -> bool:

@@ -25,8 +25,8 @@ import scipy.io
 from jaxtyping import Float32, Float64
 
 from priors.runtime.errors import InputError
-from recon.data.scan import ScanData
-from recon.geometry.grid import Volume
+from recon.data.scan import Scan
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import FanFlat
 from recon.io.scans.format import ScanFormat, hdf5_holds
 from recon.preprocess.radiographs import estimate_i0, weights_without_counts
@@ -42,7 +42,7 @@ _KEYS = {
 }
 
 
-def read_htc2022(path: Path) -> ScanData:
+def read_htc2022(path: Path) -> Scan:
     """Return the scan in ``path``; reconstructions are in 1/mm on 512 x 512 x 1 effective pixels.
 
     Raises:
@@ -65,14 +65,14 @@ def read_htc2022(path: Path) -> ScanData:
             column_mm=figures["column"],
             rows=1,
             row_mm=figures["pixel"],
-        ).scan()
+        ).geometry()
     except (InputError, ValueError) as error:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
     measured = np.ascontiguousarray(sinogram[:, None, :], dtype=np.float32)
     i0 = estimate_i0(measured)
-    return ScanData(
+    return Scan(
         scan,
-        Volume((1, PIXELS, PIXELS), (figures["pixel"],) * 3),
+        Grid((1, PIXELS, PIXELS), (figures["pixel"],) * 3),
         measured,
         weights_without_counts(measured, i0),
         unit="1/mm",

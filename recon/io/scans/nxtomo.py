@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from priors.runtime.errors import InputError
-from recon.data.scan import ScanData
+from recon.data.scan import Scan
 from recon.io.scans.data_exchange import parallel_data, size_mm, text_of
 from recon.io.scans.format import ScanFormat, hdf5_holds
 from recon.preprocess.radiographs import flat_correct
@@ -22,7 +22,7 @@ from recon.preprocess.radiographs import flat_correct
 _RADIOGRAPH, _FLAT, _DARK = 0, 1, 2
 
 
-def read_nxtomo(path: Path) -> ScanData:
+def read_nxtomo(path: Path) -> Scan:
     """Return the scan of the one NXtomo entry in ``path``; reconstructions are in 1/mm.
 
     Raises:
@@ -38,7 +38,7 @@ def read_nxtomo(path: Path) -> ScanData:
         raise InputError(f"{path}: is a damaged or truncated HDF5 file ({type(error).__name__})") from error
 
 
-def _read(entry: h5py.Group) -> ScanData:
+def _read(entry: h5py.Group) -> Scan:
     detector = entry["instrument/detector"]
     data, key = (_dataset(detector, name) for name in ("data", "image_key"))
     if data.ndim != 3:

@@ -9,12 +9,12 @@ from pathlib import Path
 import h5py
 
 from priors.runtime.errors import InputError
-from recon.data.scan import ScanData
+from recon.data.scan import Scan
 from recon.io.scans import array_scan, ct_pd, data_exchange, htc2022, nxtomo, scan_file
 from recon.io.scans.format import HEAD, ScanFormat, is_hdf5
 from recon.io.scans.scan_file import write_scan
 
-__all__ = ["FORMATS", "ScanData", "format_of", "read_scan", "write_scan"]
+__all__ = ["FORMATS", "Scan", "format_of", "read_scan", "write_scan"]
 
 FORMATS: tuple[ScanFormat, ...] = (
     scan_file.FORMAT,
@@ -27,7 +27,7 @@ FORMATS: tuple[ScanFormat, ...] = (
 _KINDS = ", ".join(kind.title for kind in FORMATS)
 
 
-def read_scan(path: Path) -> ScanData:
+def read_scan(path: Path) -> Scan:
     """Return the scan in ``path``.
 
     Raises:

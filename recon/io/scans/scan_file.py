@@ -15,9 +15,9 @@ import numpy as np
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
 from recon.data.noise import Exposure
-from recon.data.scan import ScanData
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Beam, Detector, Scan
+from recon.data.scan import Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import Beam, Detector, ScanGeometry
 from recon.io.scans.format import ScanFormat, hdf5_holds
 
 KIND = "tomocast-scan"
@@ -25,7 +25,7 @@ VERSION = 1
 _POSES = ("source_mm", "detector_mm", "u_mm", "v_mm")
 
 
-def write_scan(path: Path, data: ScanData) -> None:
+def write_scan(path: Path, data: Scan) -> None:
     """Write ``data`` to ``path`` (.h5).
 
     Raises:
@@ -38,14 +38,12 @@ def write_scan(path: Path, data: ScanData) -> None:
         file.attrs["provenance"] = json.dumps(dict(data.provenance), sort_keys=True)
         file.create_dataset("frame", data=data.frame)
         geometry = file.create_group("geometry")
-        geometry.attrs.update(beam=data.scan.beam, detector=data.scan.detector)
-        geometry.attrs["detector_shape"] = data.scan.shape
+        geometry.attrs.update(beam=data.geometry.beam, detector=data.geometry.detector)
+        geometry.attrs["detector_shape"] = data.geometry.shape
         for name in _POSES:
-            geometry.create_dataset(name, data=getattr(data.scan, name))
+            geometry.create_dataset(name, data=getattr(data.geometry, name))
         volume = file.create_group("volume")
-        volume.attrs.update(
-            shape=data.volume.shape, voxel_mm=data.volume.voxel_mm, centre_mm=data.volume.centre_mm
-        )
+        volume.attrs.update(shape=data.grid.shape, voxel_mm=data.grid.voxel_mm, centre_mm=data.grid.centre_mm)
         if data.counts is not None and data.exposure is not None:
             counts = _write_array(file, "counts", data.counts)
             counts.attrs.update(
@@ -60,7 +58,7 @@ def write_scan(path: Path, data: ScanData) -> None:
         temporary.write_bytes(memory.getbuffer())
 
 
-def read_scan_file(path: Path) -> ScanData:
+def read_scan_file(path: Path) -> Scan:
     """Return the scan stored in ``path``.
 
     Raises:
@@ -84,7 +82,7 @@ def _write_array(file: h5py.File, name: str, array: np.ndarray) -> h5py.Dataset:
     return file.create_dataset(name, data=array, compression="gzip", compression_opts=4, shuffle=True)
 
 
-def _read(file: h5py.File) -> ScanData:
+def _read(file: h5py.File) -> Scan:
     unit = str(file.attrs["unit"])
     if unit not in ("HU", "1/mm"):
         raise InputError(f"unit: found {unit!r}, expected HU or 1/mm")
@@ -93,16 +91,18 @@ def _read(file: h5py.File) -> ScanData:
     beam, detector = str(group.attrs["beam"]), str(group.attrs["detector"])
     poses = {name: np.asarray(_dataset(group, name), np.float64) for name in _POSES}
     # Scan checks the two names, which are free text here.
-    scan = Scan(beam=cast(Beam, beam), detector=cast(Detector, detector), shape=(rows, columns), **poses)
+    scan = ScanGeometry(
+        beam=cast(Beam, beam), detector=cast(Detector, detector), shape=(rows, columns), **poses
+    )
     data = _measured(file, scan, _volume(file["volume"]))
     frame = np.asarray(_dataset(file, "frame"), np.float64)
     if frame.shape != (4, 4):
         raise InputError(f"frame: found shape {frame.shape}, expected (4, 4)")
     rest: dict[str, Any] = {"mu_water": float(file.attrs["mu_water_per_mm"]), "unit": unit, "frame": frame}
     provenance = json.loads(file.attrs["provenance"])
-    return ScanData(
-        data.scan,
-        data.volume,
+    return Scan(
+        data.geometry,
+        data.grid,
         data.sinogram,
         data.weights,
         data.counts,
@@ -112,20 +112,20 @@ def _read(file: h5py.File) -> ScanData:
     )
 
 
-def _measured(file: h5py.File, scan: Scan, volume: Volume) -> ScanData:
+def _measured(file: h5py.File, geometry: ScanGeometry, grid: Grid) -> Scan:
     if "counts" in file:
         counts = _array(file, "counts")
         attrs = file["counts"].attrs
         exposure = Exposure(float(attrs["i0"]), float(attrs["background"]), float(attrs["electronic_sd"]))
-        return ScanData.from_counts(scan, volume, counts=counts, exposure=exposure)
-    return ScanData(scan, volume, _array(file, "sinogram"), _array(file, "weights"))
+        return Scan.from_counts(geometry, grid, counts=counts, exposure=exposure)
+    return Scan(geometry, grid, _array(file, "sinogram"), _array(file, "weights"))
 
 
-def _volume(group: h5py.Group) -> Volume:
+def _volume(group: h5py.Group) -> Grid:
     z, y, x = (int(n) for n in group.attrs["shape"])
     dz, dy, dx = (float(n) for n in group.attrs["voxel_mm"])
     cz, cy, cx = (float(n) for n in group.attrs["centre_mm"])
-    return Volume((z, y, x), (dz, dy, dx), (cz, cy, cx))
+    return Grid((z, y, x), (dz, dy, dx), (cz, cy, cx))
 
 
 def _array(file: h5py.File, name: str) -> np.ndarray:

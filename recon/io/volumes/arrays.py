@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
-from recon.data.volume import LPS_TO_RAS, Image, check_affine, grid_affine
-from recon.geometry.grid import Volume
+from recon.data.volume import LPS_TO_RAS, Volume, check_affine, grid_affine
+from recon.geometry.grid import Grid
 from recon.io.volumes.format import ReadOptions, VolumeFormat, WriteOptions
 from recon.io.volumes.sidecar import Sidecar, read_sidecar, sidecar_path
 from recon.io.volumes.stated_unit import numbers_3d
@@ -26,7 +26,7 @@ _UNPACKED = 2**32
 """Bytes of the largest array that is unpacked from .xz."""
 
 
-def read_npy(path: Path) -> Image:
+def read_npy(path: Path) -> Volume:
     """Return the volume in an .npy file with its description.
 
     Raises:
@@ -47,7 +47,7 @@ def read_npy(path: Path) -> Image:
 
 def described_array(
     path: Path, values: Shaped[np.ndarray, "z y x"], voxel_mm: tuple[float, float, float] | None
-) -> Image:
+) -> Volume:
     """Return an array whose unit, and voxel size unless the file states ``voxel_mm``, are told beside it.
 
     Raises:
@@ -66,7 +66,7 @@ def described_array(
             f"state {wanted} in {sidecar_path(path).name} beside it{flat}"
         )
     affine = centred_affine(values.shape, voxel)
-    return Image(np.ascontiguousarray(sidecar.scaled(values)), affine, sidecar.unit)
+    return Volume(np.ascontiguousarray(sidecar.scaled(values)), affine, sidecar.unit)
 
 
 def centred_affine(
@@ -74,10 +74,10 @@ def centred_affine(
 ) -> Float64[np.ndarray, "4 4"]:
     """Return the RAS affine of an array (z, y, x) about its middle, for a supine patient."""
     z, y, x = shape
-    return np.asarray(LPS_TO_RAS @ grid_affine(Volume((z, y, x), voxel_mm)))
+    return np.asarray(LPS_TO_RAS @ grid_affine(Grid((z, y, x), voxel_mm)))
 
 
-def read_npz(path: Path) -> Image:
+def read_npz(path: Path) -> Volume:
     """Return the volume in an .npz file that describes itself.
 
     Raises:
@@ -110,10 +110,10 @@ def read_npz(path: Path) -> Image:
                 f"{path}: voxel_mm: found {voxel.tolist()}, expected three positive numbers z, y, x"
             )
         affine = centred_affine(values.shape, (float(voxel[0]), float(voxel[1]), float(voxel[2])))
-    return Image(np.ascontiguousarray(values, dtype=np.float32), affine, sidecar.unit)
+    return Volume(np.ascontiguousarray(values, dtype=np.float32), affine, sidecar.unit)
 
 
-def write_npz(path: Path, image: Image) -> None:
+def write_npz(path: Path, image: Volume) -> None:
     """Write ``image`` (.npz) so that it describes itself.
 
     Raises:
@@ -125,11 +125,11 @@ def write_npz(path: Path, image: Image) -> None:
         np.savez(stream, values=image.values, unit=image.unit, affine=image.affine)
 
 
-def _read(path: Path, options: ReadOptions) -> Image:
+def _read(path: Path, options: ReadOptions) -> Volume:
     return read_npz(path) if path.name.lower().endswith(".npz") else read_npy(path)
 
 
-def _write(path: Path, image: Image, options: WriteOptions) -> tuple[str, ...]:
+def _write(path: Path, image: Volume, options: WriteOptions) -> tuple[str, ...]:
     write_npz(path, image)
     return ()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from recon.data.volume import Image
+from recon.data.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class WriteOptions:
     keep_patient: bool = False
 
 
-Read = Callable[[Path, ReadOptions], Image]
-Write = Callable[[Path, Image, WriteOptions], tuple[str, ...]]
+Read = Callable[[Path, ReadOptions], Volume]
+Write = Callable[[Path, Volume, WriteOptions], tuple[str, ...]]
 """Writes an image and returns what a person should know about it, such as clipped values."""
 
 

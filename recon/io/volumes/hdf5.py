@@ -12,7 +12,7 @@ import numpy as np
 
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
-from recon.data.volume import Image
+from recon.data.volume import Volume
 from recon.io.scans.format import hdf5_holds
 from recon.io.volumes.format import ReadOptions, VolumeFormat, WriteOptions
 from recon.io.volumes.stated_unit import numbers_3d, self_described
@@ -21,7 +21,7 @@ KIND = "tomocast-volume"
 VERSION = 1
 
 
-def read_hdf5_volume(path: Path) -> Image:
+def read_hdf5_volume(path: Path) -> Volume:
     """Return the volume in ``path``.
 
     Raises:
@@ -49,7 +49,7 @@ def read_hdf5_volume(path: Path) -> Image:
     return self_described(path, numbers_3d(path, values), told)
 
 
-def write_hdf5_volume(path: Path, image: Image) -> None:
+def write_hdf5_volume(path: Path, image: Volume) -> None:
     """Write ``image`` (.h5).
 
     Raises:
@@ -70,11 +70,11 @@ def _claims(path: Path, head: bytes) -> bool:
     return hdf5_holds(path, head, lambda file: file.attrs.get("format") == KIND)
 
 
-def _read(path: Path, options: ReadOptions) -> Image:
+def _read(path: Path, options: ReadOptions) -> Volume:
     return read_hdf5_volume(path)
 
 
-def _write(path: Path, image: Image, options: WriteOptions) -> tuple[str, ...]:
+def _write(path: Path, image: Volume, options: WriteOptions) -> tuple[str, ...]:
     write_hdf5_volume(path, image)
     return ()
 

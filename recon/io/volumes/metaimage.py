@@ -16,7 +16,7 @@ from jaxtyping import Float64, Shaped
 
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic, beside
-from recon.data.volume import LPS_TO_RAS, Image
+from recon.data.volume import LPS_TO_RAS, Volume
 from recon.io.volumes.format import ReadOptions, VolumeFormat, WriteOptions
 from recon.io.volumes.stated_unit import DESCRIPTIONS, described_unit, with_unit
 
@@ -42,7 +42,7 @@ _SYNONYMS = {
 }
 
 
-def read_metaimage(path: Path) -> Image:
+def read_metaimage(path: Path) -> Volume:
     """Return the image in ``path``.
 
     Raises:
@@ -54,7 +54,7 @@ def read_metaimage(path: Path) -> Image:
     return with_unit(path, values, _affine(header, path), described_unit(header.get("Comment", "")))
 
 
-def write_metaimage(path: Path, image: Image) -> None:
+def write_metaimage(path: Path, image: Volume) -> None:
     """Write ``image`` in float32 to one file (.mha).
 
     Raises:
@@ -66,7 +66,7 @@ def write_metaimage(path: Path, image: Image) -> None:
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     z, y, x = image.values.shape
     lines = {
-        "ObjectType": "Image",
+        "ObjectType": "Volume",
         "NDims": 3,
         "BinaryData": "True",
         "BinaryDataByteOrderMSB": "False",
@@ -170,11 +170,11 @@ def _claims(path: Path, head: bytes) -> bool:
     return path.name.lower().endswith((".mha", ".mhd"))
 
 
-def _read(path: Path, options: ReadOptions) -> Image:
+def _read(path: Path, options: ReadOptions) -> Volume:
     return read_metaimage(path)
 
 
-def _write(path: Path, image: Image, options: WriteOptions) -> tuple[str, ...]:
+def _write(path: Path, image: Volume, options: WriteOptions) -> tuple[str, ...]:
     write_metaimage(path, image)
     return ()
 

@@ -13,14 +13,14 @@ from nibabel.imageglobals import LoggingOutputSuppressor
 
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
-from recon.data.volume import Image
+from recon.data.volume import Volume
 from recon.io.volumes.format import ReadOptions, VolumeFormat, WriteOptions
 from recon.io.volumes.stated_unit import DESCRIPTIONS, described_unit, with_unit
 
 ENDINGS = (".nii.gz", ".nii")
 
 
-def read_nifti(path: Path) -> Image:
+def read_nifti(path: Path) -> Volume:
     """Return the one 3-D image in ``path``.
 
     Raises:
@@ -45,7 +45,7 @@ def read_nifti(path: Path) -> Image:
     return with_unit(path, values.transpose(2, 1, 0), affine, described_unit(description))
 
 
-def write_nifti(path: Path, image: Image) -> None:
+def write_nifti(path: Path, image: Volume) -> None:
     """Write ``image`` as NIfTI (.nii or .nii.gz).
 
     Raises:
@@ -70,11 +70,11 @@ def _claims(path: Path, head: bytes) -> bool:
     return path.name.lower().endswith(ENDINGS)
 
 
-def _read(path: Path, options: ReadOptions) -> Image:
+def _read(path: Path, options: ReadOptions) -> Volume:
     return read_nifti(path)
 
 
-def _write(path: Path, image: Image, options: WriteOptions) -> tuple[str, ...]:
+def _write(path: Path, image: Volume, options: WriteOptions) -> tuple[str, ...]:
     write_nifti(path, image)
     return ()
 

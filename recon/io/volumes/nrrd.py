@@ -16,7 +16,7 @@ from jaxtyping import Float64
 
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic, beside
-from recon.data.volume import LPS_TO_RAS, Image, Unit
+from recon.data.volume import LPS_TO_RAS, Unit, Volume
 from recon.io.volumes.format import ReadOptions, VolumeFormat, WriteOptions
 from recon.io.volumes.stated_unit import numbers_3d, with_unit
 
@@ -31,7 +31,7 @@ _SPACES = {
 _UNIT = "tomocast unit"
 
 
-def read_nrrd(path: Path) -> Image:
+def read_nrrd(path: Path) -> Volume:
     """Return the image in ``path``.
 
     Raises:
@@ -51,7 +51,7 @@ def read_nrrd(path: Path) -> Image:
     return with_unit(path, numbers_3d(path, values), _affine(path, header), _stated(header))
 
 
-def write_nrrd(path: Path, image: Image) -> None:
+def write_nrrd(path: Path, image: Volume) -> None:
     """Write ``image`` in float32 (.nrrd).
 
     Raises:
@@ -115,11 +115,11 @@ def _claims(path: Path, head: bytes) -> bool:
     return head.startswith(b"NRRD00") or path.name.lower().endswith((".nrrd", ".nhdr"))
 
 
-def _read(path: Path, options: ReadOptions) -> Image:
+def _read(path: Path, options: ReadOptions) -> Volume:
     return read_nrrd(path)
 
 
-def _write(path: Path, image: Image, options: WriteOptions) -> tuple[str, ...]:
+def _write(path: Path, image: Volume, options: WriteOptions) -> tuple[str, ...]:
     write_nrrd(path, image)
     return ()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from priors.runtime.errors import InputError
-from recon.data.volume import Image
+from recon.data.volume import Volume
 from recon.io.scans.format import HEAD, is_hdf5
 from recon.io.volumes import arrays, metaimage, nifti, nrrd, tiff
 from recon.io.volumes import hdf5 as hdf5_volume
@@ -44,7 +44,7 @@ FORMATS: tuple[VolumeFormat, ...] = (
 _KINDS = ", ".join(entry.title for entry in FORMATS)
 
 
-def read_volume(path: Path, options: ReadOptions = ReadOptions()) -> Image:  # noqa: B008 (frozen)
+def read_volume(path: Path, options: ReadOptions = ReadOptions()) -> Volume:  # noqa: B008 (frozen)
     """Return the volume in ``path``: values (z, y, x), affine and unit.
 
     Raises:
@@ -86,7 +86,7 @@ def format_of(path: Path) -> VolumeFormat:
 
 def write_volume(
     path: Path,
-    image: Image,
+    image: Volume,
     options: WriteOptions = WriteOptions(),  # noqa: B008 (frozen)
     *,
     name: str | None = None,

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Shaped
 
 from priors.runtime.errors import InputError
-from recon.data.volume import Image, Unit, check_affine
+from recon.data.volume import Unit, Volume, check_affine
 from recon.io.volumes.sidecar import read_sidecar, sidecar_path
 
 DESCRIPTIONS: dict[Unit, str] = {"HU": "attenuation in HU", "1/mm": "attenuation in 1/mm"}
@@ -28,7 +28,7 @@ def with_unit(
     values: Shaped[np.ndarray, "z y x"],
     affine: Float64[np.ndarray, "4 4"],
     stated: Unit | None = None,
-) -> Image:
+) -> Volume:
     """Return the image of stored ``values`` (z, y, x).
 
     Raises:
@@ -37,15 +37,15 @@ def with_unit(
     check_affine(affine, f"{path}: affine")
     sidecar = read_sidecar(path)
     if sidecar is not None:
-        return Image(np.ascontiguousarray(sidecar.scaled(values)), affine, sidecar.unit)
+        return Volume(np.ascontiguousarray(sidecar.scaled(values)), affine, sidecar.unit)
     real = np.ascontiguousarray(values, dtype=np.float32)
     if stated is not None:
-        return Image(real, affine, stated)
+        return Volume(real, affine, stated)
     _check_looks_like_hu(path, real, values.dtype)
-    return Image(real, affine, "HU")
+    return Volume(real, affine, "HU")
 
 
-def self_described(path: Path, values: Shaped[np.ndarray, "z y x"], told: Any) -> Image:
+def self_described(path: Path, values: Shaped[np.ndarray, "z y x"], told: Any) -> Volume:
     """Return the image of a file written here that carries ``{unit, affine}``.
 
     Raises:
@@ -58,7 +58,7 @@ def self_described(path: Path, values: Shaped[np.ndarray, "z y x"], told: Any) -
     if unit not in DESCRIPTIONS:
         raise InputError(f"{path}: unit: found {str(unit)[:20]!r}, expected HU or 1/mm")
     check_affine(affine, f"{path}: affine")
-    return Image(np.ascontiguousarray(values, np.float32), affine, unit)
+    return Volume(np.ascontiguousarray(values, np.float32), affine, unit)
 
 
 def _check_looks_like_hu(path: Path, values: Float32[np.ndarray, "z y x"], stored: np.dtype) -> None:

@@ -21,7 +21,7 @@ from jaxtyping import Shaped
 
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
-from recon.data.volume import Image
+from recon.data.volume import Volume
 from recon.io.volumes.arrays import described_array
 from recon.io.volumes.format import ReadOptions, VolumeFormat, WriteOptions
 from recon.io.volumes.stated_unit import numbers_3d, self_described
@@ -37,7 +37,7 @@ PACKED = 1100
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
-def read_tiff(path: Path) -> Image:
+def read_tiff(path: Path) -> Volume:
     """Return the volume in a TIFF file or in a folder of pages.
 
     Raises:
@@ -177,7 +177,7 @@ def _voxel_mm(described: Mapping[str, Any]) -> tuple[float, float, float] | None
     return (z, y, x) if all(math.isfinite(d) and d > 0 for d in found) else None
 
 
-def write_tiff(path: Path, image: Image) -> None:
+def write_tiff(path: Path, image: Volume) -> None:
     """Write ``image`` in float32 as a stack that ImageJ opens with its voxel size (.tif).
 
     Raises:
@@ -200,11 +200,11 @@ def _claims(path: Path, head: bytes) -> bool:
     return path.name.lower().endswith(ENDINGS)
 
 
-def _read(path: Path, options: ReadOptions) -> Image:
+def _read(path: Path, options: ReadOptions) -> Volume:
     return read_tiff(path)
 
 
-def _write(path: Path, image: Image, options: WriteOptions) -> tuple[str, ...]:
+def _write(path: Path, image: Volume, options: WriteOptions) -> tuple[str, ...]:
     write_tiff(path, image)
     return ()
 

@@ -15,7 +15,7 @@ import zarr
 
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic_folder
-from recon.data.volume import Image
+from recon.data.volume import Volume
 from recon.io.volumes.arrays import described_array
 from recon.io.volumes.format import ReadOptions, VolumeFormat, WriteOptions
 from recon.io.volumes.stated_unit import numbers_3d, self_described
@@ -27,7 +27,7 @@ _LARGEST = 2**36
 """Bytes of the largest array that is read: a damaged shape must not ask for more memory than exists."""
 
 
-def read_zarr(path: Path) -> Image:
+def read_zarr(path: Path) -> Volume:
     """Return the volume in a Zarr store.
 
     Raises:
@@ -52,7 +52,7 @@ def read_zarr(path: Path) -> Image:
     return described_array(path, values, voxel_mm) if own is None else self_described(path, values, own)
 
 
-def write_zarr(path: Path, image: Image) -> None:
+def write_zarr(path: Path, image: Volume) -> None:
     """Write ``image`` in float32 as an OME-Zarr 0.5 group (.zarr), one chunk per slice.
 
     Raises:
@@ -124,11 +124,11 @@ def _claims(path: Path, head: bytes) -> bool:
         return True
 
 
-def _read(path: Path, options: ReadOptions) -> Image:
+def _read(path: Path, options: ReadOptions) -> Volume:
     return read_zarr(path)
 
 
-def _write(path: Path, image: Image, options: WriteOptions) -> tuple[str, ...]:
+def _write(path: Path, image: Volume, options: WriteOptions) -> tuple[str, ...]:
     write_zarr(path, image)
     return ()
 

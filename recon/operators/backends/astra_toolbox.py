@@ -19,8 +19,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from priors.runtime.errors import InputError
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import ScanGeometry
 from recon.operators.backends.base import Backend, Engine, Traced, refuse_fading
 
 FLAT = np.array([1.0, -1.0])
@@ -46,7 +46,7 @@ class Astra(Backend):
 
     def refusal(self, traced: Traced) -> str | None:
         """Return what ASTRA cannot represent, or cannot do here."""
-        scan, pixel = traced.scan, traced.volume.voxel_mm[1:]
+        scan, pixel = traced.geometry, traced.grid.voxel_mm[1:]
         if scan.detector == "curved":
             return "it has no curved detectors here"
         if scan.sliced and abs(pixel[0] - pixel[1]) > 1e-6 * pixel[0]:
@@ -57,7 +57,7 @@ class Astra(Backend):
 
     def engine(self, traced: Traced, device: torch.device) -> Engine:
         """Return an engine on the CPU or a GPU."""
-        if traced.scan.sliced:
+        if traced.geometry.sliced:
             return StackEngine(traced, device)
         return VolumeEngine(traced, device)
 
@@ -70,9 +70,9 @@ class StackEngine(Engine):
     """Parallel and fan beams, one slice after the other."""
 
     def __init__(self, traced: Traced, device: torch.device) -> None:
-        astra, scan = _toolbox(), traced.scan
+        astra, scan = _toolbox(), traced.geometry
         kind = "linear" if scan.parallel else "line_fanflat"
-        grid, poses = stack_geometry(traced.volume, scan)
+        grid, poses = stack_geometry(traced.grid, scan)
         self._shape, self._grid, self._parallel = traced.table.shape, traced.table.grid, scan.parallel
         self._projector = astra.create_projector("cuda" if device.type == "cuda" else kind, poses, grid)
 
@@ -105,8 +105,8 @@ class VolumeEngine(Engine):
     """Cone beams and parallel beams in three dimensions, on CUDA."""
 
     def __init__(self, traced: Traced, device: torch.device) -> None:
-        grid, poses = volume_geometry(traced.volume, traced.scan)
-        self._volume, self._scan = traced.volume, traced.scan
+        grid, poses = volume_geometry(traced.grid, traced.geometry)
+        self._volume, self._scan = traced.grid, traced.geometry
         self._projector = _toolbox().create_projector("cuda3d", poses, grid)
 
     def forward(self, image: Float[Tensor, "y x z"]) -> Float[Tensor, "v c r"]:
@@ -130,9 +130,9 @@ class VolumeEngine(Engine):
         return result.permute(1, 2, 0).contiguous()
 
 
-def stack_geometry(volume: Volume, scan: Scan) -> tuple[dict[str, Any], dict[str, Any]]:
+def stack_geometry(grid: Grid, scan: ScanGeometry) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return ASTRA's two-dimensional volume and projection geometry of a slice, mirrored at y = 0."""
-    (_, ny, nx), (x0, x1, y0, y1, _, _) = volume.shape, _edges(volume)
+    (_, ny, nx), (x0, x1, y0, y1, _, _) = grid.shape, _edges(grid)
     vectors = np.hstack([part[:, :2] * FLAT for part in (scan.source_mm, scan.detector_mm, scan.u_mm)])
     kind = "parallel_vec" if scan.parallel else "fanflat_vec"
     astra = _toolbox()
@@ -142,23 +142,23 @@ def stack_geometry(volume: Volume, scan: Scan) -> tuple[dict[str, Any], dict[str
     )
 
 
-def volume_geometry(volume: Volume, scan: Scan) -> tuple[dict[str, Any], dict[str, Any]]:
+def volume_geometry(grid: Grid, scan: ScanGeometry) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return ASTRA's three-dimensional volume and projection geometry."""
-    nz, ny, nx = volume.shape
+    nz, ny, nx = grid.shape
     kind = "parallel3d_vec" if scan.parallel else "cone_vec"
     astra = _toolbox()
     return (
-        astra.create_vol_geom(ny, nx, nz, *_edges(volume)),
+        astra.create_vol_geom(ny, nx, nz, *_edges(grid)),
         astra.create_proj_geom(kind, *scan.shape, volume_vectors(scan)),
     )
 
 
-def volume_vectors(scan: Scan) -> Float64[np.ndarray, "v 12"]:
+def volume_vectors(geometry: ScanGeometry) -> Float64[np.ndarray, "v 12"]:
     """Return source (or direction), detector centre, column step and row step of every view."""
-    return np.hstack([scan.source_mm, scan.detector_mm, scan.u_mm, scan.v_mm])
+    return np.hstack([geometry.source_mm, geometry.detector_mm, geometry.u_mm, geometry.v_mm])
 
 
-def _edges(volume: Volume) -> tuple[float, ...]:
+def _edges(volume: Grid) -> tuple[float, ...]:
     """Return the ends of the grid in mm along x, y and z."""
     ends = []
     for axis in (2, 1, 0):

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priors.runtime.errors import InputError
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Beam, Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import Beam, ScanGeometry
 
 Table = Any
 """A ray table: what ``recon.operators.rays.trace`` returns for the beam of a scan."""
@@ -28,13 +28,13 @@ class Traced:
     """A geometry with its ray table, traced once and shared by every engine.
 
     Attributes:
-        volume: the voxel grid.
-        scan: the poses.
+        grid: the voxel grid.
+        geometry: the poses.
         table: how the rays cross the grid.
     """
 
-    volume: Volume
-    scan: Scan
+    grid: Grid
+    geometry: ScanGeometry
     table: Table
 
 
@@ -134,4 +134,4 @@ def refusal_of_table(engines: Mapping[type, object], traced: Traced) -> str | No
     """Return why none of a backend's engines reads a geometry's table, None where one does."""
     if type(traced.table) in engines:
         return None
-    return f"it has no engine for a {traced.scan.beam} beam"
+    return f"it has no engine for a {traced.geometry.beam} beam"

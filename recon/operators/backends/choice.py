@@ -41,5 +41,5 @@ def choose(name: str, traced: Traced, device: torch.device) -> Backend:
     usable = [b for b in AUTOMATIC if b.availability() is None and b.refusal(traced) is None]
     if not usable:
         names = ", ".join(backend.name for backend in AUTOMATIC)
-        raise InputError(f"projector: no backend ({names}) works with a {traced.scan.beam} beam here")
+        raise InputError(f"projector: no backend ({names}) works with a {traced.geometry.beam} beam here")
     return next((backend for backend in usable if device.type in backend.devices), usable[-1])

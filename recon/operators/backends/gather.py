@@ -23,8 +23,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import ScanGeometry
 
 # Kernels compute the column in float32: its error stays below 2**-20 of the detector and a fixed share.
 SLACK = 2.0**-20, 2.0**-10
@@ -88,37 +88,37 @@ class ColumnMap:
         return torch.where(behind, -1.0, bound + every * SLACK[0] + SLACK[1]).flatten(1)
 
 
-def column_map(volume: Volume, scan: Scan) -> ColumnMap:
+def column_map(grid: Grid, geometry: ScanGeometry) -> ColumnMap:
     """Return the map of a scan, from its poses in the plane of the slices.
 
     In the plane a point seen by a fan is source + D * travel + N * across, and by parallel rays
     detector + N * u + any multiple of the travel.
     """
-    travel, u = scan.source_mm[:, :2], scan.u_mm[:, :2]
-    base, turn = scan.detector_mm[:, :2], np.zeros(scan.views)
-    if not _is_parallel(scan):
-        base, travel = scan.source_mm[:, :2], scan.detector_mm[:, :2] - scan.source_mm[:, :2]
-        if scan.detector == "curved":
-            reach = np.linalg.norm(scan.detector_mm - scan.source_mm, axis=1)
-            turn = reach / np.linalg.norm(scan.u_mm, axis=1)
+    travel, u = geometry.source_mm[:, :2], geometry.u_mm[:, :2]
+    base, turn = geometry.detector_mm[:, :2], np.zeros(geometry.views)
+    if not _is_parallel(geometry):
+        base, travel = geometry.source_mm[:, :2], geometry.detector_mm[:, :2] - geometry.source_mm[:, :2]
+        if geometry.detector == "curved":
+            reach = np.linalg.norm(geometry.detector_mm - geometry.source_mm, axis=1)
+            turn = reach / np.linalg.norm(geometry.u_mm, axis=1)
             u = u * turn[:, None]
-    over = _across(travel, volume, base) / _cross(u, travel)[:, None]
-    under = _across(u, volume, base) / _cross(travel, u)[:, None]
-    if _is_parallel(scan):
-        under = np.tile([1.0, 0.0, 0.0], (scan.views, 1))
-    return ColumnMap(over, under, turn, scan.shape[1])
+    over = _across(travel, grid, base) / _cross(u, travel)[:, None]
+    under = _across(u, grid, base) / _cross(travel, u)[:, None]
+    if _is_parallel(geometry):
+        under = np.tile([1.0, 0.0, 0.0], (geometry.views, 1))
+    return ColumnMap(over, under, turn, geometry.shape[1])
 
 
-def _is_parallel(scan: Scan) -> bool:
-    return scan.beam.startswith("parallel")
+def _is_parallel(geometry: ScanGeometry) -> bool:
+    return geometry.beam.startswith("parallel")
 
 
 def _across(
-    way: Float64[np.ndarray, "v 2"], volume: Volume, base: Float64[np.ndarray, "v 2"]
+    way: Float64[np.ndarray, "v 2"], grid: Grid, base: Float64[np.ndarray, "v 2"]
 ) -> Float64[np.ndarray, "v 3"]:
     """Return (P - base) x way as the constant and the changes per pixel along x and y."""
-    corner = np.array([volume.coordinates(2)[0], volume.coordinates(1)[0]])
-    along_x, along_y = way[:, 1] * volume.voxel_mm[2], -way[:, 0] * volume.voxel_mm[1]
+    corner = np.array([grid.coordinates(2)[0], grid.coordinates(1)[0]])
+    along_x, along_y = way[:, 1] * grid.voxel_mm[2], -way[:, 0] * grid.voxel_mm[1]
     return np.column_stack([_cross(corner - base, way), along_x, along_y])
 
 

@@ -39,32 +39,32 @@ class SlabEngine(Engine):
         if slices < processes.count():
             return work(array)
         done = work(array[:, :, own.start : own.stop].contiguous())
-        return processes.gathered(done, 2, slices).contiguous()
+        return processes.all_gather(done, 2, slices).contiguous()
 
 
 class ViewEngine(Engine):
     """Rays that cross slices, shared by views."""
 
     def __init__(self, traced: Traced, build: Callable[[Traced], Engine]) -> None:
-        self.views = traced.scan.views
+        self.views = traced.geometry.views
         self.own = processes.share(self.views)
         views = slice(self.own.start, self.own.stop)
-        self.engine = build(Traced(traced.volume, traced.scan[views], traced.table[views]))
+        self.engine = build(Traced(traced.grid, traced.geometry[views], traced.table[views]))
 
     def forward(self, image: Float[Tensor, "y x z"]) -> Float[Tensor, "v c r"]:
         """Return the line integrals of a contiguous image, the same on every process."""
-        return processes.gathered(self.engine.forward(image), 0, self.views).contiguous()
+        return processes.all_gather(self.engine.forward(image), 0, self.views).contiguous()
 
     def adjoint(self, sinogram: Float[Tensor, "v c r"], *, fading: bool = False) -> Float[Tensor, "y x z"]:
         """Return the backprojection of a contiguous sinogram, the same on every process."""
         own = sinogram[self.own.start : self.own.stop].contiguous()
-        return processes.summed(self.engine.adjoint(own, fading=fading))
+        return processes.all_reduce(self.engine.adjoint(own, fading=fading))
 
 
 def shared(traced: Traced, device: torch.device, build: Callable[[Traced, torch.device], Engine]) -> Engine:
     """Return an engine whose work the processes share; the plain one where there is one process or little work."""
-    if processes.count() == 1 or (not traced.scan.sliced and traced.scan.views < processes.count()):
+    if processes.count() == 1 or (not traced.geometry.sliced and traced.geometry.views < processes.count()):
         return build(traced, device)
-    if traced.scan.sliced:
+    if traced.geometry.sliced:
         return SlabEngine(build(traced, device))
     return ViewEngine(traced, lambda part: build(part, device))

@@ -23,8 +23,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import ScanGeometry
 from recon.operators.backends.base import Backend, Engine, Traced, refuse_fading
 
 # Poses may miss the circle by this fraction of their size.
@@ -58,7 +58,7 @@ class TorchRadon(Backend):
 
     def refusal(self, traced: Traced) -> str | None:
         """Return what torch-radon cannot represent."""
-        found = arguments(traced.volume, traced.scan)
+        found = arguments(traced.grid, traced.geometry)
         return found if isinstance(found, str) else None
 
     def engine(self, traced: Traced, device: torch.device) -> Engine:
@@ -86,15 +86,15 @@ class RadonEngine(Engine):
     def __init__(self, traced: Traced, device: torch.device) -> None:
         import torch_radon
 
-        found = arguments(traced.volume, traced.scan)
+        found = arguments(traced.grid, traced.geometry)
         if isinstance(found, str):
             raise ValueError(found)
         self._solid = found.solid
         kind = torch_radon.Volume3D if found.solid else torch_radon.Volume2D
         grid = kind(**found.volume)
-        grid.set_size(*(traced.volume.shape if found.solid else traced.volume.shape[1:]))
+        grid.set_size(*(traced.grid.shape if found.solid else traced.grid.shape[1:]))
         self._radon = getattr(torch_radon, found.kind)(**found.beam, volume=grid)
-        ones = torch.ones((*traced.volume.shape[1:], traced.volume.shape[0]), device=device)
+        ones = torch.ones((*traced.grid.shape[1:], traced.grid.shape[0]), device=device)
         projected = self.forward(ones)
         self._scale = 1.0
         self._scale = float(projected.sum() / self.adjoint(torch.ones_like(projected)).sum())
@@ -118,7 +118,7 @@ class RadonEngine(Engine):
         return (self._scale * result.permute(1, 2, 0)).contiguous()
 
 
-def arguments(volume: Volume, scan: Scan) -> Arguments | str:
+def arguments(grid: Grid, scan: ScanGeometry) -> Arguments | str:
     """Return torch-radon's arguments for a geometry, or why it cannot represent it."""
     if scan.detector == "curved" or scan.beam == "parallel-3d":
         return f"it has no {scan.detector} detectors in a {scan.beam} beam"
@@ -132,7 +132,7 @@ def arguments(volume: Volume, scan: Scan) -> Arguments | str:
         if centred or _differs(scan.source_mm, along, 1.0):
             return "it needs a centred detector at right angles to the rays"
         beam = {"det_count": scan.shape[1], "angles": torch.tensor(-angle), "det_spacing": float(u.mean())}
-        return Arguments("ParallelBeam", beam, _grid(volume, 2))
+        return Arguments("ParallelBeam", beam, _grid(grid, 2))
     source, detector = (np.einsum("vi,vi->v", part, along) for part in (-scan.source_mm, scan.detector_mm))
     height = scan.source_mm[:, 2]
     lifted = height[:, None] * [0.0, 0.0, 1.0]
@@ -143,28 +143,35 @@ def arguments(volume: Volume, scan: Scan) -> Arguments | str:
     distances = {"src_dist": float(source.mean()), "det_dist": float(detector.mean())}
     if scan.sliced:
         beam = {"det_count": scan.shape[1], "angles": torch.tensor(-angle), "det_spacing": float(u.mean())}
-        return Arguments("FanBeam", beam | distances, _grid(volume, 2))
-    return _cone(volume, scan, angle, (distances, float(u.mean()), float(v.mean())))
+        return Arguments("FanBeam", beam | distances, _grid(grid, 2))
+    return _cone(grid, scan, angle, (distances, float(u.mean()), float(v.mean())))
 
 
 def _cone(
-    volume: Volume, scan: Scan, angle: Float64[np.ndarray, " v"], sizes: tuple[dict[str, float], float, float]
+    grid: Grid,
+    geometry: ScanGeometry,
+    angle: Float64[np.ndarray, " v"],
+    sizes: tuple[dict[str, float], float, float],
 ) -> Arguments | str:
     distances, width, row = sizes
-    if _differs(scan.v_mm, np.tile([0.0, 0.0, row], (scan.views, 1)), row):
+    if _differs(geometry.v_mm, np.tile([0.0, 0.0, row], (geometry.views, 1)), row):
         return "it needs detector rows stacked along z"
-    turned, height = angle + np.pi, scan.source_mm[:, 2]
-    rise, start = np.polyfit(turned, height, 1) if scan.views > 1 else (0.0, float(height[0]))
+    turned, height = angle + np.pi, geometry.source_mm[:, 2]
+    rise, start = np.polyfit(turned, height, 1) if geometry.views > 1 else (0.0, float(height[0]))
     if abs(start + rise * turned - height).max() > CLOSE * row:
         return "it needs a source that rises evenly with its angle"
-    beam = {"det_count_u": scan.shape[1], "det_count_v": scan.shape[0], "angles": torch.tensor(turned)}
+    beam = {
+        "det_count_u": geometry.shape[1],
+        "det_count_v": geometry.shape[0],
+        "angles": torch.tensor(turned),
+    }
     beam |= {
         "det_spacing_u": width,
         "det_spacing_v": row,
         "pitch": float(2 * np.pi * rise),
         "base_z": float(start),
     }
-    return Arguments("ConeBeam", beam | distances, _grid(volume, 3))
+    return Arguments("ConeBeam", beam | distances, _grid(grid, 3))
 
 
 def _frame(angle: Float64[np.ndarray, " v"]) -> tuple[Float64[np.ndarray, "v 3"], Float64[np.ndarray, "v 3"]]:
@@ -177,6 +184,6 @@ def _differs(found: np.ndarray, expected: np.ndarray, size: float) -> bool:
     return bool(abs(found - expected).max() > CLOSE * abs(size))
 
 
-def _grid(volume: Volume, axes: int) -> dict[str, tuple[float, ...]]:
+def _grid(grid: Grid, axes: int) -> dict[str, tuple[float, ...]]:
     """Return centre and voxel size in the order x, y (, z)."""
-    return {"center": volume.centre_mm[::-1][:axes], "voxel_size": volume.voxel_mm[::-1][:axes]}
+    return {"center": grid.centre_mm[::-1][:axes], "voxel_size": grid.voxel_mm[::-1][:axes]}

@@ -33,11 +33,11 @@ from priors.card import Prior, find_prior, load_prior, read_card
 from priors.diffusion.denoiser import DeviceName, resolved_device
 from priors.runtime.errors import InputError
 from priors.runtime.memory import MemoryPlan, available_bytes
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import ScanGeometry
 from recon.operators.differences import Differences
 from recon.operators.projector import Projector
-from recon.reconstructors.base import Job, Measurement, Reconstructor, Rehearsal, StepRecord
+from recon.reconstructors.base import Measurement, Reconstructor, Rehearsal, RunContext, StepRecord
 from recon.reconstructors.diffusion.coupling import AdmmCoupling, PdhgCoupling
 from recon.reconstructors.diffusion.data_term import DataTerm, NetworkUnits
 from recon.reconstructors.diffusion.problem import NerdProblem, slice_last
@@ -156,7 +156,7 @@ class Nerd(Reconstructor, ABC):
             stands_for += [1.0, float(stage.levels - 1)][:tried]
         return Rehearsal(self.model_copy(update=short), tuple(stands_for))
 
-    def __call__(self, measurement: Measurement, projector: Projector, job: Job) -> Volumes:
+    def __call__(self, measurement: Measurement, projector: Projector, job: RunContext) -> Volumes:
         """See `Reconstructor`.
 
         Raises:
@@ -168,7 +168,7 @@ class Nerd(Reconstructor, ABC):
         units = NetworkUnits.of(prior.slices, mu_water=measurement.mu_water)
         problem = self._problem(measurement, projector, prior, units)
         mark = fingerprint(
-            f"{self!r} {prior.card.sha256} {job.seed} {projector.scan!r}",
+            f"{self!r} {prior.card.sha256} {job.seed} {projector.geometry!r}",
             measurement.sinogram,
             measurement.weights,
         )
@@ -181,15 +181,15 @@ class Nerd(Reconstructor, ABC):
             job.on_step(StepRecord(state.done, len(plan), state.history[-1]))
         return units.attenuation(state.x)
 
-    def plan(self, volume: Volume, scan: Scan) -> MemoryPlan:
+    def plan(self, grid: Grid, geometry: ScanGeometry) -> MemoryPlan:
         """See `Reconstructor`: volume buffers, sinograms and the graph of one chunk."""
-        voxels, rays = math.prod(volume.shape), scan.views * math.prod(scan.shape)
+        voxels, rays = math.prod(grid.shape), geometry.views * math.prod(geometry.shape)
         card_bytes = (find_prior(self.prior) / read_card(find_prior(self.prior)).weights).stat().st_size
         return MemoryPlan(
             {
                 "volume buffers": BUFFERS * 4 * voxels,
                 "sinograms": 5 * 4 * rays,
-                "network graph of one chunk": self._chunk_for(volume) * self._graph_bytes(volume),
+                "network graph of one chunk": self._chunk_for(grid) * self._graph_bytes(grid),
                 "prior weights": 2 * card_bytes,
             }
         )
@@ -201,22 +201,22 @@ class Nerd(Reconstructor, ABC):
         return problem, state.duals
 
     @staticmethod
-    def _graph_bytes(volume: Volume) -> int:
-        return GRAPH_BYTES_PER_PIXEL * volume.shape[1] * volume.shape[2]
+    def _graph_bytes(grid: Grid) -> int:
+        return GRAPH_BYTES_PER_PIXEL * grid.shape[1] * grid.shape[2]
 
-    def _chunk_for(self, volume: Volume) -> int:
+    def _chunk_for(self, grid: Grid) -> int:
         """Return the slices per network call: as asked, else at most a quarter of the free memory."""
         if self.chunk is not None:
-            return min(self.chunk, volume.shape[0])
+            return min(self.chunk, grid.shape[0])
         device = resolved_device(self.device).type
         free = available_bytes() if device == "cpu" else torch.cuda.mem_get_info()[0]
-        fitting = int(0.25 * free // self._graph_bytes(volume))
-        return max(1, min(LARGEST_CHUNK[device], volume.shape[0], fitting))
+        fitting = int(0.25 * free // self._graph_bytes(grid))
+        return max(1, min(LARGEST_CHUNK[device], grid.shape[0], fitting))
 
     def _problem(
         self, measurement: Measurement, projector: Projector, prior: Prior, units: NetworkUnits
     ) -> NerdProblem:
-        volume = projector.volume
+        volume = projector.grid
         spacing_ratio = volume.voxel_mm[1] / volume.voxel_mm[0]
         return NerdProblem(
             data=DataTerm(projector, measurement, units=units, model_error=self.model_error),
@@ -231,7 +231,7 @@ class Nerd(Reconstructor, ABC):
         self,
         measurement: Measurement,
         projector: Projector,
-        job: Job,
+        job: RunContext,
         *,
         units: NetworkUnits,
         problem: NerdProblem,
@@ -239,7 +239,7 @@ class Nerd(Reconstructor, ABC):
     ) -> NerdState:
         if job.resume and job.checkpoint is not None and job.checkpoint.is_file():
             return load_state(job.checkpoint, mark=mark)
-        warm = (TV() if self.warm_start == "tv" else FBP())(measurement, projector, Job(seed=job.seed))
+        warm = (TV() if self.warm_start == "tv" else FBP())(measurement, projector, RunContext(seed=job.seed))
         x = slice_last(units.network(warm))
         generator = job.generator()
         u = x + self.fast.start * noise_like(x, generator)

@@ -100,7 +100,7 @@ class NerdProblem:
         if processes.count() > 1 and len(u) >= processes.count():
             own = processes.share(len(u))
             part = slice(own.start, own.stop)
-            return processes.gathered(self._own_chunks(function, u[part], other[part]), 0, len(u))
+            return processes.all_gather(self._own_chunks(function, u[part], other[part]), 0, len(u))
         return self._own_chunks(function, u, other)
 
     def _own_chunks(self, function: ChunkFunction, u: Volumes, other: Volumes) -> Volumes:

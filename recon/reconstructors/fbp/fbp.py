@@ -26,11 +26,11 @@ from torch import Tensor
 
 from priors.runtime.errors import InputError
 from priors.runtime.memory import MemoryPlan
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.redundancy import Fan, fan_coordinates, redundancy
-from recon.geometry.scan import Scan
+from recon.geometry.scan import ScanGeometry
 from recon.operators.projector import Projector
-from recon.reconstructors.base import Job, Measurement, Reconstructor, StepRecord
+from recon.reconstructors.base import Measurement, Reconstructor, RunContext, StepRecord
 from recon.reconstructors.fbp.fdk import filtered_backprojection, filtered_backprojection_plan
 from recon.reconstructors.fbp.ramp import (
     LARGEST_TOEPLITZ,
@@ -56,7 +56,9 @@ class FBP(Reconstructor):
     filter: Window = "ramp"
     cutoff: Annotated[float, Field(gt=0, le=1)] = 1.0
 
-    def __call__(self, measurement: Measurement, projector: Projector, job: Job) -> Float[Tensor, "z y x"]:
+    def __call__(
+        self, measurement: Measurement, projector: Projector, job: RunContext
+    ) -> Float[Tensor, "z y x"]:
         """Return the attenuation in 1/mm.
 
         Raises:
@@ -67,15 +69,15 @@ class FBP(Reconstructor):
         for what, array in (("sinogram", measurement.sinogram), ("weights", measurement.weights)):
             if tuple(array.shape) != wanted:
                 raise InputError(f"fbp: found {what} of shape {tuple(array.shape)}, expected {wanted}")
-        if not projector.scan.sliced:
+        if not projector.geometry.sliced:
             ramp = (self.filter, self.cutoff)
-            grid, scan = projector.volume, projector.scan
+            grid, scan = projector.grid, projector.geometry
             return filtered_backprojection(measurement, grid, scan, ramp=ramp, on_step=job.on_step)
-        volume, fan = projector.volume, fan_coordinates(projector.scan)
+        volume, fan = projector.grid, fan_coordinates(projector.geometry)
         scale = torch.from_numpy(_scale(fan, volume))
-        margin = centring_margin(fan, projector.scan)
-        fine = Projector(volume, half_columns(projector.scan, margin), backend=projector.backend)
-        taps = ramp_taps(fan, projector.scan, window=self.filter, cutoff=self.cutoff, margin=sum(margin))
+        margin = centring_margin(fan, projector.geometry)
+        fine = Projector(half_columns(projector.geometry, margin), volume, backend=projector.backend)
+        taps = ramp_taps(fan, projector.geometry, window=self.filter, cutoff=self.cutoff, margin=sum(margin))
         slices, height, width = volume.shape
         image = torch.empty((height, width, slices), dtype=measurement.sinogram.dtype).permute(2, 0, 1)
         blocks = range(0, slices, BLOCK)
@@ -85,20 +87,20 @@ class FBP(Reconstructor):
                 views = fill_bad(measurement.sinogram[:, rows].cpu(), measurement.weights[:, rows].cpu())
                 line = views.permute(0, 2, 1) * scale[:, :, None].to(views.dtype)
                 filtered = filter_columns(line, taps, margin).permute(0, 2, 1)
-                image[rows] = fine.slices(rows.start, rows.stop).faded_adjoint(filtered)
+                image[rows] = fine.slices(rows.start, rows.stop).distance_weighted_adjoint(filtered)
                 job.on_step(StepRecord(count + 1, len(blocks), {}))
         return image.to(measurement.sinogram.device)
 
-    def plan(self, volume: Volume, scan: Scan) -> MemoryPlan:
+    def plan(self, grid: Grid, geometry: ScanGeometry) -> MemoryPlan:
         """Return the memory needed beyond the measurement, in bytes."""
-        rows, columns = scan.shape
-        rays = scan.views * columns
-        if not scan.sliced:
-            return filtered_backprojection_plan(volume, scan)
+        rows, columns = geometry.shape
+        rays = geometry.views * columns
+        if not geometry.sliced:
+            return filtered_backprojection_plan(grid, geometry)
         block = 4 * min(BLOCK, rows) * rays
         return MemoryPlan(
             {
-                "volume": 4 * math.prod(volume.shape),
+                "volume": 4 * math.prod(grid.shape),
                 "ray table": 2 * 34 * rays,
                 # Tracing the rays is over before the first block of slices is filtered.
                 "sinogram blocks": max(5 * block, 2 * 150 * rays),
@@ -107,23 +109,23 @@ class FBP(Reconstructor):
         )
 
 
-def _scale(fan: Fan, volume: Volume) -> Float64[np.ndarray, "v c"]:
+def _scale(fan: Fan, grid: Grid) -> Float64[np.ndarray, "v c"]:
     cells, weight = redundancy(fan)
     cosine = 1.0 if fan.parallel else np.cos(fan.ray)
-    pixel = volume.voxel_mm[1] * volume.voxel_mm[2]
+    pixel = grid.voxel_mm[1] * grid.voxel_mm[2]
     return np.asarray(weight * cosine * cells[:, None] * fan.radius_mm / (2 * pixel))
 
 
-def half_columns(scan: Scan, margin: tuple[int, int]) -> Scan:
+def half_columns(geometry: ScanGeometry, margin: tuple[int, int]) -> ScanGeometry:
     """Return the scan with ``margin`` columns more, each cut in two."""
-    rows, columns = scan.shape
-    shift = (margin[1] - margin[0]) / 2 * scan.u_mm
-    centre, u = scan.detector_mm + shift, scan.u_mm / 2
-    if scan.detector == "curved":
-        reach = scan.detector_mm - scan.source_mm
-        radius, pitch = (np.linalg.norm(x, axis=1, keepdims=True) for x in (reach, scan.u_mm))
+    rows, columns = geometry.shape
+    shift = (margin[1] - margin[0]) / 2 * geometry.u_mm
+    centre, u = geometry.detector_mm + shift, geometry.u_mm / 2
+    if geometry.detector == "curved":
+        reach = geometry.detector_mm - geometry.source_mm
+        radius, pitch = (np.linalg.norm(x, axis=1, keepdims=True) for x in (reach, geometry.u_mm))
         turn = (margin[1] - margin[0]) / 2 * pitch / radius
-        centre = scan.source_mm + np.cos(turn) * reach + np.sin(turn) * radius / pitch * scan.u_mm
-        u = (np.cos(turn) * scan.u_mm - np.sin(turn) * pitch / radius * reach) / 2
+        centre = geometry.source_mm + np.cos(turn) * reach + np.sin(turn) * radius / pitch * geometry.u_mm
+        u = (np.cos(turn) * geometry.u_mm - np.sin(turn) * pitch / radius * reach) / 2
     wide = (rows, 2 * (columns + sum(margin)))
-    return Scan(scan.beam, scan.source_mm, centre, u, scan.v_mm, wide, scan.detector)
+    return ScanGeometry(geometry.beam, geometry.source_mm, centre, u, geometry.v_mm, wide, geometry.detector)

@@ -32,9 +32,9 @@ from torch import Tensor
 
 from priors.runtime.errors import InputError
 from priors.runtime.memory import MemoryPlan
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.redundancy import Fan, fan_coordinates, full_turn_weights, redundancy
-from recon.geometry.scan import Scan
+from recon.geometry.scan import ScanGeometry
 from recon.operators.voxel_backprojection import CURVED, FLAT, PARALLEL, Views, backproject
 from recon.reconstructors.base import Measurement, StepRecord
 from recon.reconstructors.fbp.ramp import Window, centring_margin, convolve_columns, fill_bad, ramp_taps
@@ -46,8 +46,8 @@ TURN = 2 * math.pi
 
 def filtered_backprojection(
     measurement: Measurement,
-    volume: Volume,
-    scan: Scan,
+    volume: Grid,
+    geometry: ScanGeometry,
     *,
     ramp: tuple[Window, float],
     on_step: Callable[[StepRecord], None],
@@ -55,57 +55,59 @@ def filtered_backprojection(
     """Return the attenuation in 1/mm.
 
     Args:
-        measurement: of ``scan``.
+        measurement: of ``geometry``.
         volume: grid of the result.
-        scan: cone or parallel-3d.
+        geometry: cone or parallel-3d.
         ramp: window on the ramp filter, and the cutoff as a fraction of the detector's Nyquist frequency.
         on_step: told after every block of views.
 
     Raises:
         InputError: the orbit is neither a circle nor a helix around the z axis, or the detector is tilted.
     """
-    _check_upright(scan)
-    fan = fan_coordinates(scan)
-    climb = _climb(fan, scan)
+    _check_upright(geometry)
+    fan = fan_coordinates(geometry)
+    climb = _climb(fan, geometry)
     cells, weight = redundancy(fan) if climb == 0 else (_steps(fan), full_turn_weights(fan))
-    margin = centring_margin(fan, scan)
-    taps = ramp_taps(fan, scan, window=ramp[0], cutoff=ramp[1], margin=sum(margin))
-    views = _views(scan, cells * fan.radius_mm, climb=climb, first=1 + margin[0], turns=_turns(fan, climb))
+    margin = centring_margin(fan, geometry)
+    taps = ramp_taps(fan, geometry, window=ramp[0], cutoff=ramp[1], margin=sum(margin))
+    views = _views(
+        geometry, cells * fan.radius_mm, climb=climb, first=1 + margin[0], turns=_turns(fan, climb)
+    )
     z, y, x = volume.shape
     image = torch.zeros((y, x, z), dtype=measurement.sinogram.dtype)
-    each = max(1, BLOCK_BYTES // (4 * math.prod(scan.shape)))
-    starts = range(0, scan.views, each)
+    each = max(1, BLOCK_BYTES // (4 * math.prod(geometry.shape)))
+    starts = range(0, geometry.views, each)
     with torch.no_grad():
         for count, start in enumerate(starts):
             part = slice(start, start + each)
             bad_filled = fill_bad(measurement.sinogram[part].cpu(), measurement.weights[part].cpu())
-            scale = weight[part, :, None] * _obliquity(fan.ray[part], scan[part])
+            scale = weight[part, :, None] * _obliquity(fan.ray[part], geometry[part])
             line = bad_filled.permute(0, 2, 1) * torch.from_numpy(scale).to(bad_filled.dtype)
             backproject(convolve_columns(line, taps, margin), views[part], volume, image=image)
             on_step(StepRecord(count + 1, len(starts), {}))
     return image.permute(2, 0, 1).to(measurement.sinogram.device)
 
 
-def filtered_backprojection_plan(volume: Volume, scan: Scan) -> MemoryPlan:
+def filtered_backprojection_plan(grid: Grid, geometry: ScanGeometry) -> MemoryPlan:
     """Return the memory needed beyond the measurement, in bytes."""
-    rows, columns = scan.shape
+    rows, columns = geometry.shape
     block = max(BLOCK_BYTES, 4 * rows * columns)
     return MemoryPlan(
         {
-            "volume": 4 * math.prod(volume.shape),
-            "sinogram blocks": 7 * min(block, 4 * scan.views * rows * columns),
+            "volume": 4 * math.prod(grid.shape),
+            "sinogram blocks": 7 * min(block, 4 * geometry.views * rows * columns),
             "filter": 12 * columns**2,
         }
     )
 
 
-def _check_upright(scan: Scan) -> None:
+def _check_upright(geometry: ScanGeometry) -> None:
     """Refuse detectors whose rows are not level or whose columns are not upright."""
-    travel = scan.source_mm if scan.parallel else scan.detector_mm[:, :2]
+    travel = geometry.source_mm if geometry.parallel else geometry.detector_mm[:, :2]
     leaning = [
-        np.linalg.norm(scan.v_mm[:, :2], axis=1) / np.linalg.norm(scan.v_mm, axis=1),
-        abs(scan.u_mm[:, 2]) / np.linalg.norm(scan.u_mm, axis=1),
-        abs(travel[:, 2]) if travel.shape[1] == 3 else np.zeros(scan.views),
+        np.linalg.norm(geometry.v_mm[:, :2], axis=1) / np.linalg.norm(geometry.v_mm, axis=1),
+        abs(geometry.u_mm[:, 2]) / np.linalg.norm(geometry.u_mm, axis=1),
+        abs(travel[:, 2]) if travel.shape[1] == 3 else np.zeros(geometry.views),
     ]
     worst = float(np.max(leaning))
     if worst > LARGEST_TILT:
@@ -115,10 +117,10 @@ def _check_upright(scan: Scan) -> None:
         )
 
 
-def _climb(fan: Fan, scan: Scan) -> float:
+def _climb(fan: Fan, geometry: ScanGeometry) -> float:
     """Return how far the source climbs along z in a turn, 0 on a circle; negative downwards as the angle grows."""
-    height = scan.detector_mm[:, 2] if fan.parallel else scan.source_mm[:, 2]
-    if np.ptp(height) <= 0.5 * float(abs(scan.v_mm[:, 2]).min()):
+    height = geometry.detector_mm[:, 2] if fan.parallel else geometry.source_mm[:, 2]
+    if np.ptp(height) <= 0.5 * float(abs(geometry.v_mm[:, 2]).min()):
         return 0.0
     angle = np.unwrap(fan.view)
     slope, start = np.polyfit(angle, height, 1)
@@ -146,29 +148,29 @@ def _turns(fan: Fan, climb: float) -> Float64[np.ndarray, "v 2"]:
     return np.stack([before, after] if climb > 0 else [after, before], axis=1)
 
 
-def _obliquity(angle: Float64[np.ndarray, "v c"], scan: Scan) -> Float64[np.ndarray, "..."]:
+def _obliquity(angle: Float64[np.ndarray, "v c"], geometry: ScanGeometry) -> Float64[np.ndarray, "..."]:
     """Return q (view, column, row), the cosine between a ray and the ray through the axis."""
-    if scan.parallel:
+    if geometry.parallel:
         return np.ones((1, 1, 1))
-    row = np.arange(scan.shape[0]) - (scan.shape[0] - 1) / 2
-    height = (scan.detector_mm - scan.source_mm)[:, 2:] + row * scan.v_mm[:, 2:]
-    reach = (scan.detector_mm - scan.source_mm)[:, :2]
-    if scan.detector == "curved":
+    row = np.arange(geometry.shape[0]) - (geometry.shape[0] - 1) / 2
+    height = (geometry.detector_mm - geometry.source_mm)[:, 2:] + row * geometry.v_mm[:, 2:]
+    reach = (geometry.detector_mm - geometry.source_mm)[:, :2]
+    if geometry.detector == "curved":
         rise = (height / np.linalg.norm(reach, axis=1)[:, None])[:, None, :]
         return np.asarray(np.cos(angle)[:, :, None] / np.sqrt(1 + rise**2))
-    rise = (height / _depth(scan)[:, None])[:, None, :]
+    rise = (height / _depth(geometry)[:, None])[:, None, :]
     return np.asarray(1 / np.sqrt(1 + np.tan(angle)[:, :, None] ** 2 + rise**2))
 
 
-def _depth(scan: Scan) -> Float64[np.ndarray, " v"]:
+def _depth(geometry: ScanGeometry) -> Float64[np.ndarray, " v"]:
     """Return the distance of a flat detector from the source, along its normal."""
-    reach, u = (scan.detector_mm - scan.source_mm)[:, :2], scan.u_mm[:, :2]
+    reach, u = (geometry.detector_mm - geometry.source_mm)[:, :2], geometry.u_mm[:, :2]
     cross = reach[:, 0] * u[:, 1] - reach[:, 1] * u[:, 0]
     return np.asarray(abs(cross) / np.linalg.norm(u, axis=1))
 
 
 def _views(
-    scan: Scan,
+    geometry: ScanGeometry,
     arc: Float64[np.ndarray, " v"],
     *,
     climb: float,
@@ -176,12 +178,12 @@ def _views(
     turns: Float64[np.ndarray, "v 2"],
 ) -> Views:
     """Return where voxels fall; ``first`` columns were added in front, ``arc`` is cell times radius."""
-    rows, columns = scan.shape
-    pitch, middle = np.linalg.norm(scan.u_mm[:, :2], axis=1), (columns - 1) / 2 + first
-    across, rise = scan.u_mm[:, :2] / pitch[:, None], scan.v_mm[:, 2]
-    parallel = scan.parallel
-    source = scan.detector_mm if parallel else scan.source_mm
-    reach = scan.source_mm if parallel else scan.detector_mm - scan.source_mm
+    rows, columns = geometry.shape
+    pitch, middle = np.linalg.norm(geometry.u_mm[:, :2], axis=1), (columns - 1) / 2 + first
+    across, rise = geometry.u_mm[:, :2] / pitch[:, None], geometry.v_mm[:, 2]
+    parallel = geometry.parallel
+    source = geometry.detector_mm if parallel else geometry.source_mm
+    reach = geometry.source_mm if parallel else geometry.detector_mm - geometry.source_mm
     offset = np.zeros_like(pitch) if parallel else (reach[:, :2] * across).sum(1)
     normal = reach[:, :2] - (reach[:, :2] * across).sum(1)[:, None] * across
     distance = np.linalg.norm(normal, axis=1)
@@ -189,7 +191,7 @@ def _views(
     kind, factor = FLAT, arc * distance / pitch
     if parallel:
         kind, factor = PARALLEL, arc / pitch
-    elif scan.detector == "curved":
+    elif geometry.detector == "curved":
         kind, per_mm = CURVED, np.stack([np.full_like(pitch, middle), distance / pitch], axis=1)
     height = np.zeros_like(pitch) if parallel else reach[:, 2]
     return Views(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from priors.runtime.errors import InputError
 from recon.geometry.redundancy import Fan
-from recon.geometry.scan import Scan
+from recon.geometry.scan import ScanGeometry
 
 Window = Literal["ramp", "shepp-logan", "cosine", "hamming", "hann"]
 
@@ -24,14 +24,14 @@ LARGEST_TOEPLITZ = 1024
 
 
 def ramp_taps(
-    fan: Fan, scan: Scan, *, window: Window, cutoff: float, margin: int
+    fan: Fan, geometry: ScanGeometry, *, window: Window, cutoff: float, margin: int
 ) -> Float64[np.ndarray, " taps"]:
     """Return the filter at every lag between a column and a column of the widened detector."""
-    reach = scan.shape[1] + margin
+    reach = geometry.shape[1] + margin
     lag = np.arange(-reach, reach + 1)
     taps = windowed_ramp(reach, window, cutoff)[abs(lag)]
-    if scan.detector == "curved":
-        step = float((fan.ray[:, -1] - fan.ray[:, 0]).mean()) / max(1, scan.shape[1] - 1)
+    if geometry.detector == "curved":
+        step = float((fan.ray[:, -1] - fan.ray[:, 0]).mean()) / max(1, geometry.shape[1] - 1)
         # np.sinc(x) is sin(pi x) / (pi x).
         taps = taps / np.sinc(lag * step / np.pi) ** 2
     return taps
@@ -107,11 +107,13 @@ def fill_bad(sinogram: Float[Tensor, "v r c"], weights: Float[Tensor, "v r c"]) 
     return filled
 
 
-def centring_margin(fan: Fan, scan: Scan) -> tuple[int, int]:
+def centring_margin(fan: Fan, geometry: ScanGeometry) -> tuple[int, int]:
     """Return the columns to add before and after to centre the detector on the rotation axis."""
-    columns = scan.shape[1]
+    columns = geometry.shape[1]
     place = (
-        fan.ray.mean(axis=0) if fan.parallel or scan.detector == "curved" else np.tan(fan.ray).mean(axis=0)
+        fan.ray.mean(axis=0)
+        if fan.parallel or geometry.detector == "curved"
+        else np.tan(fan.ray).mean(axis=0)
     )
     if columns == 1:
         return 0, 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recon.simulate.phantom.drawing import Array, Grid, ellipsoid, paint, smooth_max, superellipse
+from recon.simulate.phantom.drawing import Array, Canvas, ellipsoid, paint, smooth_max, superellipse
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def body_distance(anatomy: Anatomy, x: Array, y: Array, z: Array) -> Array:
 
 
 def paint_wall(
-    image: Array, grid: Grid, anatomy: Anatomy, *, fields: tuple[Array, Array], rng: np.random.Generator
+    image: Array, grid: Canvas, anatomy: Anatomy, *, fields: tuple[Array, Array], rng: np.random.Generator
 ) -> None:
     """Paint skin, fat and muscle; ``fields`` are the distances to the skin and to the cage."""
     body, cage = fields
@@ -136,7 +136,7 @@ def dome_distance(anatomy: Anatomy, axes: tuple[Array, Array, Array]) -> Array:
 
 def paint_centre(
     image: Array,
-    grid: Grid,
+    grid: Canvas,
     anatomy: Anatomy,
     *,
     axes: tuple[Array, Array, Array],
@@ -174,7 +174,7 @@ def paint_centre(
 
 
 def paint_abdomen(
-    image: Array, grid: Grid, *, axes: tuple[Array, Array, Array], dome: Array, rng: np.random.Generator
+    image: Array, grid: Canvas, *, axes: tuple[Array, Array, Array], dome: Array, rng: np.random.Generator
 ) -> None:
     """Paint liver, spleen and stomach (with gas sometimes) where ``dome`` covers."""
     x, y, _ = axes

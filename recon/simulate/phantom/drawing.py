@@ -16,7 +16,7 @@ Number = float | int | np.floating
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class Canvas:
     """Voxel centres in model millimetres, as broadcastable axes.
 
     Attributes:
@@ -81,7 +81,9 @@ def smooth_max(first: Array, second: Array, width: Number) -> Array:
     )
 
 
-def add_capsule(cover: Array, grid: Grid, *, ends: tuple[Array, Array], radii: tuple[Number, Number]) -> None:
+def add_capsule(
+    cover: Array, grid: Canvas, *, ends: tuple[Array, Array], radii: tuple[Number, Number]
+) -> None:
     """Raise ``cover`` in place to the coverage of a tapered capsule, within its bounding box only.
 
     Args:

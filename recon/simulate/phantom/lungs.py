@@ -3,13 +3,13 @@
 import numpy as np
 
 from recon.simulate.phantom.body import Anatomy
-from recon.simulate.phantom.drawing import Array, Grid, add_capsule, paint
+from recon.simulate.phantom.drawing import Array, Canvas, add_capsule, paint
 
 Segment = tuple[Array, Array, float, float]
 
 
 def paint_parenchyma(
-    image: Array, grid: Grid, anatomy: Anatomy, *, lung: Array, rng: np.random.Generator
+    image: Array, grid: Canvas, anatomy: Anatomy, *, lung: Array, rng: np.random.Generator
 ) -> None:
     """Paint aerated lung: a gradient towards the dependent back, mottling and the oblique fissures."""
     texture = 14 * grid.noise(rng, 18.0) + 16 * grid.noise(rng, 5.0) + 14 * grid.noise(rng, 2.5)
@@ -84,12 +84,12 @@ def lung_trees(
     return segments
 
 
-def heights(grid: Grid) -> tuple[float, float]:
+def heights(grid: Canvas) -> tuple[float, float]:
     """Return the lowest and highest z of the grid with a margin of 10 mm."""
     return float(grid.z.min()) - 10, float(grid.z.max()) + 10
 
 
-def tube_cover(grid: Grid, segments: list[Segment], *, extra: float = 0.0) -> Array:
+def tube_cover(grid: Canvas, segments: list[Segment], *, extra: float = 0.0) -> Array:
     """Return the coverage of a set of tubes, each ``extra`` mm wider."""
     cover = np.zeros(grid.shape, np.float32)
     low, high = heights(grid)
@@ -100,7 +100,7 @@ def tube_cover(grid: Grid, segments: list[Segment], *, extra: float = 0.0) -> Ar
 
 
 def paint_vessels(
-    image: Array, grid: Grid, anatomy: Anatomy, *, lung: Array, rng: np.random.Generator
+    image: Array, grid: Canvas, anatomy: Anatomy, *, lung: Array, rng: np.random.Generator
 ) -> None:
     """Paint arteries and veins inside the lungs."""
     cover = tube_cover(
@@ -112,7 +112,7 @@ def paint_vessels(
     paint(image, cover * lung, anatomy.blood)
 
 
-def paint_airways(image: Array, grid: Grid, *, inside: Array, rng: np.random.Generator) -> None:
+def paint_airways(image: Array, grid: Canvas, *, inside: Array, rng: np.random.Generator) -> None:
     """Paint trachea, main bronchi and bronchial trees: a thin wall around air."""
     split = np.array([2, 4, rng.uniform(22, 40)], np.float32)
     top = split + np.array([rng.uniform(-6, 6), -18, 140], np.float32)
@@ -128,7 +128,7 @@ def paint_airways(image: Array, grid: Grid, *, inside: Array, rng: np.random.Gen
     paint(image, tube_cover(grid, segments) * inside, -985)
 
 
-def paint_lesions(image: Array, grid: Grid, *, lung: Array, rng: np.random.Generator) -> None:
+def paint_lesions(image: Array, grid: Canvas, *, lung: Array, rng: np.random.Generator) -> None:
     """Paint nodules, and sometimes ground glass, consolidation, emphysema or an effusion at the back."""
     low, high = float(grid.z.min()), float(grid.z.max())
 

@@ -3,20 +3,25 @@
 import numpy as np
 
 from recon.simulate.phantom.body import Anatomy, cage_axes
-from recon.simulate.phantom.drawing import Array, Grid, add_capsule, paint, smooth_max, superellipse
+from recon.simulate.phantom.drawing import Array, Canvas, add_capsule, paint, smooth_max, superellipse
 
 DISC_MM = 25.0
 RIB_MM = 27.0
 
 
-def paint_bone(image: Array, grid: Grid, distance: Array, *, density: float, marrow: Array) -> None:
+def paint_bone(image: Array, grid: Canvas, distance: Array, *, density: float, marrow: Array) -> None:
     """Paint a bone: a dense shell of about 2 mm around spongy ``marrow`` (HU)."""
     paint(image, grid.cover(distance), 750 * density)
     paint(image, grid.cover(distance + 2.2), marrow)
 
 
 def paint_spine(
-    image: Array, grid: Grid, anatomy: Anatomy, *, axes: tuple[Array, Array, Array], rng: np.random.Generator
+    image: Array,
+    grid: Canvas,
+    anatomy: Anatomy,
+    *,
+    axes: tuple[Array, Array, Array],
+    rng: np.random.Generator,
 ) -> None:
     """Paint vertebral bodies and discs, the canal, the arch and the processes."""
     x, y, z = axes
@@ -46,7 +51,7 @@ def paint_spine(
 
 def paint_ribs(
     image: Array,
-    grid: Grid,
+    grid: Canvas,
     anatomy: Anatomy,
     *,
     fields: tuple[Array, tuple[Array, Array, Array]],
@@ -69,7 +74,12 @@ def paint_ribs(
 
 
 def paint_front(
-    image: Array, grid: Grid, anatomy: Anatomy, *, axes: tuple[Array, Array, Array], rng: np.random.Generator
+    image: Array,
+    grid: Canvas,
+    anatomy: Anatomy,
+    *,
+    axes: tuple[Array, Array, Array],
+    rng: np.random.Generator,
 ) -> None:
     """Paint the sternum."""
     x, y, z = axes
@@ -87,7 +97,7 @@ def paint_front(
 
 
 def paint_shoulders(
-    image: Array, grid: Grid, anatomy: Anatomy, *, within: Array, rng: np.random.Generator
+    image: Array, grid: Canvas, anatomy: Anatomy, *, within: Array, rng: np.random.Generator
 ) -> None:
     """Paint scapulae (a fan of thin capsules), clavicles and the heads of the arms inside the body."""
     tilt = rng.uniform(-8, 8)

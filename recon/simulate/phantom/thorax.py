@@ -18,7 +18,7 @@ from recon.simulate.phantom.body import (
     paint_centre,
     paint_wall,
 )
-from recon.simulate.phantom.drawing import Array, Grid, paint, smooth_max
+from recon.simulate.phantom.drawing import Array, Canvas, paint, smooth_max
 from recon.simulate.phantom.lungs import paint_airways, paint_lesions, paint_parenchyma, paint_vessels
 from recon.simulate.phantom.skeleton import paint_front, paint_ribs, paint_shoulders, paint_spine
 
@@ -68,7 +68,7 @@ def _place(
     *,
     shape: tuple[int, int, int],
     voxel_mm: tuple[float, float, float],
-) -> Grid:
+) -> Canvas:
     """Lay the grid into model space: scale the person into the field of view, choose height and offset."""
     field = min(shape[1] * voxel_mm[1], shape[2] * voxel_mm[2])
     low, high = -115.0, 105.0
@@ -85,7 +85,7 @@ def _place(
     )
     spare = (1 - fill) * field / 2 / scale
     sideways, down = rng.uniform(-0.5, 0.5) * spare, rng.uniform(-25, 10)
-    return Grid(
+    return Canvas(
         x=(x - sideways)[None, None, :],
         y=(y - down + 0.12 * anatomy.cage_depth)[None, :, None],
         z=(z + height)[:, None, None],
@@ -94,7 +94,7 @@ def _place(
     )
 
 
-def _warp(grid: Grid, rng: np.random.Generator, anatomy: Anatomy) -> tuple[Array, Array, Array]:
+def _warp(grid: Canvas, rng: np.random.Generator, anatomy: Anatomy) -> tuple[Array, Array, Array]:
     """Return the model coordinates of each voxel: the grid bent by a few long waves and the spine's curve."""
     angle = rng.uniform(-0.08, 0.08)
     x = grid.x * np.cos(angle) - grid.y * np.sin(angle) + 0 * grid.z
@@ -114,7 +114,7 @@ def _warp(grid: Grid, rng: np.random.Generator, anatomy: Anatomy) -> tuple[Array
     )
 
 
-def _paint_couch(image: Array, grid: Grid, *, body: Array, rng: np.random.Generator) -> None:
+def _paint_couch(image: Array, grid: Canvas, *, body: Array, rng: np.random.Generator) -> None:
     """Paint a curved couch just below the back: two thin shells around foam."""
     row = np.broadcast_to(grid.y, body.shape)
     back = float(row[body < 0].max()) if (body < 0).any() else float(grid.y.max())

@@ -62,7 +62,13 @@ def test_it_loads_without_a_console_error(page):
     assert page.title == "Run & <title>"
     assert page.get_log("browser") == []
     shown = [item.text for item in page.find_elements(By.CSS_SELECTOR, "figcaption")]
-    for label in ("Truth", "Analysis mean", "Spread", "Increment over the analysis before", "Observations"):
+    for label in (
+        "Truth",
+        "Analysis mean",
+        "Covariance",
+        "Increment over the analysis before",
+        "Observations",
+    ):
         assert label in shown
     assert len(page.find_elements(By.CSS_SELECTOR, ".chart")) >= 10
 

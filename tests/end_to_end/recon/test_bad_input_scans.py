@@ -10,8 +10,8 @@ import scipy.io
 import yaml
 
 from recon.data.noise import Exposure
-from recon.data.scan import ScanData
-from recon.geometry.grid import Volume
+from recon.data.scan import Scan
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import Parallel
 from recon.io.scans.registry import write_scan
 from tests.support.mistakes import assert_refused, call
@@ -22,12 +22,12 @@ VIEWS, ROWS, COLUMNS = 6, 2, 12
 
 def scan_file(folder: Path, *, counted: bool = True) -> Path:
     """Write a good scan."""
-    volume = Volume((ROWS, 8, 8), (1.0, 1.0, 1.0))
-    scan = Parallel(views=VIEWS, columns=COLUMNS).fit(volume).scan()
+    volume = Grid((ROWS, 8, 8), (1.0, 1.0, 1.0))
+    scan = Parallel(views=VIEWS, columns=COLUMNS).fit(volume).geometry()
     counts = np.random.default_rng(0).poisson(500, (VIEWS, ROWS, COLUMNS)).astype(np.float32)
-    data = ScanData.from_counts(scan, volume, counts=counts, exposure=Exposure(1000.0))
+    data = Scan.from_counts(scan, volume, counts=counts, exposure=Exposure(1000.0))
     if not counted:
-        data = ScanData(scan, volume, data.sinogram, data.weights)
+        data = Scan(scan, volume, data.sinogram, data.weights)
     write_scan(folder / "scan.h5", data)
     return folder / "scan.h5"
 

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import yaml
 
-from recon.data.volume import Image
+from recon.data.volume import Volume
 from recon.io.volumes.registry import FORMATS, read_volume, write_nifti
 from tests.recon.io.volumes.test_dicom_write import in_simpleitk, placed
 from tests.support.command_line import inside, mistake
@@ -22,7 +22,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run of a scan of a patient who lies askew, written in every format."""
     folder = tmp_path_factory.mktemp("formats")
     values = thorax_like(SHAPE).astype(np.float32)
-    write_nifti(folder / "askew.nii.gz", Image(values, placed(3, (2.0, 2.0, 3.0)), "HU"))
+    write_nifti(folder / "askew.nii.gz", Volume(values, placed(3, (2.0, 2.0, 3.0)), "HU"))
     inside("simulate", folder / "askew.nii.gz", "--views", 30, "--grid", 16, "--out", folder / "scan.h5")
     asked = [word for name in WRITTEN for word in ("--format", name)]
     inside("reconstruct", folder / "scan.h5", "--method", "fbp", "--out", folder / "run", *asked)

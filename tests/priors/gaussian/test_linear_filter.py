@@ -110,7 +110,7 @@ def test_the_covariance_with_modes_is_that_of_the_dense_gaussian_after_clean_fra
     denoiser, _, covariance = eigen_denoiser()
     t = torch.tensor([0.3, 0.6, 0.6, 0.8], dtype=torch.float64)
     clean = torch.randn(1, 2, 1, *PLACE, generator=torch.Generator().manual_seed(2))
-    spread = denoiser.cached(denoiser.remember(clean)).gaussian_spread(t)
+    spread = denoiser.cached(denoiser.remember(clean)).gaussian_covariance(t)
     assert spread is not None
     x = torch.randn(2, 4, 1, *PLACE, generator=torch.Generator().manual_seed(3))
     s = torch.cat([torch.full((2,), 1e-4, dtype=torch.float64), Cosine().ratio(t)]).repeat_interleave(16)
@@ -136,8 +136,8 @@ def test_guidance_knows_as_much_of_the_past_with_a_cache_as_without():
     past = torch.randn(1, 10, 1, *PLACE, generator=torch.Generator().manual_seed(4))
     x = torch.randn(1, 1, 1, *PLACE, generator=torch.Generator().manual_seed(5))
     t = torch.tensor([0.5], dtype=torch.float64)
-    kept = denoiser.cached(denoiser.remember(past)).gaussian_spread(t)
-    given = ConditionedDenoiser(denoiser, past).gaussian_spread(t)
+    kept = denoiser.cached(denoiser.remember(past)).gaussian_covariance(t)
+    given = ConditionedDenoiser(denoiser, past).gaussian_covariance(t)
     assert kept is not None
     assert given is not None
     torch.testing.assert_close(kept(x), given(x), rtol=0, atol=0)

@@ -4,11 +4,11 @@ import threading
 
 import torch
 
-from priors.training.prefetch import Ahead
+from priors.training.prefetch import Prefetch
 
 
 def test_every_step_gets_its_own_batch_also_after_a_jump():
-    ahead = Ahead(lambda step: torch.tensor(step), workers=3)
+    ahead = Prefetch(lambda step: torch.tensor(step), workers=3)
     assert [int(ahead(step)) for step in (0, 1, 2, 3, 4, 20, 21, 5, 6)] == [0, 1, 2, 3, 4, 20, 21, 5, 6]
 
 
@@ -21,6 +21,6 @@ def test_the_next_steps_are_drawn_before_they_are_asked_for():
             later.set()
         return torch.tensor(step)
 
-    Ahead(draw, workers=2)(0)
+    Prefetch(draw, workers=2)(0)
     assert later.wait(10)
     assert sorted(drawn) == [0, 1, 2]

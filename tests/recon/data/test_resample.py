@@ -5,12 +5,12 @@ import pytest
 
 from priors.runtime.errors import InputError
 from recon.data.resample import resample
-from recon.data.volume import Image
+from recon.data.volume import Volume
 
 
-def image(shape: tuple[int, int, int], affine: np.ndarray, seed: int = 0) -> Image:
+def image(shape: tuple[int, int, int], affine: np.ndarray, seed: int = 0) -> Volume:
     values = np.random.default_rng(seed).uniform(-1000, 1000, shape).astype(np.float32)
-    return Image(values, affine, "HU")
+    return Volume(values, affine, "HU")
 
 
 def blocks_of(fine: np.ndarray, factors: tuple[int, int, int]) -> np.ndarray:
@@ -29,7 +29,7 @@ def oblique() -> np.ndarray:
 
 def test_aligned_blocks_are_exact_means() -> None:
     source = image((4, 12, 10), oblique())
-    target = Image(np.zeros((4, 6, 5), np.float32), blocks_of(source.affine, (2, 2, 1)), "HU")
+    target = Volume(np.zeros((4, 6, 5), np.float32), blocks_of(source.affine, (2, 2, 1)), "HU")
     expected = source.values.astype(np.float64).reshape(4, 6, 2, 5, 2).mean((2, 4))
     np.testing.assert_allclose(resample(source, target), expected, rtol=1e-6)
 
@@ -40,7 +40,7 @@ def test_flipped_and_permuted_axes_are_exact() -> None:
     linear = np.zeros((4, 4))
     linear[1, 0], linear[0, 1], linear[2, 2], linear[3, 3] = -2, 1, -1, 1
     linear[:3, 3] = [0, 6.5, 2]
-    target = Image(np.zeros((3, 6, 4), np.float32), source.affine @ linear, "HU")
+    target = Volume(np.zeros((3, 6, 4), np.float32), source.affine @ linear, "HU")
     expected = source.values[::-1, ::-1].reshape(3, 4, 2, 6).mean(2).transpose(0, 2, 1)
     np.testing.assert_allclose(resample(source, target), expected, rtol=1e-5)
 
@@ -50,7 +50,7 @@ def test_same_grid_is_the_identity_and_outside_is_nan() -> None:
     np.testing.assert_array_equal(resample(source, source), source.values)
     shifted = source.affine.copy()
     shifted[:3, 3] += shifted[:3, 0] * 2
-    found = resample(source, Image(np.zeros((3, 4, 5), np.float32), shifted, "HU"))
+    found = resample(source, Volume(np.zeros((3, 4, 5), np.float32), shifted, "HU"))
     np.testing.assert_array_equal(found[..., :3], source.values[..., 2:])
     assert np.isnan(found[..., 3:]).all()
 
@@ -62,12 +62,12 @@ def test_a_linear_field_survives_interpolation(factor: float) -> None:
     z, y, x = np.indices(shape)
     points = np.einsum("ij,jzyx->izyx", affine, np.stack([x, y, z, np.ones(shape)]))
     field = np.array([1.0, 2.0, -1.5])
-    source = Image(np.einsum("i,izyx->zyx", field, points[:3]).astype(np.float32), affine, "HU")
+    source = Volume(np.einsum("i,izyx->zyx", field, points[:3]).astype(np.float32), affine, "HU")
     turn = np.eye(4)
     turn[:2, :2] = [[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]]
     target_affine = affine @ turn @ np.diag([factor, factor, factor, 1.0])
     target_affine[:3, 3] = (affine @ [12, 9, 8, 1])[:3]
-    target = Image(np.zeros((4, 5, 6), np.float32), target_affine, "HU")
+    target = Volume(np.zeros((4, 5, 6), np.float32), target_affine, "HU")
     z, y, x = np.indices((4, 5, 6))
     at = np.einsum("ij,jzyx->izyx", target_affine, np.stack([x, y, z, np.ones((4, 5, 6))]))
     expected = np.einsum("i,izyx->zyx", field, at[:3])
@@ -76,8 +76,8 @@ def test_a_linear_field_survives_interpolation(factor: float) -> None:
 
 
 def test_padding_does_not_bleed_into_the_mean() -> None:
-    source = Image(np.full((1, 2, 2), -3024, np.float32), np.eye(4), "HU")
-    target = Image(np.zeros((1, 1, 1), np.float32), blocks_of(np.eye(4), (2, 2, 1)), "HU")
+    source = Volume(np.full((1, 2, 2), -3024, np.float32), np.eye(4), "HU")
+    target = Volume(np.zeros((1, 1, 1), np.float32), blocks_of(np.eye(4), (2, 2, 1)), "HU")
     assert resample(source, target).item() == -1024
 
 

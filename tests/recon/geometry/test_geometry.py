@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from priors.runtime.errors import InputError
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import FanCurved, FanFlat, Orbit, Parallel
-from recon.geometry.scan import Scan
+from recon.geometry.scan import ScanGeometry
 from tests.support.recon.analytic import rays
 
-VOLUME = Volume((3, 20, 30), (2.0, 1.5, 1.0), (5.0, -4.0, 3.0))
+VOLUME = Grid((3, 20, 30), (2.0, 1.5, 1.0), (5.0, -4.0, 3.0))
 FAN = {"sod_mm": 100.0, "sdd_mm": 150.0}
 
 
@@ -47,11 +47,13 @@ def test_bad_volumes(
     message: str,
 ) -> None:
     with pytest.raises(InputError, match=message):
-        Volume(shape, voxel, centre)
+        Grid(shape, voxel, centre)
 
 
 def test_parallel_vectors_at_zero_and_ninety_degrees() -> None:
-    scan = Parallel(angles_deg=(0, 90), columns=5, column_mm=0.5, rows=3, row_mm=2.0, offset_columns=2).scan()
+    scan = Parallel(
+        angles_deg=(0, 90), columns=5, column_mm=0.5, rows=3, row_mm=2.0, offset_columns=2
+    ).geometry()
     assert scan.source_mm.tolist() == [[0, -1, 0], [1, 0, 0]]
     assert scan.u_mm.tolist() == [[0.5, 0, 0], [0, 0.5, 0]]
     assert scan.detector_mm.tolist() == [[1, 0, 0], [0, 1, 0]]
@@ -59,7 +61,7 @@ def test_parallel_vectors_at_zero_and_ninety_degrees() -> None:
 
 
 def test_fan_vectors_at_zero_and_ninety_degrees() -> None:
-    scan = FanFlat(angles_deg=(0, 90), **FAN, columns=5, column_mm=0.5, rows=1, row_mm=1.0).scan()
+    scan = FanFlat(angles_deg=(0, 90), **FAN, columns=5, column_mm=0.5, rows=1, row_mm=1.0).geometry()
     assert scan.source_mm.tolist() == [[0, 100, 0], [-100, 0, 0]]
     assert scan.detector_mm.tolist() == [[0, -50, 0], [50, 0, 0]]
     assert scan.u_mm.tolist() == [[0.5, 0, 0], [0, 0.5, 0]]
@@ -74,7 +76,7 @@ def test_views_are_equispaced_without_the_end_point() -> None:
 
 def test_curved_columns_are_equal_angles_on_the_cylinder() -> None:
     orbit = FanCurved(views=5, **FAN, columns=7, column_mm=3.0, rows=1, row_mm=1.0, offset_columns=1.5)
-    scan = orbit.scan()
+    scan = orbit.geometry()
     _, way = rays(scan)
     angles = np.arctan2(way[..., 1], way[..., 0])
     # Column 1.5 looks at the axis: 3 - 1.5 from the first, (7 - 1) / 2 - offset.
@@ -97,10 +99,10 @@ def test_curved_columns_are_equal_angles_on_the_cylinder() -> None:
 def test_a_fitted_detector_covers_the_volume(
     height: int, width: int, pixel: float, offset: float, kind: type
 ) -> None:
-    volume = Volume((2, height, width), (1.0, pixel, 1.0), (0.0, 1.0, -2.0))
+    volume = Grid((2, height, width), (1.0, pixel, 1.0), (0.0, 1.0, -2.0))
     fan = {} if kind is Parallel else {"sod_mm": 1.5 * volume.radius_mm, "sdd_mm": 2 * volume.radius_mm}
     orbit = kind(views=5, offset_columns=offset, **fan).fit(volume)
-    scan = orbit.scan()
+    scan = orbit.geometry()
     assert scan.shape[0] == 2
     points, ways = rays(scan)
     # The outermost rays pass outside the bounding circle, up to half a column.
@@ -136,7 +138,7 @@ def test_repr_is_the_constructor_and_yaml_names_choose_the_class() -> None:
         (lambda: Parallel(angles_deg=(0, 1e6)), "degrees"),
         (lambda: FanFlat(sod_mm=100, sdd_mm=50), "sdd_mm"),
         (lambda: FanFlat(sod_mm=10, sdd_mm=50).fit(VOLUME), "source outside"),
-        (lambda: Parallel().scan(), "fit"),
+        (lambda: Parallel().geometry(), "fit"),
     ],
 )
 def test_orbits_that_look_wrong(build, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -170,11 +172,11 @@ def vectors(**change: object) -> dict[str, object]:
 )
 def test_degenerate_scans(change: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Scan(**vectors(**change))  # type: ignore[arg-type]
+        ScanGeometry(**vectors(**change))  # type: ignore[arg-type]
 
 
 def test_views_and_rows_of_a_scan() -> None:
-    scan = FanFlat(views=6, **FAN).fit(VOLUME).scan()
+    scan = FanFlat(views=6, **FAN).fit(VOLUME).geometry()
     assert scan[2:5].source_mm.tolist() == scan.source_mm[2:5].tolist()
     assert scan[[5, 1]].views == 2
     middle = scan.rows(1, 2)
@@ -194,6 +196,6 @@ SHIPPED = sorted((Path(__file__).parents[3] / "configs" / "orbits").glob("*.yaml
 def test_shipped_orbits_fit_a_chest(path: Path) -> None:
     adapter: TypeAdapter[Orbit] = TypeAdapter(Orbit)
     orbit = adapter.validate_python(yaml.safe_load(path.read_text()))
-    orbit = orbit.fit(Volume((4, 256, 256), (2.0, 1.4, 1.4)))
-    assert orbit.scan().views == orbit.views
+    orbit = orbit.fit(Grid((4, 256, 256), (2.0, 1.4, 1.4)))
+    assert orbit.geometry().views == orbit.views
     assert path.stem.startswith(orbit.name)

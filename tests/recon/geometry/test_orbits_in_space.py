@@ -9,21 +9,23 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from priors.runtime.errors import InputError
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import CircularCone, FanFlat, HelicalCone, Orbit, Parallel3D, Vectors
-from recon.geometry.scan import Scan
+from recon.geometry.scan import ScanGeometry
 
 CONE = {"sod_mm": 100.0, "sdd_mm": 150.0}
 SIZE = {"columns": 5, "column_mm": 0.5, "rows": 3, "row_mm": 2.0}
-VOLUME = Volume((8, 20, 30), (2.0, 1.5, 1.0), (5.0, -4.0, 3.0))
+VOLUME = Grid((8, 20, 30), (2.0, 1.5, 1.0), (5.0, -4.0, 3.0))
 
 
-def seen_at(scan: Scan, view: int, points: np.ndarray) -> np.ndarray:
+def seen_at(geometry: ScanGeometry, view: int, points: np.ndarray) -> np.ndarray:
     """Return the column and row, from the detector's middle, on which points (n, 3) fall."""
-    source, detector, u, v = (x[view] for x in (scan.source_mm, scan.detector_mm, scan.u_mm, scan.v_mm))
-    way = np.broadcast_to(source, points.shape) if scan.parallel else points - source
-    start = points if scan.parallel else np.broadcast_to(source, points.shape)
-    if scan.detector == "curved":
+    source, detector, u, v = (
+        x[view] for x in (geometry.source_mm, geometry.detector_mm, geometry.u_mm, geometry.v_mm)
+    )
+    way = np.broadcast_to(source, points.shape) if geometry.parallel else points - source
+    start = points if geometry.parallel else np.broadcast_to(source, points.shape)
+    if geometry.detector == "curved":
         spoke = detector - source
         radius, pitch = np.linalg.norm(spoke[:2]), np.linalg.norm(u)
         angle = np.arctan2(way @ u / pitch, way[:, :2] @ spoke[:2] / radius)
@@ -35,19 +37,19 @@ def seen_at(scan: Scan, view: int, points: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
-def rim(volume: Volume) -> np.ndarray:
+def rim(grid: Grid) -> np.ndarray:
     """Return points on the two rims of the cylinder around a volume."""
     turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    half = volume.shape[0] * volume.voxel_mm[0] / 2
-    circle = volume.radius_mm * np.stack([np.cos(turn), np.sin(turn), 0 * turn], 1)
-    heights = [np.array([0, 0, volume.centre_mm[0] + side * half]) for side in (-1, 1)]
+    half = grid.shape[0] * grid.voxel_mm[0] / 2
+    circle = grid.radius_mm * np.stack([np.cos(turn), np.sin(turn), 0 * turn], 1)
+    heights = [np.array([0, 0, grid.centre_mm[0] + side * half]) for side in (-1, 1)]
     return np.concatenate([circle + height for height in heights])
 
 
 def test_cone_vectors_at_zero_and_ninety_degrees() -> None:
     scan = CircularCone(
         angles_deg=(0, 90), height_mm=7.0, offset_columns=2, offset_rows=-1, **CONE, **SIZE
-    ).scan()
+    ).geometry()
     assert scan.beam == "cone"
     assert scan.source_mm.tolist() == [[0, 100, 7], [-100, 0, 7]]
     assert scan.detector_mm.tolist() == [[1, -50, 5], [50, 1, 5]]
@@ -57,7 +59,7 @@ def test_cone_vectors_at_zero_and_ninety_degrees() -> None:
 
 def test_turned_detectors() -> None:
     turned = {
-        name: CircularCone(angles_deg=(0.0,), **{name: 30.0}, **CONE, **SIZE).scan()
+        name: CircularCone(angles_deg=(0.0,), **{name: 30.0}, **CONE, **SIZE).geometry()
         for name in ("in_plane_deg", "tilt_deg", "slant_deg")
     }
     half, root = 0.5, 3**0.5 / 2
@@ -71,23 +73,23 @@ def test_turned_detectors() -> None:
 
 
 def test_the_rotation_axis_falls_where_the_offsets_say() -> None:
-    scan = CircularCone(views=5, axis_offset_mm=3.0, **CONE, **SIZE).scan()
+    scan = CircularCone(views=5, axis_offset_mm=3.0, **CONE, **SIZE).geometry()
     for view in range(5):
         column, _ = seen_at(scan, view, np.zeros((1, 3)))[0]
         assert column * 0.5 == pytest.approx(3.0 * 150 / 100)
-    scan = CircularCone(views=5, offset_columns=0.25, **CONE, **SIZE).scan()
+    scan = CircularCone(views=5, offset_columns=0.25, **CONE, **SIZE).geometry()
     assert seen_at(scan, 2, np.zeros((1, 3)))[0] == pytest.approx([-0.25, 0])
 
 
 def test_a_helix_climbs_its_pitch_and_is_centred() -> None:
     orbit = HelicalCone(pitch_mm=12.0, views_per_turn=8, **CONE).fit(VOLUME)
-    scan = orbit.scan()
+    scan = orbit.geometry()
     height = scan.source_mm[:, 2]
     assert height[8] - height[0] == pytest.approx(12.0)
     assert (height[0] + height[-1]) / 2 == pytest.approx(VOLUME.centre_mm[0])
     assert orbit.views == scan.views == len(orbit.angles())
     assert orbit.fit(VOLUME) == orbit
-    mirrored = HelicalCone(pitch_mm=-12.0, views_per_turn=8, clockwise=True, **CONE).fit(VOLUME).scan()
+    mirrored = HelicalCone(pitch_mm=-12.0, views_per_turn=8, clockwise=True, **CONE).fit(VOLUME).geometry()
     assert mirrored.source_mm[3, 0] == pytest.approx(-scan.source_mm[3, 0])
     assert mirrored.source_mm[8, 2] - mirrored.source_mm[0, 2] == pytest.approx(-12.0)
 
@@ -113,7 +115,7 @@ def test_a_fitted_circular_cone_sees_the_whole_cylinder(
         offset_columns=offsets[0],
         offset_rows=offsets[1],
     ).fit(VOLUME)
-    scan = orbit.scan()
+    scan = orbit.geometry()
     for view in range(3):
         place = abs(seen_at(scan, view, rim(VOLUME)))
         assert (place <= np.array([scan.shape[1], scan.shape[0]]) / 2 + 1e-6).all()
@@ -129,7 +131,7 @@ def test_a_fitted_parallel_detector_sees_the_whole_cylinder(
     orbit = Parallel3D(
         views=2, start_deg=turn, elevation_deg=elevation, in_plane_deg=in_plane, offset_rows=offset
     ).fit(VOLUME)
-    scan = orbit.scan()
+    scan = orbit.geometry()
     place = abs(seen_at(scan, 1, rim(VOLUME)))
     assert (place <= np.array([scan.shape[1], scan.shape[0]]) / 2 + 1e-6).all()
 
@@ -138,7 +140,7 @@ def test_a_fitted_parallel_detector_sees_the_whole_cylinder(
 @pytest.mark.parametrize("pitch", [9.0, -25.0])
 def test_every_voxel_of_a_helix_is_seen_over_half_a_turn(kind: str, pitch: float) -> None:
     orbit = HelicalCone(pitch_mm=pitch, views_per_turn=90, detector=kind, **CONE).fit(VOLUME)
-    scan = orbit.scan()
+    scan = orbit.geometry()
     for point in (*rim(VOLUME)[::7], np.array([0, 0, VOLUME.centre_mm[0]])):
         seen = [
             bool(
@@ -157,7 +159,7 @@ def test_every_voxel_of_a_helix_is_seen_over_half_a_turn(kind: str, pitch: float
 
 
 def test_vectors_are_taken_as_they_are(tmp_path: Path) -> None:
-    scan = CircularCone(views=4, tilt_deg=3, **CONE, **SIZE).scan()
+    scan = CircularCone(views=4, tilt_deg=3, **CONE, **SIZE).geometry()
     table = np.concatenate([scan.source_mm, scan.detector_mm, scan.u_mm, scan.v_mm], axis=1)
     np.savetxt(tmp_path / "poses.txt", table)
     np.savetxt(tmp_path / "poses.csv", table, delimiter=",")
@@ -171,15 +173,15 @@ def test_vectors_are_taken_as_they_are(tmp_path: Path) -> None:
         assert fitted.file is None
         assert fitted.views == orbit.views == 4
         for name in ("source_mm", "detector_mm", "u_mm", "v_mm"):
-            assert getattr(fitted.scan(), name) == pytest.approx(getattr(scan, name), abs=1e-12)
+            assert getattr(fitted.geometry(), name) == pytest.approx(getattr(scan, name), abs=1e-12)
     assert given_rows.grid().voxel_mm == pytest.approx(CircularCone(**CONE, **SIZE).grid().voxel_mm, rel=1e-3)
 
 
 def test_suggested_grids_are_as_fine_as_the_detector_at_the_axis() -> None:
-    assert CircularCone(height_mm=2, **CONE, **SIZE).grid() == Volume(
+    assert CircularCone(height_mm=2, **CONE, **SIZE).grid() == Grid(
         (3, 5, 5), (4 / 3, 1 / 3, 1 / 3), (2.0, 0.0, 0.0)
     )
-    assert FanFlat(**CONE, **SIZE).grid() == Volume((3, 5, 5), (2.0, 1 / 3, 1 / 3))
+    assert FanFlat(**CONE, **SIZE).grid() == Grid((3, 5, 5), (2.0, 1 / 3, 1 / 3))
     helix = HelicalCone(pitch_mm=8.0, turns=2, start_mm=-1.0, **CONE, **SIZE).grid()
     assert helix.shape == (12, 5, 5)
     assert helix.centre_mm == (7.0, 0.0, 0.0)
@@ -193,13 +195,13 @@ def test_suggested_grids_are_as_fine_as_the_detector_at_the_axis() -> None:
         (lambda: CircularCone(sod_mm=10, sdd_mm=50).fit(VOLUME), "source outside"),
         (lambda: CircularCone(detector="curved", tilt_deg=2, **CONE), "curved detector cannot be turned"),
         (lambda: CircularCone(slant_deg=85, **CONE), "less than 80"),
-        (lambda: CircularCone(**CONE).scan(), "fit"),
-        (lambda: HelicalCone(pitch_mm=3, **CONE, **SIZE).scan(), "turns and start_mm"),
+        (lambda: CircularCone(**CONE).geometry(), "fit"),
+        (lambda: HelicalCone(pitch_mm=3, **CONE, **SIZE).geometry(), "turns and start_mm"),
         (lambda: Vectors(rows=1, columns=2), "either poses or the file"),
         (lambda: Vectors(poses=((1.0,) * 11,), rows=1, columns=2), "12 per view"),
         (lambda: Vectors(poses=((1.0,) * 12,)), "rows and columns"),
         (lambda: Vectors(poses=((1.0,) * 12,), column_mm=2.0, rows=1, columns=2), "leave column_mm"),
-        (lambda: Vectors(file=Path("absent.txt"), rows=1, columns=2).scan(), "absent.txt"),
+        (lambda: Vectors(file=Path("absent.txt"), rows=1, columns=2).geometry(), "absent.txt"),
     ],
 )
 def test_orbits_that_look_wrong(build, message: str) -> None:  # type: ignore[no-untyped-def]

@@ -12,11 +12,11 @@ import torch
 
 from priors.runtime.errors import InputError
 from recon.data.volume import LPS_TO_RAS
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.io.scans.registry import read_scan
 from recon.io.volumes.registry import read_volume
 from recon.operators.projector import Projector
-from recon.reconstructors.base import Job, Measurement
+from recon.reconstructors.base import Measurement, RunContext
 from recon.reconstructors.fbp.fbp import FBP
 from tests.support.real_data import real_data
 
@@ -88,11 +88,11 @@ def test_tooth_has_its_published_centre_and_reprojects() -> None:
     assert data.sinogram.shape == (181, 2, 640)
     # tomopy's documentation reconstructs this file with centre 296.
     assert data.provenance["centre_column"] == pytest.approx(296, abs=0.5)
-    grid = Volume((1, 320, 320), (1.0, 2.0, 2.0))
-    scan = data.scan.rows(0, 1)
+    grid = Grid((1, 320, 320), (1.0, 2.0, 2.0))
+    scan = data.geometry.rows(0, 1)
     line, weights = (torch.from_numpy(np.ascontiguousarray(a[:, :1])) for a in (data.sinogram, data.weights))
-    projector = Projector(grid, scan)
-    residual = projector(FBP()(Measurement(line, weights), projector, Job())) - line
+    projector = Projector(scan, grid)
+    residual = projector(FBP()(Measurement(line, weights), projector, RunContext())) - line
     # A right geometry leaves noise and the edges that pixels of two columns cannot show.
     assert float(residual.norm() / line.norm()) < 0.06
 
@@ -102,8 +102,8 @@ def test_htc_arcs_agree_with_their_names(arc: str) -> None:
     data = read_scan(real_data(f"sinograms/htc2022/tb_subsample{arc}.mat"))
     degrees = int(arc[1:] or 30)
     assert data.sinogram.shape == (2 * degrees + 1, 1, 560)
-    assert data.volume.shape == (1, 512, 512)
-    assert data.volume.voxel_mm[2] == pytest.approx(0.1483, abs=1e-4)
+    assert data.grid.shape == (1, 512, 512)
+    assert data.grid.voxel_mm[2] == pytest.approx(0.1483, abs=1e-4)
     # All eight arcs are one scan with one tube current.
     assert data.provenance["photons_estimated_from_noise"] == pytest.approx(67000, rel=0.05)
 
@@ -120,7 +120,7 @@ def test_htc_frame_is_that_of_the_published_image() -> None:
     data = read_scan(real_data("sinograms/htc2022/solid_disc_subsample73.mat"))
     path = real_data("sinograms/htc2022/htc2022_solid_disc_full_recon_fbp.mat")
     image = scipy.io.loadmat(path)["reconFullFbp"].astype(np.float32)
-    projector, measured = Projector(data.volume, data.scan), torch.from_numpy(data.sinogram)
+    projector, measured = Projector(data.geometry, data.grid), torch.from_numpy(data.sinogram)
 
     def residual(candidate: np.ndarray) -> float:
         projected = projector(torch.from_numpy(np.ascontiguousarray(candidate)[None]))
@@ -140,11 +140,11 @@ def test_htc_opposite_rays_agree() -> None:
     """A ray and the same ray run backwards measure one line integral: this tells which way the fan opens."""
     arcs = [read_scan(real_data(f"sinograms/htc2022/tb_subsample{arc}.mat")) for arc in ARCS]
     measured = np.concatenate([arc.sinogram[:, 0] for arc in arcs]).astype(np.float64)
-    source = np.concatenate([arc.scan.source_mm for arc in arcs])
-    middle = np.concatenate([arc.scan.detector_mm for arc in arcs])
+    source = np.concatenate([arc.geometry.source_mm for arc in arcs])
+    middle = np.concatenate([arc.geometry.detector_mm for arc in arcs])
     columns = measured.shape[1]
     offsets = np.arange(columns) - (columns - 1) / 2
-    ends = middle[:, None] + offsets[:, None] * np.concatenate([arc.scan.u_mm for arc in arcs])[:, None]
+    ends = middle[:, None] + offsets[:, None] * np.concatenate([arc.geometry.u_mm for arc in arcs])[:, None]
     rays, axis = ends - source[:, None], np.broadcast_to(-source[:, None], ends.shape)
     fan = np.degrees(np.arctan2(np.cross(axis, rays)[..., 2], (axis * rays).sum(axis=2)))
     place = np.degrees(np.arctan2(source[:, 1], source[:, 0]))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from priors.runtime.errors import InputError
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import CircularCone, FanCurved, FanFlat, HelicalCone, Parallel
 from recon.inspect.backends import describe_backends
 from recon.operators.backends import FAMILY
@@ -16,7 +16,7 @@ from recon.operators.backends.torch_radon import Arguments, arguments
 from recon.operators.projector import Projector
 from tests.support.recon.analytic import body, rasterise
 
-VOLUME = Volume((3, 48, 40), (2.0, 1.3, 1.3), (0.0, 2.0, -3.0))
+VOLUME = Grid((3, 48, 40), (2.0, 1.3, 1.3), (0.0, 2.0, -3.0))
 IMAGE = rasterise(body(20), VOLUME).float().expand(VOLUME.shape)
 
 
@@ -31,8 +31,8 @@ def astra() -> None:
 
 @pytest.mark.usefixtures("astra")
 def test_astra_projects_stacks_of_parallel_views_as_we_do() -> None:
-    scan = Parallel(views=13, start_deg=1, column_mm=1.1, offset_columns=0.3).fit(VOLUME).scan()
-    theirs, ours = (Projector(VOLUME, scan, backend=name) for name in ("astra", "numba"))
+    scan = Parallel(views=13, start_deg=1, column_mm=1.1, offset_columns=0.3).fit(VOLUME).geometry()
+    theirs, ours = (Projector(scan, VOLUME, backend=name) for name in ("astra", "numba"))
     y = ours(IMAGE)
     # Design target: ASTRA's positions are float32.
     assert relative(theirs(IMAGE), y) < 5e-5
@@ -43,31 +43,31 @@ def test_astra_projects_stacks_of_parallel_views_as_we_do() -> None:
 
 @pytest.mark.usefixtures("astra")
 def test_astra_projects_fans_with_another_interpolation() -> None:
-    scan = FanFlat(views=13, sod_mm=90, sdd_mm=160, offset_columns=0.5).fit(VOLUME).scan()
-    theirs, ours = (Projector(VOLUME, scan, backend=name) for name in ("astra", "numba"))
+    scan = FanFlat(views=13, sod_mm=90, sdd_mm=160, offset_columns=0.5).fit(VOLUME).geometry()
+    theirs, ours = (Projector(scan, VOLUME, backend=name) for name in ("astra", "numba"))
     # Lengths in pixels against linear interpolation: the same integrals up to the edges of the phantom.
     assert relative(theirs(IMAGE), ours(IMAGE)) < 2e-2
     with pytest.raises(InputError, match="cannot fade"):
-        theirs.faded_adjoint(ours(IMAGE))
+        theirs.distance_weighted_adjoint(ours(IMAGE))
 
 
 @pytest.mark.usefixtures("astra")
 def test_astra_refuses_what_it_cannot_do_here() -> None:
-    curved = FanCurved(views=3, sod_mm=90, sdd_mm=160).fit(VOLUME).scan()
+    curved = FanCurved(views=3, sod_mm=90, sdd_mm=160).fit(VOLUME).geometry()
     with pytest.raises(InputError, match="astra: it has no curved detectors"):
-        Projector(VOLUME, curved, backend="astra")
-    wide = Volume((1, 8, 8), (1.0, 1.0, 1.5))
-    scan = Parallel(views=3).fit(wide).scan()
+        Projector(curved, VOLUME, backend="astra")
+    wide = Grid((1, 8, 8), (1.0, 1.0, 1.5))
+    scan = Parallel(views=3).fit(wide).geometry()
     with pytest.raises(InputError, match="need square pixels"):
-        Projector(wide, scan, backend="astra")
+        Projector(scan, wide, backend="astra")
     if not torch.cuda.is_available():
-        cone = CircularCone(views=3, sod_mm=90, sdd_mm=160).fit(VOLUME).scan()
+        cone = CircularCone(views=3, sod_mm=90, sdd_mm=160).fit(VOLUME).geometry()
         with pytest.raises(InputError, match="need CUDA"):
-            Projector(VOLUME, cone, backend="astra")
+            Projector(cone, VOLUME, backend="astra")
 
 
 def test_vectors_for_astra_hold_source_detector_and_steps() -> None:
-    scan = CircularCone(angles_deg=(90.0,), sod_mm=60, sdd_mm=100, offset_rows=1.0).fit(VOLUME).scan()
+    scan = CircularCone(angles_deg=(90.0,), sod_mm=60, sdd_mm=100, offset_rows=1.0).fit(VOLUME).geometry()
     source, centre, u, v = volume_vectors(scan).reshape(4, 3)
     np.testing.assert_allclose(source, [-60, 0, 0], atol=1e-9)
     np.testing.assert_allclose(centre, scan.detector_mm[0])
@@ -104,7 +104,7 @@ def their_rays(found: Arguments, scan) -> tuple[np.ndarray, np.ndarray]:
     ids=["parallel", "fan", "cone", "helix"],
 )
 def test_arguments_for_torch_radon_give_the_same_rays(orbit) -> None:
-    scan = orbit.fit(VOLUME).scan()
+    scan = orbit.fit(VOLUME).geometry()
     found = arguments(VOLUME, scan)
     assert isinstance(found, Arguments)
     source, at = their_rays(found, scan)
@@ -124,9 +124,9 @@ def test_arguments_for_torch_radon_give_the_same_rays(orbit) -> None:
 
 def test_torch_radon_refuses_offsets_and_bent_detectors() -> None:
     fan = {"views": 5, "sod_mm": 90.0, "sdd_mm": 160.0}
-    assert "offsets" in str(arguments(VOLUME, FanFlat(**fan, offset_columns=2).fit(VOLUME).scan()))
-    assert "curved" in str(arguments(VOLUME, FanCurved(**fan).fit(VOLUME).scan()))
-    scan = FanFlat(**fan).fit(VOLUME).scan()
+    assert "offsets" in str(arguments(VOLUME, FanFlat(**fan, offset_columns=2).fit(VOLUME).geometry()))
+    assert "curved" in str(arguments(VOLUME, FanCurved(**fan).fit(VOLUME).geometry()))
+    scan = FanFlat(**fan).fit(VOLUME).geometry()
     bent = dataclasses.replace(scan, source_mm=scan.source_mm * np.linspace(1, 1.1, 5)[:, None])
     assert "circle" in str(arguments(VOLUME, bent))
 

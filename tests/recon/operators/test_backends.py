@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from priors.runtime.errors import InputError
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import Parallel
 from recon.operators.backends import AUTOMATIC, FAMILY, BackendName
 from recon.operators.backends.base import Traced
@@ -14,8 +14,8 @@ from recon.operators.backends.choice import choose
 from recon.operators.projector import Projector
 from recon.operators.rays import trace
 
-VOLUME = Volume((2, 8, 8), (1.0, 1.0, 1.0))
-SCAN = Parallel(views=3).fit(VOLUME).scan()
+VOLUME = Grid((2, 8, 8), (1.0, 1.0, 1.0))
+SCAN = Parallel(views=3).fit(VOLUME).geometry()
 TRACED = Traced(VOLUME, SCAN, trace(VOLUME, SCAN))
 CPU = torch.device("cpu")
 
@@ -42,7 +42,7 @@ def test_a_backend_that_is_not_available_says_why() -> None:
             assert backend.version()
         else:
             with pytest.raises(InputError, match=f"backend {backend.name}: "):
-                Projector(VOLUME, SCAN, backend=backend.name)
+                Projector(SCAN, VOLUME, backend=backend.name)
 
 
 def test_a_table_without_an_engine_is_refused() -> None:

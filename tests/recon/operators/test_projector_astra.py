@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import FanFlat, Parallel
 from recon.operators.projector import Projector
 from tests.support.recon.analytic import body, rasterise
 
 astra = pytest.importorskip("astra", reason="ASTRA is not installed")
 
-VOLUME = Volume((1, 96, 80), (1.0, 1.0, 1.0))
+VOLUME = Grid((1, 96, 80), (1.0, 1.0, 1.0))
 IMAGE = rasterise(body(32), VOLUME).float()
 
 
@@ -30,7 +30,7 @@ def test_parallel_values_are_those_of_astras_linear_projector(spacing: float) ->
     expected = astra_sinogram(
         astra.create_proj_geom("parallel", spacing, orbit.columns, orbit.angles()), "linear"
     )
-    found = Projector(VOLUME, orbit.scan())(IMAGE)[:, 0].numpy()
+    found = Projector(orbit.geometry(), VOLUME)(IMAGE)[:, 0].numpy()
     # ASTRA computes its ray positions in float32.
     assert abs(found - expected).max() < 5e-5 * expected.max()
 
@@ -41,6 +41,6 @@ def test_flat_fan_agrees_with_astras_lines_through_pixels() -> None:
     angles = orbit.angles() + np.pi
     shape = (orbit.column_mm, orbit.columns, angles, orbit.sod_mm, orbit.sdd_mm - orbit.sod_mm)
     expected = astra_sinogram(astra.create_proj_geom("fanflat", *shape), "line_fanflat")[:, ::-1]
-    found = Projector(VOLUME, orbit.scan())(IMAGE)[:, 0].numpy()
+    found = Projector(orbit.geometry(), VOLUME)(IMAGE)[:, 0].numpy()
     # Another interpolation (exact lengths in pixels): the same integrals up to the edges of the phantom.
     assert np.linalg.norm(found - expected) < 1e-2 * np.linalg.norm(expected)

@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import FanFlat, Parallel
 from recon.operators.projector import Projector
 
-VOLUME = Volume((2, 5, 6), (1.0, 1.0, 1.2))
+VOLUME = Grid((2, 5, 6), (1.0, 1.0, 1.2))
 
 
 @pytest.fixture(params=["numba", "reference"])
 def A(request: pytest.FixtureRequest) -> Projector:  # noqa: N802
     orbit = FanFlat(views=3, sod_mm=9, sdd_mm=14).fit(VOLUME)
-    return Projector(VOLUME, orbit.scan(), backend=request.param)
+    return Projector(orbit.geometry(), VOLUME, backend=request.param)
 
 
 def test_first_and_second_derivatives(A: Projector) -> None:
@@ -36,7 +36,7 @@ def test_gradient_of_a_data_term_is_the_adjoint_of_the_residual(A: Projector) ->
 
 
 def test_gradients_reach_a_non_contiguous_leaf() -> None:
-    A = Projector(VOLUME, Parallel(views=4).fit(VOLUME).scan())
+    A = Projector(Parallel(views=4).fit(VOLUME).geometry(), VOLUME)
     leaf = torch.rand((6, 2, 5), generator=torch.Generator().manual_seed(2)).requires_grad_()
     A(leaf.permute(1, 2, 0)).sum().backward()
     assert leaf.grad is not None

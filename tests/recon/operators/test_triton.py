@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from priors.runtime.errors import InputError
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import CircularCone, CircularOrbit, FanCurved, FanFlat, Parallel
 from recon.operators.backends.gather import column_map
 from recon.operators.backends.triton_gpu.backend import Triton
@@ -28,7 +28,7 @@ interpreter = pytest.mark.skipif(
     tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7), reason="the interpreter needs triton 3.7"
 )
 
-VOLUME = Volume((2, 24, 22), (2.0, 1.0, 1.2), (0.0, 1.5, -2.0))
+VOLUME = Grid((2, 24, 22), (2.0, 1.0, 1.2), (0.0, 1.5, -2.0))
 ORBITS: dict[str, CircularOrbit] = {
     "parallel": Parallel(views=2, start_deg=3, column_mm=0.7),
     "parallel-exact": Parallel(angles_deg=(0, 45, 90)),
@@ -41,7 +41,7 @@ ORBITS: dict[str, CircularOrbit] = {
 
 def interpreted(program: str) -> dict[str, dict[str, float]]:
     """Run a function of ``tests.support.recon.triton_checks`` in triton's interpreter."""
-    code = f"import json; from tests.recon import triton_checks as t; print(json.dumps(t.{program}))"
+    code = f"import json; from tests.support.recon import triton_checks as t; print(json.dumps(t.{program}))"
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     run = [sys.executable, "-c", code]
     root = Path(__file__).resolve().parents[3]
@@ -79,8 +79,8 @@ def test_cone_kernels_are_the_stored_matrix_and_matched() -> None:
 
 
 def test_rays_that_must_be_traced_one_by_one_are_left_to_numba() -> None:
-    scan = CircularCone(views=2, sod_mm=60, sdd_mm=100, tilt_deg=7).fit(VOLUME).scan()
-    assert "tilted" in str(Triton().refusal(Projector(VOLUME, scan)._traced))
+    scan = CircularCone(views=2, sod_mm=60, sdd_mm=100, tilt_deg=7).fit(VOLUME).geometry()
+    assert "tilted" in str(Triton().refusal(Projector(scan, VOLUME)._traced))
 
 
 @interpreter
@@ -93,7 +93,7 @@ def test_gradients_and_devices_of_the_projector() -> None:
 
 @pytest.mark.parametrize("orbit", ORBITS)
 def test_the_reach_of_a_tile_holds_every_ray_that_meets_its_pixels(orbit: str) -> None:
-    scan = ORBITS[orbit].fit(VOLUME).scan()
+    scan = ORBITS[orbit].fit(VOLUME).geometry()
     table, columns = trace(VOLUME, scan), column_map(VOLUME, scan)
     line = columns.rows()
     reach = columns.reach(table.grid, (4, 8), torch.device("cpu")).numpy()
@@ -113,7 +113,7 @@ def test_the_reach_of_a_tile_holds_every_ray_that_meets_its_pixels(orbit: str) -
 
 @pytest.mark.parametrize("orbit", ORBITS)
 def test_the_column_map_inverts_the_rays(orbit: str) -> None:
-    scan = ORBITS[orbit].fit(VOLUME).scan()
+    scan = ORBITS[orbit].fit(VOLUME).geometry()
     point, direction = rays(scan)
     line, columns = column_map(VOLUME, scan).rows()[:, :, None], column_map(VOLUME, scan)
     at = point + 37.0 * direction
@@ -128,4 +128,4 @@ def test_a_gpu_backend_without_a_gpu_says_so() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(InputError, match="triton: torch finds no GPU"):
-        Projector(VOLUME, Parallel(views=3).fit(VOLUME).scan(), backend="triton")
+        Projector(Parallel(views=3).fit(VOLUME).geometry(), VOLUME, backend="triton")

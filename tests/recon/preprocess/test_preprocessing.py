@@ -6,18 +6,18 @@ import tifffile
 import torch
 
 from priors.runtime.errors import InputError
-from recon.data.scan import ScanData
-from recon.geometry.grid import Volume
+from recon.data.scan import Scan
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import FanFlat, Parallel
 from recon.operators.projector import Projector
 from recon.preprocess import BadPixels, BeamHardening, Centre, Metal, RingsSorting, RingsWavelet
-from recon.reconstructors.base import Job, Measurement
+from recon.reconstructors.base import Measurement, RunContext
 from recon.reconstructors.fbp.fbp import FBP
 from tests.support.real_data import real_data
 from tests.support.recon.analytic import body as analytic_body
 from tests.support.recon.analytic import line_integrals
 
-VOLUME = Volume((2, 96, 96), (1.0, 1.0, 1.0))
+VOLUME = Grid((2, 96, 96), (1.0, 1.0, 1.0))
 COLUMNS = 140
 
 
@@ -32,19 +32,21 @@ def body(metal: float = 0.0) -> torch.Tensor:
     return torch.from_numpy((image * (1 + 0.1 * z)).astype(np.float32))
 
 
-def scan_of(image: torch.Tensor, views: int = 180, offset: float = 0.0) -> ScanData:
+def scan_of(image: torch.Tensor, views: int = 180, offset: float = 0.0) -> Scan:
     orbit = Parallel(views=views, columns=COLUMNS, column_mm=1.0, rows=2, row_mm=1.0, offset_columns=offset)
-    sinogram = Projector(VOLUME, orbit.scan())(image).numpy()
-    return ScanData(orbit.scan(), VOLUME, sinogram, np.full_like(sinogram, 1e4))
+    sinogram = Projector(orbit.geometry(), VOLUME)(image).numpy()
+    return Scan(orbit.geometry(), VOLUME, sinogram, np.full_like(sinogram, 1e4))
 
 
-def with_sinogram(data: ScanData, sinogram: np.ndarray) -> ScanData:
-    return ScanData(data.scan, data.volume, sinogram.astype(np.float32), data.weights)
+def with_sinogram(data: Scan, sinogram: np.ndarray) -> Scan:
+    return Scan(data.geometry, data.grid, sinogram.astype(np.float32), data.weights)
 
 
-def fbp(data: ScanData) -> np.ndarray:
+def fbp(data: Scan) -> np.ndarray:
     sinogram, weights = torch.from_numpy(data.sinogram), torch.from_numpy(data.weights)
-    return FBP(filter="hann")(Measurement(sinogram, weights), Projector(VOLUME, data.scan), Job()).numpy()
+    return FBP(filter="hann")(
+        Measurement(sinogram, weights), Projector(data.geometry, VOLUME), RunContext()
+    ).numpy()
 
 
 def norm(array: np.ndarray) -> float:
@@ -54,7 +56,7 @@ def norm(array: np.ndarray) -> float:
 def ringed() -> tuple[np.ndarray, np.ndarray]:
     """Return the closed-form sinogram (view, column) of ellipses, and errors of columns that no view changes."""
     orbit = Parallel(views=240, columns=400, column_mm=1.0, rows=1, row_mm=1.0)
-    lines = line_integrals(analytic_body(140.0), orbit.scan())[:, 0].numpy()
+    lines = line_integrals(analytic_body(140.0), orbit.geometry())[:, 0].numpy()
     generator, errors = np.random.default_rng(1), np.zeros(400)
     errors[generator.choice(np.arange(80, 320), 12, replace=False)] = generator.uniform(0.1, 0.2, 12)
     return lines, np.broadcast_to(errors, lines.shape)
@@ -140,7 +142,7 @@ def test_metal_spoils_less_of_its_surroundings() -> None:
     step = Metal(threshold_hu=5000, pixels=None)
     trace, true = (
         step.trace(spoilt),
-        Projector(VOLUME, data.scan)((body(metal=0.5) - body()).clamp(min=0)).numpy() > 0,
+        Projector(data.geometry, VOLUME)((body(metal=0.5) - body()).clamp(min=0)).numpy() > 0,
     )
     # FBP widens the pins, so that the trace covers what really crosses metal, and some more.
     assert (trace & true).sum() > 0.98 * true.sum()
@@ -154,15 +156,15 @@ def test_metal_spoils_less_of_its_surroundings() -> None:
 
 def test_the_centre_is_found_or_given() -> None:
     data = scan_of(body(), views=120, offset=2.3)
-    told = ScanData(scan_of(body(), views=120).scan, VOLUME, data.sinogram, data.weights)
+    told = Scan(scan_of(body(), views=120).geometry, VOLUME, data.sinogram, data.weights)
     for step, tolerance in ((Centre(), 0.3), (Centre(column=69.5 - 2.3), 1e-9)):
         done = step(told)
-        np.testing.assert_allclose(done.scan.detector_mm, data.scan.detector_mm, atol=tolerance)
+        np.testing.assert_allclose(done.geometry.detector_mm, data.geometry.detector_mm, atol=tolerance)
         assert done.provenance["preprocess"][0]["column"] == pytest.approx(67.2, abs=tolerance + 1e-3)
-    fan = FanFlat(views=9, sod_mm=200, sdd_mm=300).fit(VOLUME).scan()
+    fan = FanFlat(views=9, sod_mm=200, sdd_mm=300).fit(VOLUME).geometry()
     ones = np.ones((9, *fan.shape), np.float32)
     with pytest.raises(InputError, match="found a fan beam"):
-        Centre()(ScanData(fan, VOLUME, ones, ones))
+        Centre()(Scan(fan, VOLUME, ones, ones))
 
 
 def test_too_few_views_have_no_stripes() -> None:

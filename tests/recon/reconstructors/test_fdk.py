@@ -8,17 +8,17 @@ import torch
 from scipy import ndimage
 
 from priors.runtime.errors import InputError
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import CircularCone, DetectorOrbit, HelicalCone, Parallel3D
-from recon.geometry.scan import Scan
+from recon.geometry.scan import ScanGeometry
 from recon.operators.projector import Projector
 from recon.operators.voxel_backprojection import CURVED, FLAT, PARALLEL, Views, backproject
-from recon.reconstructors.base import Job, Measurement, StepRecord
+from recon.reconstructors.base import Measurement, RunContext, StepRecord
 from recon.reconstructors.fbp.fbp import FBP
 from tests.support.recon.analytic_3d import Ellipsoid, cylinder, line_integrals, rasterise, torso
 
 WATER = 0.02
-VOLUME = Volume((16, 40, 40), (3.6, 3.4, 3.4))
+VOLUME = Grid((16, 40, 40), (3.6, 3.4, 3.4))
 RADIUS = 58.0
 OVERSAMPLING = 2
 PLACE = {"sod_mm": 200.0, "sdd_mm": 330.0, "column_mm": 4.8, "row_mm": 4.8}
@@ -46,14 +46,14 @@ HELICES = {
 ORBITS = {**CIRCLES, **HELICES, "parallel-3d": Parallel3D(views=160, row_mm=2.3)}
 
 
-def scan_of(orbit: DetectorOrbit) -> Scan:
-    return orbit.fit(VOLUME).scan()
+def scan_of(orbit: DetectorOrbit) -> ScanGeometry:
+    return orbit.fit(VOLUME).geometry()
 
 
-def reconstruct(bodies: list[Ellipsoid], scan: Scan) -> torch.Tensor:
-    sinogram = line_integrals(bodies, scan, oversampling=OVERSAMPLING).float()
+def reconstruct(bodies: list[Ellipsoid], geometry: ScanGeometry) -> torch.Tensor:
+    sinogram = line_integrals(bodies, geometry, oversampling=OVERSAMPLING).float()
     measured = Measurement(sinogram, torch.ones_like(sinogram))
-    return FBP()(measured, Projector(VOLUME, scan), Job())
+    return FBP()(measured, Projector(geometry, VOLUME), RunContext())
 
 
 def errors_hu(image: torch.Tensor, bodies: list[Ellipsoid]) -> np.ndarray:
@@ -133,7 +133,7 @@ def one_view(kind: int, **changes: object) -> Views:
 
 @pytest.mark.parametrize("kind", [FLAT, CURVED])
 def test_a_voxel_takes_what_its_ray_meets(kind: int) -> None:
-    volume = Volume((5, 4, 6), (6.0, 5.0, 3.0), (3.0, 2.0, 1.0))
+    volume = Grid((5, 4, 6), (6.0, 5.0, 3.0), (3.0, 2.0, 1.0))
     filtered = torch.randn((1, 11, 7), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     image = torch.zeros((4, 6, 5), dtype=torch.float64)
     backproject(filtered, one_view(kind), volume, image=image)
@@ -168,7 +168,7 @@ def test_turns_of_a_helix_share_every_voxel(step: float) -> None:
         step=step,
     )
     image = torch.zeros((1, 1, 200))
-    backproject(torch.ones((turns, 3, 8)), views, Volume((200, 1, 1), (2.1, 1.0, 1.0)), image=image)
+    backproject(torch.ones((turns, 3, 8)), views, Grid((200, 1, 1), (2.1, 1.0, 1.0)), image=image)
     # Every voxel, those beyond the ends included, is seen once in all.
     torch.testing.assert_close(image, torch.ones_like(image), rtol=0, atol=1e-5)
 
@@ -180,7 +180,7 @@ def test_progress_memory_and_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     sinogram = line_integrals(bodies, scan, oversampling=OVERSAMPLING).float()
     seen: list[StepRecord] = []
     measured = Measurement(sinogram, torch.ones_like(sinogram))
-    parts = FBP()(measured, Projector(VOLUME, scan), Job(on_step=seen.append))
+    parts = FBP()(measured, Projector(scan, VOLUME), RunContext(on_step=seen.append))
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-6)
     assert [(record.iteration, record.total) for record in seen] == [(1, 3), (2, 3), (3, 3)]
     assert FBP().plan(VOLUME, scan).total > 4 * parts.numel()
@@ -200,4 +200,4 @@ def test_orbits_without_an_inversion_formula_are_refused() -> None:
     }
     for told, broken in cases.items():
         with pytest.raises(InputError, match=told):
-            FBP()(measured, Projector(VOLUME, broken), Job())
+            FBP()(measured, Projector(broken, VOLUME), RunContext())

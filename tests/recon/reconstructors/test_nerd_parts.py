@@ -10,7 +10,7 @@ from priors.codec import Codec
 from priors.diffusion.denoiser import Denoiser, GaussianDenoiser
 from priors.diffusion.schedule import EDM
 from recon.data.units import attenuation_to_hu
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import Parallel
 from recon.operators.differences import Differences
 from recon.operators.projector import Projector
@@ -26,8 +26,8 @@ CODEC = Codec(offset=0.0, scale=1000.0, low=-1024.0, high=1500.0)
 
 
 def small_projector() -> Projector:
-    volume = Volume((SLICES, SIDE, SIDE), (2.0, 1.5, 1.5))
-    return Projector(volume, Parallel(views=VIEWS, arc_deg=180).fit(volume).scan())
+    volume = Grid((SLICES, SIDE, SIDE), (2.0, 1.5, 1.5))
+    return Projector(Parallel(views=VIEWS, arc_deg=180).fit(volume).geometry(), volume)
 
 
 def measured(projector: Projector, seed: int = 0) -> tuple[Measurement, torch.Tensor]:
@@ -55,7 +55,7 @@ def make_problem(
 ) -> NerdProblem:
     projector = small_projector()
     data = DataTerm(projector, measured(projector)[0], units=NetworkUnits.of(CODEC), model_error=0.0)
-    differences = Differences(projector.volume.shape, axes=(0,))
+    differences = Differences(projector.grid.shape, axes=(0,))
     return NerdProblem(data, denoiser, coupling, differences, threshold, chunk)
 
 

@@ -7,31 +7,31 @@ import torch
 from torch import Tensor
 
 from priors.runtime.errors import InputError
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import FanFlat, Parallel
 from recon.operators.differences import Differences
 from recon.operators.projector import Projector
-from recon.reconstructors.base import Job, Measurement, StepRecord
+from recon.reconstructors.base import Measurement, RunContext, StepRecord
 from recon.reconstructors.tv import TV
 
-VOLUME = Volume((3, 10, 8), (2.0, 1.0, 1.0))
+VOLUME = Grid((3, 10, 8), (2.0, 1.0, 1.0))
 
 
-def phantom(volume: Volume) -> Tensor:
+def phantom(grid: Grid) -> Tensor:
     """Return two boxes in air, 1/mm; the smaller one is in some slices only."""
-    x = torch.zeros(volume.shape)
-    _, height, width = volume.shape
+    x = torch.zeros(grid.shape)
+    _, height, width = grid.shape
     x[:, height // 5 : -height // 5, width // 5 : -width // 5] = 0.02
     x[1:, height // 2 : -height // 4, width // 3 : width // 2] = 0.04
     return x
 
 
-def scanned(volume: Volume, views: int = 12, i0: float = 1e4, seed: int = 0) -> tuple[Projector, Measurement]:
+def scanned(grid: Grid, views: int = 12, i0: float = 1e4, seed: int = 0) -> tuple[Projector, Measurement]:
     """Return a projector and the noisy measurement of the phantom."""
-    projector = Projector(volume, Parallel(views=views).fit(volume).scan(), backend="reference")
-    weights = i0 * torch.exp(-projector(phantom(volume)))
+    projector = Projector(Parallel(views=views).fit(grid).geometry(), grid, backend="reference")
+    weights = i0 * torch.exp(-projector(phantom(grid)))
     noise = torch.randn(weights.shape, generator=torch.Generator().manual_seed(seed)) / weights.sqrt()
-    return projector, Measurement(projector(phantom(volume)) + noise, weights)
+    return projector, Measurement(projector(phantom(grid)) + noise, weights)
 
 
 def oracle(method: TV, projector: Projector, measurement: Measurement) -> float:
@@ -57,7 +57,7 @@ def oracle(method: TV, projector: Projector, measurement: Measurement) -> float:
 def test_it_reaches_cvxpys_optimum(coupling: float) -> None:
     method = TV(iterations=2000, tolerance=1e-6, slice_coupling=coupling)
     projector, measurement = scanned(VOLUME)
-    x = method(measurement, projector, Job())
+    x = method(measurement, projector, RunContext())
     assert float(x.min()) >= 0
     # float32 with a sum of 10^3 terms: the objective is good to 1e-5, not to cvxpy's 1e-8.
     objective = method.problem(measurement, projector).objective(x)
@@ -65,11 +65,11 @@ def test_it_reaches_cvxpys_optimum(coupling: float) -> None:
 
 
 def test_default_budget_is_near_the_optimum_and_stops_early() -> None:
-    volume = Volume((3, 24, 24), (2.0, 1.3, 1.3))
+    volume = Grid((3, 24, 24), (2.0, 1.3, 1.3))
     projector, measurement = scanned(volume, views=16, i0=1e5)
     records: list[StepRecord] = []
-    x = TV()(measurement, projector, Job(on_step=records.append))
-    best = TV(iterations=1200, tolerance=0.0)(measurement, projector, Job())
+    x = TV()(measurement, projector, RunContext(on_step=records.append))
+    best = TV(iterations=1200, tolerance=0.0)(measurement, projector, RunContext())
     task = TV().problem(measurement, projector)
     # What the stopping rule gives up: below 1 percent of the objective and 2 percent of the image.
     assert task.objective(x) < 1.01 * task.objective(best)
@@ -82,8 +82,8 @@ def test_default_budget_is_near_the_optimum_and_stops_early() -> None:
 @pytest.mark.parametrize("orbit", [Parallel(views=9), FanFlat(views=9, sod_mm=60, sdd_mm=100)], ids=repr)
 @pytest.mark.parametrize("dz", [2.0, 0.4])
 def test_steps_keep_the_declared_bound(orbit: Parallel | FanFlat, dz: float) -> None:
-    volume = Volume((3, 10, 8), (dz, 1.0, 1.3))
-    projector = Projector(volume, orbit.fit(volume).scan(), backend="reference")
+    volume = Grid((3, 10, 8), (dz, 1.0, 1.3))
+    projector = Projector(orbit.fit(volume).geometry(), volume, backend="reference")
     weights = 10 ** torch.empty(projector.range).uniform_(1, 5, generator=torch.Generator().manual_seed(1))
     weights[2, 1, :4] = 0
     task = TV().problem(Measurement(projector(phantom(volume)), weights), projector)
@@ -100,10 +100,10 @@ def test_steps_keep_the_declared_bound(orbit: Parallel | FanFlat, dz: float) -> 
 def test_one_weight_serves_every_unit_of_length() -> None:
     # The same object in other units: lengths x 10, attenuation / 10. Nothing may depend on the unit.
     projector, measurement = scanned(VOLUME)
-    larger = Volume(VOLUME.shape, (20.0, 10.0, 10.0))
-    wide = Projector(larger, Parallel(views=12).fit(larger).scan(), backend="reference")
+    larger = Grid(VOLUME.shape, (20.0, 10.0, 10.0))
+    wide = Projector(Parallel(views=12).fit(larger).geometry(), larger, backend="reference")
     method = TV(iterations=60, tolerance=0.0)
-    x, y = method(measurement, projector, Job()), method(measurement, wide, Job())
+    x, y = method(measurement, projector, RunContext()), method(measurement, wide, RunContext())
     # The same operations on scaled numbers; round-off of 60 iterations only.
     torch.testing.assert_close(10 * y, x, rtol=1e-3, atol=1e-5)
 
@@ -115,16 +115,16 @@ def test_rays_of_zero_weight_have_no_influence() -> None:
     spoiled = measurement.sinogram.clone()
     spoiled[3, 1, 2:5] = 40.0
     method = TV(iterations=50, tolerance=0.0)
-    clean = method(Measurement(measurement.sinogram, weights), projector, Job())
-    assert torch.equal(method(Measurement(spoiled, weights), projector, Job()), clean)
+    clean = method(Measurement(measurement.sinogram, weights), projector, RunContext())
+    assert torch.equal(method(Measurement(spoiled, weights), projector, RunContext()), clean)
     with pytest.raises(InputError, match="every ray has zero weight"):
-        method(Measurement(measurement.sinogram, 0 * weights), projector, Job())
+        method(Measurement(measurement.sinogram, 0 * weights), projector, RunContext())
 
 
 def test_coupling_brings_slices_together_and_without_it_they_are_alone() -> None:
     projector, measurement = scanned(VOLUME, i0=300)
-    alone = TV(slice_coupling=0.0)(measurement, projector, Job())
-    coupled = TV()(measurement, projector, Job())
+    alone = TV(slice_coupling=0.0)(measurement, projector, RunContext())
+    coupled = TV()(measurement, projector, RunContext())
     truth = phantom(VOLUME)
     assert float((coupled - truth).norm()) < float((alone - truth).norm())
     operator = TV(slice_coupling=0.0).problem(measurement, projector).terms[1].operator
@@ -133,11 +133,11 @@ def test_coupling_brings_slices_together_and_without_it_they_are_alone() -> None
 
 
 def test_a_single_slice_and_an_empty_scan_work() -> None:
-    volume = Volume((1, 12, 12), (1.0, 1.0, 1.0))
+    volume = Grid((1, 12, 12), (1.0, 1.0, 1.0))
     projector, measurement = scanned(volume)
-    assert TV(iterations=20)(measurement, projector, Job()).shape == (1, 12, 12)
+    assert TV(iterations=20)(measurement, projector, RunContext()).shape == (1, 12, 12)
     air = Measurement(torch.zeros_like(measurement.sinogram), measurement.weights)
-    assert float(TV(iterations=20)(air, projector, Job()).abs().max()) == 0
+    assert float(TV(iterations=20)(air, projector, RunContext()).abs().max()) == 0
 
 
 def test_nan_in_the_measurement_is_reported() -> None:
@@ -145,12 +145,12 @@ def test_nan_in_the_measurement_is_reported() -> None:
     bad = measurement.sinogram.clone()
     bad[0, 0, 4] = float("nan")
     with pytest.raises(InputError, match="NaN"):
-        TV()(Measurement(bad, measurement.weights), projector, Job())
+        TV()(Measurement(bad, measurement.weights), projector, RunContext())
 
 
 def test_the_plan_grows_with_the_volume() -> None:
-    scan = Parallel(views=16).fit(VOLUME).scan()
+    scan = Parallel(views=16).fit(VOLUME).geometry()
     small = TV().plan(VOLUME, scan).items
-    large = TV().plan(Volume((3, 20, 16), (2.0, 0.5, 0.5)), scan).items
+    large = TV().plan(Grid((3, 20, 16), (2.0, 0.5, 0.5)), scan).items
     assert large["duals of total variation"] == 4 * small["duals of total variation"]
     assert TV(slice_coupling=0.0).plan(VOLUME, scan).total < TV().plan(VOLUME, scan).total

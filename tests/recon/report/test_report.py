@@ -93,7 +93,7 @@ def test_a_chest_of_64_slices_stays_below_eight_megabytes_at_full_resolution():
 
 def report(**changes) -> Report:
     values = np.random.default_rng(2).normal(0, 300, (3, 12, 14)).astype(np.float32)
-    base = {"title": "Scan", "volumes": {"fbp": values}, "affine": LPS}
+    base = {"title": "ScanGeometry", "volumes": {"fbp": values}, "affine": LPS}
     return Report(**{**base, **changes})
 
 

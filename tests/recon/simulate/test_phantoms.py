@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recon.simulate.phantom.drawing import Grid, add_capsule, superellipse
+from recon.simulate.phantom.drawing import Canvas, add_capsule, superellipse
 from recon.simulate.phantom.thorax import thorax
 
 SHAPE, VOXEL = (6, 96, 96), (2.5, 3.6, 3.6)
@@ -71,7 +71,7 @@ def test_thin_slices_differ_less_than_thick_ones() -> None:
 def test_edges_are_partial_volumes() -> None:
     step = np.float32(0.5)
     axis = ((np.arange(80) - 39.5) * step).astype(np.float32)
-    grid = Grid(axis[None, None], axis[None, :, None], np.zeros((1, 1, 1), np.float32), 0.5, 0.5)
+    grid = Canvas(axis[None, None], axis[None, :, None], np.zeros((1, 1, 1), np.float32), 0.5, 0.5)
     disc = grid.cover(superellipse(grid.x, grid.y, half=(11.0, 7.0), power=2.0) + 0 * grid.z)
     # The area of an ellipse; the distance is exact only along rays from the centre, hence 2 percent.
     assert disc.sum() * step**2 == pytest.approx(np.pi * 77, rel=0.02)
@@ -80,7 +80,7 @@ def test_edges_are_partial_volumes() -> None:
 
 def test_a_capsule_has_its_volume_and_stays_in_its_box() -> None:
     axis = ((np.arange(60) - 29.5) * 0.5).astype(np.float32)
-    grid = Grid(axis[None, None], axis[None, :, None], axis[:, None, None], 0.5, 0.5)
+    grid = Canvas(axis[None, None], axis[None, :, None], axis[:, None, None], 0.5, 0.5)
     cover = np.zeros(grid.shape, np.float32)
     ends = (np.array([-6, -4, 2], np.float32), np.array([5, 6, -3], np.float32))
     add_capsule(cover, grid, ends=ends, radii=(3.0, 3.0))

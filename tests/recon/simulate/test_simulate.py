@@ -8,15 +8,15 @@ from priors.runtime.errors import InputError
 from recon.data.noise import Exposure
 from recon.data.resample import resample
 from recon.data.units import MU_WATER, hu_to_attenuation
-from recon.data.volume import Image, grid_affine
-from recon.geometry.grid import Volume
+from recon.data.volume import Volume, grid_affine
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import CircularCone, FanFlat, HelicalCone, Orbit, Parallel, Parallel3D
 from recon.operators.projector import Projector
 from recon.simulate.scan import reconstruction_grid, simulate
 from tests.support.recon.analytic_3d import Ellipsoid, line_integrals, rasterise
 
 
-def disc(pixels: int, slices: int = 2, radius_mm: float = 24.0, affine: np.ndarray | None = None) -> Image:
+def disc(pixels: int, slices: int = 2, radius_mm: float = 24.0, affine: np.ndarray | None = None) -> Volume:
     """Return a disc of water in air, 64 mm wide, off centre by (6, -4) mm, with anti-aliased edges."""
     pixel = 64 / pixels
     at = (np.arange(pixels) - (pixels - 1) / 2) * pixel
@@ -25,15 +25,15 @@ def disc(pixels: int, slices: int = 2, radius_mm: float = 24.0, affine: np.ndarr
     values = np.broadcast_to(1000 * fill - 1000, (slices, pixels, pixels)).astype(np.float32)
     if affine is None:
         affine = np.diag([-pixel, -pixel, 2.0, 1.0])
-    return Image(values, affine, "HU")
+    return Volume(values, affine, "HU")
 
 
 @pytest.mark.parametrize(("pixels", "grid"), [(128, 64), (64, 64), (64, None)])
 def test_line_integrals_are_those_of_the_disc(pixels: int, grid: int | None) -> None:
     data = simulate(disc(pixels), Parallel(views=12), i0=1e9, grid=grid, seed=0)
-    assert data.volume.shape == (2, 64, 64)
-    assert data.scan.shape == (2, 96)
-    u = data.scan.u_mm / np.linalg.norm(data.scan.u_mm, axis=1, keepdims=True)
+    assert data.grid.shape == (2, 64, 64)
+    assert data.geometry.shape == (2, 96)
+    u = data.geometry.u_mm / np.linalg.norm(data.geometry.u_mm, axis=1, keepdims=True)
     axis = (np.arange(96) - 47.5) * 1.0
     offset = axis[None, :] - (u[:, :2] @ [6.0, -4.0])[:, None]
     exact = 2 * MU_WATER * np.sqrt(np.clip(24.0**2 - offset**2, 0, None))
@@ -48,7 +48,7 @@ def test_the_scan_is_not_made_on_the_grid_it_is_reconstructed_on() -> None:
     image = disc(64)
     data = simulate(image, Parallel(views=12), i0=1e9, grid=64, seed=0)
     attenuation = torch.from_numpy(hu_to_attenuation(image.values).copy())
-    same_grid = Projector(data.volume, data.scan)(attenuation).numpy()
+    same_grid = Projector(data.geometry, data.grid)(attenuation).numpy()
     # Edges must differ by far more than the photon noise of 3e-5.
     assert abs(same_grid - data.sinogram).max() > 1e-2
 
@@ -56,24 +56,24 @@ def test_the_scan_is_not_made_on_the_grid_it_is_reconstructed_on() -> None:
 def test_chi2_of_the_truth_is_about_one_at_low_dose() -> None:
     image = disc(128)
     data = simulate(image, FanFlat(views=20, sod_mm=150, sdd_mm=250), i0=2e3, grid=64, seed=1)
-    truth = hu_to_attenuation(resample(image, _target(data.volume, data.affine(data.volume))))
-    residual = Projector(data.volume, data.scan)(torch.from_numpy(truth)).numpy() - data.sinogram
+    truth = hu_to_attenuation(resample(image, _target(data.grid, data.affine(data.grid))))
+    residual = Projector(data.geometry, data.grid)(torch.from_numpy(truth)).numpy() - data.sinogram
     # Discretisation adds to the noise; 20 x 2 x 160 rays know chi2 to 2 %.
     assert 0.95 < (data.weights * residual**2).mean() < 1.2
 
 
-def _target(volume, affine: np.ndarray) -> Image:
-    return Image(np.zeros(volume.shape, np.float32), affine, "HU")
+def _target(volume, affine: np.ndarray) -> Volume:
+    return Volume(np.zeros(volume.shape, np.float32), affine, "HU")
 
 
 def test_the_frame_overlays_the_image_even_when_sheared() -> None:
     affine = np.array([[0.5, 0.1, 0, 7], [-0.1, 0.5, 0.4, -3], [0, 0, 2, 50], [0, 0, 0, 1.0]])
     image = disc(128, affine=affine)
     data = simulate(image, Parallel(views=2), i0=1e4, grid=None, seed=0)
-    np.testing.assert_allclose(data.affine(data.volume), affine, atol=1e-9)
+    np.testing.assert_allclose(data.affine(data.grid), affine, atol=1e-9)
     half = simulate(image, Parallel(views=2), i0=1e4, grid=64, seed=0)
     # The first voxel of the half grid is the middle of the first 2 x 2 block.
-    corner = half.affine(half.volume) @ [0, 0, 0, 1]
+    corner = half.affine(half.grid) @ [0, 0, 0, 1]
     np.testing.assert_allclose(corner, affine @ [0.5, 0.5, 0, 1], atol=1e-9)
 
 
@@ -88,11 +88,11 @@ def test_the_frame_overlays_the_image_even_when_sheared() -> None:
 )
 def test_a_ball_seen_by_rays_that_cross_slices(orbit: Orbit) -> None:
     ball = Ellipsoid((3.0, -2.0, 1.0), (11.0, 11.0, 11.0), 0.0, MU_WATER)
-    grid = Volume((32, 64, 64), (1.0, 0.5, 0.5))
+    grid = Grid((32, 64, 64), (1.0, 0.5, 0.5))
     hu = 1000 * rasterise([ball], grid).numpy().astype(np.float32) / MU_WATER - 1000
-    image = Image(hu.astype(np.float32), np.diag([-0.5, -0.5, 1.0, 1.0]), "HU")
+    image = Volume(hu.astype(np.float32), np.diag([-0.5, -0.5, 1.0, 1.0]), "HU")
     data = simulate(image, orbit, i0=1e9, grid=32, seed=0)
-    exact = line_integrals([ball], data.scan).numpy()
+    exact = line_integrals([ball], data.geometry).numpy()
     # Away from the rim a chord of the ball changes little across a cell; photon noise is 1e-4.
     inner = exact > 0.7 * exact.max()
     np.testing.assert_allclose(data.sinogram[inner], exact[inner], rtol=0.03)
@@ -101,7 +101,7 @@ def test_a_ball_seen_by_rays_that_cross_slices(orbit: Orbit) -> None:
 
 def test_padding_counts_as_air() -> None:
     image = disc(128)
-    padded = Image(np.where(image.values < -999, -3024, image.values).astype(np.float32), image.affine, "HU")
+    padded = Volume(np.where(image.values < -999, -3024, image.values).astype(np.float32), image.affine, "HU")
     one, two = (simulate(i, Parallel(views=4), i0=1e4, grid=64, seed=3) for i in (image, padded))
     np.testing.assert_array_equal(one.counts, two.counts)
 
@@ -118,7 +118,7 @@ def test_noise_follows_the_seed_and_the_exposure() -> None:
 
 
 def test_a_wide_image_is_covered_by_a_square_grid() -> None:
-    image = Image(np.full((1, 20, 30), -1000, np.float32), np.diag([1.0, 1.0, 2.0, 1.0]), "HU")
+    image = Volume(np.full((1, 20, 30), -1000, np.float32), np.diag([1.0, 1.0, 2.0, 1.0]), "HU")
     grid = reconstruction_grid(image, 15)
     assert grid.shape == (1, 15, 15)
     assert grid.voxel_mm == (2.0, 2.0, 2.0)
@@ -129,11 +129,11 @@ def test_a_wide_image_is_covered_by_a_square_grid() -> None:
 def test_columns_stay_as_the_orbit_says() -> None:
     image = disc(64)
     fixed = simulate(image, Parallel(views=2, columns=70), i0=1e4, grid=64, seed=0)
-    assert fixed.scan.shape == (2, 70)
+    assert fixed.geometry.shape == (2, 70)
 
 
 @pytest.mark.parametrize(("grid", "value"), [(0, 0.0), (-4, 0.0), (32, np.nan)])
 def test_impossible_requests_are_refused(grid: int, value: float) -> None:
-    image = Image(np.full((1, 64, 64), value, np.float32), np.eye(4), "HU")
+    image = Volume(np.full((1, 64, 64), value, np.float32), np.eye(4), "HU")
     with pytest.raises(InputError):
         simulate(image, Parallel(views=2), i0=1e4, grid=grid, seed=0)

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from priors.runtime.errors import InputError
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import FanFlat, Parallel
 from recon.operators.projector import Projector
 from recon.reconstructors import CGLS, SIRT
-from recon.reconstructors.base import Job, Measurement, Reconstructor, StepRecord
+from recon.reconstructors.base import Measurement, Reconstructor, RunContext, StepRecord
 from recon.solvers.base import Stop, iterate
 from recon.solvers.cgls import Cgls
 from recon.solvers.functionals import Box, NonNegative
@@ -96,14 +96,14 @@ def test_subsets_are_visited_far_apart_and_all_of_them() -> None:
 
 
 def test_subsets_reach_in_one_pass_what_the_plain_method_needs_several_for() -> None:
-    volume = Volume((2, 32, 32), (2.0, 1.0, 1.0))
-    projector = Projector(volume, FanFlat(views=60, sod_mm=80, sdd_mm=120).fit(volume).scan())
+    volume = Grid((2, 32, 32), (2.0, 1.0, 1.0))
+    projector = Projector(FanFlat(views=60, sod_mm=80, sdd_mm=120).fit(volume).geometry(), volume)
     y = projector(phantom(volume))
     exact = Measurement(y, torch.ones_like(y))
 
     def misfit(subsets: int, iterations: int) -> float:
         method = SIRT(subsets=subsets, iterations=iterations, chi2=0.0)
-        return float((projector(method(exact, projector, Job())) - y).norm() / y.norm())
+        return float((projector(method(exact, projector, RunContext())) - y).norm() / y.norm())
 
     assert misfit(10, 3) < misfit(1, 24)
     assert misfit(10, 3) < 0.2 * misfit(1, 3)
@@ -111,10 +111,10 @@ def test_subsets_reach_in_one_pass_what_the_plain_method_needs_several_for() -> 
 
 @pytest.mark.parametrize("method", [CGLS(iterations=60), SIRT(iterations=400, subsets=4)], ids=repr)
 def test_it_stops_at_the_noise_level(method: Reconstructor) -> None:
-    volume = Volume((3, 24, 24), (2.0, 1.3, 1.3))
+    volume = Grid((3, 24, 24), (2.0, 1.3, 1.3))
     projector, measurement = scanned(volume, views=40)
     records: list[StepRecord] = []
-    x = method(measurement, projector, Job(on_step=records.append))
+    x = method(measurement, projector, RunContext(on_step=records.append))
     assert 1 < records[-1].iteration < records[-1].total
     assert all(record.figures["chi2"] >= 1 for record in records[:-1])
     chi2 = float((measurement.weights * (projector(x) - measurement.sinogram) ** 2).mean())
@@ -124,23 +124,25 @@ def test_it_stops_at_the_noise_level(method: Reconstructor) -> None:
 
 @pytest.mark.parametrize("method", [CGLS(), SIRT(), SIRT(weights="statistical", subsets=2)], ids=repr)
 def test_a_ray_without_weight_has_no_say(method: Reconstructor) -> None:
-    volume = Volume((1, 12, 12), (1.0, 1.0, 1.0))
+    volume = Grid((1, 12, 12), (1.0, 1.0, 1.0))
     projector, measurement = scanned(volume, views=20)
     weights = measurement.weights.clone()
     weights[:, :, 9] = 0
     broken = measurement.sinogram.clone()
     broken[:, :, 9] = 1e3
-    found, other = (method(Measurement(y, weights), projector, Job()) for y in (measurement.sinogram, broken))
+    found, other = (
+        method(Measurement(y, weights), projector, RunContext()) for y in (measurement.sinogram, broken)
+    )
     torch.testing.assert_close(found, other, rtol=1e-5, atol=1e-8)
 
 
 def test_mistakes_are_told() -> None:
-    volume = Volume((1, 8, 8), (1.0, 1.0, 1.0))
-    projector = Projector(volume, Parallel(views=4).fit(volume).scan())
+    volume = Grid((1, 8, 8), (1.0, 1.0, 1.0))
+    projector = Projector(Parallel(views=4).fit(volume).geometry(), volume)
     y = projector(phantom(volume))
     with pytest.raises(InputError, match="subsets: found 5, expected at most the 4 views"):
-        SIRT(subsets=5)(Measurement(y, torch.ones_like(y)), projector, Job())
+        SIRT(subsets=5)(Measurement(y, torch.ones_like(y)), projector, RunContext())
     for method in (CGLS(), SIRT()):
         with pytest.raises(InputError, match="every ray has zero weight"):
-            method(Measurement(y, torch.zeros_like(y)), projector, Job())
-        assert method.plan(volume, projector.scan).total > 0
+            method(Measurement(y, torch.zeros_like(y)), projector, RunContext())
+        assert method.plan(volume, projector.geometry).total > 0

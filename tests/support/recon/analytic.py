@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import ScanGeometry
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ def body(radius_mm: float, value: float = 0.02) -> list[Ellipse]:
     ]
 
 
-def rays(scan: Scan, oversampling: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def rays(geometry: ScanGeometry, oversampling: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Return a point and the unit direction of rays (view, column * oversampling, 2)."""
-    columns = scan.shape[1] * oversampling
+    columns = geometry.shape[1] * oversampling
     at = ((np.arange(columns) - (columns - 1) / 2) / oversampling)[None, :, None]
-    u, source, detector = (x[:, None, :2] for x in (scan.u_mm, scan.source_mm, scan.detector_mm))
-    if scan.beam == "parallel":
-        return detector + at * u, np.broadcast_to(source, (scan.views, columns, 2))
-    if scan.detector == "curved":
+    u, source, detector = (x[:, None, :2] for x in (geometry.u_mm, geometry.source_mm, geometry.detector_mm))
+    if geometry.beam == "parallel":
+        return detector + at * u, np.broadcast_to(source, (geometry.views, columns, 2))
+    if geometry.detector == "curved":
         reach = detector - source
         radius, pitch = (np.linalg.norm(x, axis=-1, keepdims=True) for x in (reach, u))
         angle = at * pitch / radius
@@ -58,43 +58,43 @@ def rays(scan: Scan, oversampling: int = 1) -> tuple[np.ndarray, np.ndarray]:
     return np.broadcast_to(source, direction.shape), direction
 
 
-def line_integrals(ellipses: list[Ellipse], scan: Scan, oversampling: int = 1) -> torch.Tensor:
+def line_integrals(ellipses: list[Ellipse], geometry: ScanGeometry, oversampling: int = 1) -> torch.Tensor:
     """Return the exact sinogram (view, row, column), averaged over ``oversampling`` rays per column."""
-    points, directions = rays(scan, oversampling)
+    points, directions = rays(geometry, oversampling)
     total = np.zeros(points.shape[:2])
     for ellipse in ellipses:
         p, d = ellipse.coordinates(points), ellipse.coordinates(directions, vectors=True)
         a, b, c = (d * d).sum(-1), (p * d).sum(-1), (p * p).sum(-1) - 1
         total += ellipse.value * 2 * np.sqrt(np.maximum(b * b - a * c, 0)) / a
-    sampled = total.reshape(scan.views, 1, scan.shape[1], oversampling).mean(-1)
-    return torch.from_numpy(np.repeat(sampled, scan.shape[0], axis=1))
+    sampled = total.reshape(geometry.views, 1, geometry.shape[1], oversampling).mean(-1)
+    return torch.from_numpy(np.repeat(sampled, geometry.shape[0], axis=1))
 
 
-def rasterise(ellipses: list[Ellipse], volume: Volume, oversampling: int = 4) -> torch.Tensor:
+def rasterise(ellipses: list[Ellipse], grid: Grid, oversampling: int = 4) -> torch.Tensor:
     """Return the mean attenuation of every voxel (z, y, x) from ``oversampling`` squared samples."""
     inside = (np.arange(oversampling) + 0.5) / oversampling - 0.5
-    y, x = ((volume.coordinates(k)[:, None] + inside * volume.voxel_mm[k]).ravel() for k in (1, 2))
+    y, x = ((grid.coordinates(k)[:, None] + inside * grid.voxel_mm[k]).ravel() for k in (1, 2))
     points = np.stack(np.meshgrid(x, y), axis=-1)
     total = sum(e.value * ((e.coordinates(points) ** 2).sum(-1) <= 1) for e in ellipses)
-    _, height, width = volume.shape
+    _, height, width = grid.shape
     image = np.asarray(total).reshape(height, oversampling, width, oversampling).mean((1, 3))
-    return torch.from_numpy(np.repeat(image[None], volume.shape[0], axis=0))
+    return torch.from_numpy(np.repeat(image[None], grid.shape[0], axis=0))
 
 
-def joseph_matrix(volume: Volume, scan: Scan) -> np.ndarray:
+def joseph_matrix(grid: Grid, geometry: ScanGeometry) -> np.ndarray:
     """Return the dense matrix of one slice, rows (view, column), columns (y, x), with Python loops."""
-    _, height, width = volume.shape
-    ys, xs = volume.coordinates(1), volume.coordinates(2)
-    points, directions = rays(scan)
-    matrix = np.zeros((scan.views * scan.shape[1], height, width))
+    _, height, width = grid.shape
+    ys, xs = grid.coordinates(1), grid.coordinates(2)
+    points, directions = rays(geometry)
+    matrix = np.zeros((geometry.views * geometry.shape[1], height, width))
     for row, (point, way) in enumerate(zip(points.reshape(-1, 2), directions.reshape(-1, 2), strict=True)):
-        along_x = abs(way[0]) / volume.voxel_mm[2] >= abs(way[1]) / volume.voxel_mm[1]
+        along_x = abs(way[0]) / grid.voxel_mm[2] >= abs(way[1]) / grid.voxel_mm[1]
         drive, cross = (0, 1) if along_x else (1, 0)
         driven, crossed = (xs, ys) if along_x else (ys, xs)
-        spacing = volume.voxel_mm[2 - drive], volume.voxel_mm[2 - cross]
+        spacing = grid.voxel_mm[2 - drive], grid.voxel_mm[2 - cross]
         for i, position in enumerate(driven):
             travelled = (position - point[drive]) / way[drive]
-            if scan.beam == "fan" and travelled < 0:
+            if geometry.beam == "fan" and travelled < 0:
                 continue
             p = (point[cross] + travelled * way[cross] - crossed[0]) / spacing[1]
             for j in (int(np.floor(p)), int(np.floor(p)) + 1):

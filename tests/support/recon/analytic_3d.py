@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import ScanGeometry
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,16 @@ def cylinder(radius_mm: float, value: float = 0.02) -> list[Ellipsoid]:
     ]
 
 
-def pixel(scan: Scan, view: int, row: float, column: float) -> tuple[np.ndarray, np.ndarray]:
+def pixel(geometry: ScanGeometry, view: int, row: float, column: float) -> tuple[np.ndarray, np.ndarray]:
     """Return a point and the unit direction of one detector position's ray."""
-    source, detector, u, v = (x[view] for x in (scan.source_mm, scan.detector_mm, scan.u_mm, scan.v_mm))
-    along, up = column - (scan.shape[1] - 1) / 2, row - (scan.shape[0] - 1) / 2
-    if scan.parallel:
+    source, detector, u, v = (
+        x[view] for x in (geometry.source_mm, geometry.detector_mm, geometry.u_mm, geometry.v_mm)
+    )
+    along, up = column - (geometry.shape[1] - 1) / 2, row - (geometry.shape[0] - 1) / 2
+    if geometry.parallel:
         return detector + along * u + up * v, source
     place = detector + along * u + up * v
-    if scan.detector == "curved":
+    if geometry.detector == "curved":
         axis = v / np.linalg.norm(v)
         foot = source + np.dot(detector - source, axis) * axis
         spoke = detector - foot
@@ -75,17 +77,19 @@ def pixel(scan: Scan, view: int, row: float, column: float) -> tuple[np.ndarray,
     return source, (place - source) / np.linalg.norm(place - source)
 
 
-def rays(scan: Scan, view: int, shift: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+def rays(geometry: ScanGeometry, view: int, shift: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Return a point and the unit direction of every ray of a view (r, c, 3), ``shift`` (rows, columns) beside the
     middle of its pixel."""
-    rows, columns = scan.shape
+    rows, columns = geometry.shape
     up = np.arange(rows)[:, None, None] - (rows - 1) / 2 + shift[0]
     along = np.arange(columns)[None, :, None] - (columns - 1) / 2 + shift[1]
-    source, detector, u, v = (x[view] for x in (scan.source_mm, scan.detector_mm, scan.u_mm, scan.v_mm))
+    source, detector, u, v = (
+        x[view] for x in (geometry.source_mm, geometry.detector_mm, geometry.u_mm, geometry.v_mm)
+    )
     place = detector + along * u + up * v
-    if scan.parallel:
+    if geometry.parallel:
         return place, np.broadcast_to(source, place.shape)
-    if scan.detector == "curved":
+    if geometry.detector == "curved":
         axis = v / np.linalg.norm(v)
         foot = source + np.dot(detector - source, axis) * axis
         spoke, pitch = detector - foot, np.linalg.norm(u)
@@ -96,13 +100,15 @@ def rays(scan: Scan, view: int, shift: tuple[float, float]) -> tuple[np.ndarray,
     return np.broadcast_to(source, way.shape), way / np.linalg.norm(way, axis=-1, keepdims=True)
 
 
-def line_integrals(ellipsoids: list[Ellipsoid], scan: Scan, oversampling: int = 1) -> torch.Tensor:
+def line_integrals(
+    ellipsoids: list[Ellipsoid], geometry: ScanGeometry, oversampling: int = 1
+) -> torch.Tensor:
     """Return the exact sinogram (view, row, column), every pixel the mean of ``oversampling`` squared rays."""
-    result = np.zeros((scan.views, *scan.shape))
+    result = np.zeros((geometry.views, *geometry.shape))
     offsets = (np.arange(oversampling) + 0.5) / oversampling - 0.5
-    for view in range(scan.views):
+    for view in range(geometry.views):
         for shift in np.ndindex(oversampling, oversampling):
-            points, ways = rays(scan, view, (offsets[shift[0]], offsets[shift[1]]))
+            points, ways = rays(geometry, view, (offsets[shift[0]], offsets[shift[1]]))
             for body in ellipsoids:
                 p, d = body.coordinates(points), body.coordinates(ways, vectors=True)
                 a, b, c = (d * d).sum(-1), (p * d).sum(-1), (p * p).sum(-1) - 1
@@ -110,32 +116,32 @@ def line_integrals(ellipsoids: list[Ellipsoid], scan: Scan, oversampling: int = 
     return torch.from_numpy(result / oversampling**2)
 
 
-def rasterise(ellipsoids: list[Ellipsoid], volume: Volume, oversampling: int = 3) -> torch.Tensor:
+def rasterise(ellipsoids: list[Ellipsoid], grid: Grid, oversampling: int = 3) -> torch.Tensor:
     """Return the mean attenuation of every voxel (z, y, x) from ``oversampling`` cubed samples."""
     inside = (np.arange(oversampling) + 0.5) / oversampling - 0.5
-    z, y, x = ((volume.coordinates(k)[:, None] + inside * volume.voxel_mm[k]).ravel() for k in (0, 1, 2))
-    total = np.zeros(volume.shape)
-    for k in range(volume.shape[0]):
+    z, y, x = ((grid.coordinates(k)[:, None] + inside * grid.voxel_mm[k]).ravel() for k in (0, 1, 2))
+    total = np.zeros(grid.shape)
+    for k in range(grid.shape[0]):
         for height in z[k * oversampling : (k + 1) * oversampling]:
             points = np.stack(np.broadcast_arrays(x[None, :], y[:, None], height), axis=-1)
             values = sum(e.value * ((e.coordinates(points) ** 2).sum(-1) <= 1) for e in ellipsoids)
-            shape = (volume.shape[1], oversampling, volume.shape[2], oversampling)
+            shape = (grid.shape[1], oversampling, grid.shape[2], oversampling)
             total[k] += np.asarray(values).reshape(shape).mean((1, 3)) / oversampling
     return torch.from_numpy(total)
 
 
-def joseph_matrix(volume: Volume, scan: Scan) -> np.ndarray:
+def joseph_matrix(grid: Grid, geometry: ScanGeometry) -> np.ndarray:
     """Return the dense matrix, rows (view, row, column), columns (z, y, x), with Python loops."""
-    axes = [volume.coordinates(k) for k in (2, 1, 0)]
-    voxel = np.array(volume.voxel_mm[::-1])
-    matrix = np.zeros((scan.views, *scan.shape, *volume.shape))
-    for place in np.ndindex(scan.views, *scan.shape):
-        point, way = pixel(scan, *place)
+    axes = [grid.coordinates(k) for k in (2, 1, 0)]
+    voxel = np.array(grid.voxel_mm[::-1])
+    matrix = np.zeros((geometry.views, *geometry.shape, *grid.shape))
+    for place in np.ndindex(geometry.views, *geometry.shape):
+        point, way = pixel(geometry, *place)
         speed = abs(way) / voxel
         drive = 2 if speed[2] > max(speed[:2]) else 1 if speed[0] < speed[1] else 0
         for i, position in enumerate(axes[drive]):
             travelled = (position - point[drive]) / way[drive]
-            if not scan.parallel and travelled < 0:
+            if not geometry.parallel and travelled < 0:
                 continue
             at = [(point[k] + travelled * way[k] - axes[k][0]) / voxel[k] for k in range(3)]
             for corner in np.ndindex(2, 2, 2):
@@ -144,4 +150,4 @@ def joseph_matrix(volume: Volume, scan: Scan) -> np.ndarray:
                     continue
                 share = np.prod([1 - abs(at[k] - index[k]) for k in range(3) if k != drive])
                 matrix[(*place, *index[::-1])] += share * voxel[drive] / abs(way[drive])
-    return matrix.reshape(-1, int(np.prod(volume.shape)))
+    return matrix.reshape(-1, int(np.prod(grid.shape)))

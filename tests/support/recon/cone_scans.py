@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import CircularCone, DetectorOrbit, HelicalCone, Parallel3D
-from recon.geometry.scan import Scan
+from recon.geometry.scan import ScanGeometry
 
 VOLUMES = {
-    "odd": Volume((9, 33, 21), (2.0, 1.3, 1.7), (1.0, 3.0, -2.0)),
+    "odd": Grid((9, 33, 21), (2.0, 1.3, 1.7), (1.0, 3.0, -2.0)),
     # Slices so thin that many rays climb more than one slice per pixel.
-    "thin": Volume((31, 16, 18), (0.5, 1.3, 1.7), (-2.0, 0.0, 1.0)),
+    "thin": Grid((31, 16, 18), (0.5, 1.3, 1.7), (-2.0, 0.0, 1.0)),
 }
 CONE = {"sod_mm": 60.0, "sdd_mm": 100.0}
 ORBITS: dict[str, DetectorOrbit] = {
@@ -35,15 +35,15 @@ ORBITS["near"] = CircularCone(
 KINDS = (*ORBITS, "upside down", "vectors")
 
 
-def scan_of(kind: str, volume: Volume) -> Scan:
+def scan_of(kind: str, grid: Grid) -> ScanGeometry:
     """Return the scan of a kind, fitted to a volume."""
     if kind == "upside down":
-        scan = ORBITS["flat"].fit(volume).scan()
-        return Scan("cone", scan.source_mm, scan.detector_mm, scan.u_mm, -scan.v_mm, scan.shape)
-    return arbitrary_vectors() if kind == "vectors" else ORBITS[kind].fit(volume).scan()
+        scan = ORBITS["flat"].fit(grid).geometry()
+        return ScanGeometry("cone", scan.source_mm, scan.detector_mm, scan.u_mm, -scan.v_mm, scan.shape)
+    return arbitrary_vectors() if kind == "vectors" else ORBITS[kind].fit(grid).geometry()
 
 
-def arbitrary_vectors() -> Scan:
+def arbitrary_vectors() -> ScanGeometry:
     """Return irregular poses: no two views have anything in common."""
     draw = np.random.default_rng(5)
     views = 5
@@ -54,4 +54,4 @@ def arbitrary_vectors() -> Scan:
     u, v = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (u, v))
     source = out * draw.uniform(60, 90, (views, 1))
     detector = -out * draw.uniform(20, 50, (views, 1)) + draw.uniform(-3, 3, (views, 1)) * u
-    return Scan("cone", source, detector, 2.5 * u, draw.uniform(1, 3, (views, 1)) * v, (23, 27))
+    return ScanGeometry("cone", source, detector, 2.5 * u, draw.uniform(1, 3, (views, 1)) * v, (23, 27))

@@ -2,12 +2,12 @@
 
 import torch
 
-from recon.geometry.grid import Volume
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import CircularCone, DetectorOrbit, FanFlat, HelicalCone
 from recon.operators.projector import Projector
 from tests.recon.operators.test_triton import ORBITS, VOLUME
 
-SMALL = Volume((5, 10, 9), (1.5, 1.3, 1.3), (1.0, 2.0, -1.0))
+SMALL = Grid((5, 10, 9), (1.5, 1.3, 1.3), (1.0, 2.0, -1.0))
 CONE = {"sod_mm": 60.0, "sdd_mm": 100.0}
 CONES: dict[str, DetectorOrbit] = {
     "flat": CircularCone(views=1, start_deg=3, offset_columns=0.25, **CONE),
@@ -21,13 +21,13 @@ def stacks() -> dict[str, dict[str, float]]:
 
 
 def _figures(name: str) -> dict[str, float]:
-    scan = ORBITS[name].fit(VOLUME).scan()
-    A, B = (Projector(VOLUME, scan, backend=kind) for kind in ("triton", "reference"))
+    scan = ORBITS[name].fit(VOLUME).geometry()
+    A, B = (Projector(scan, VOLUME, backend=kind) for kind in ("triton", "reference"))
     found = _pair(A, B)
     draw = torch.Generator().manual_seed(2)
     y = torch.randn(A.range, generator=draw)
     if not scan.parallel:
-        found["faded"] = _relative(A.faded_adjoint(y), B.faded_adjoint(y.double()))
+        found["faded"] = _relative(A.distance_weighted_adjoint(y), B.distance_weighted_adjoint(y.double()))
         return found
     x = torch.randn(A.domain, generator=draw)
     found["bfloat16"] = _relative(A(x.bfloat16()), B(x.double()))
@@ -38,8 +38,8 @@ def _figures(name: str) -> dict[str, float]:
 def cones() -> dict[str, dict[str, float]]:
     found = {}
     for name, orbit in CONES.items():
-        scan = orbit.fit(SMALL).scan()[:1]
-        found[name] = _pair(*(Projector(SMALL, scan, backend=kind) for kind in ("triton", "reference")))
+        scan = orbit.fit(SMALL).geometry()[:1]
+        found[name] = _pair(*(Projector(scan, SMALL, backend=kind) for kind in ("triton", "reference")))
     return found
 
 
@@ -60,9 +60,9 @@ def _relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def gradients() -> dict[str, dict[str, float]]:
-    volume = Volume((1, 4, 4), (1.0, 1.0, 1.0))
-    scan = FanFlat(views=2, sod_mm=9, sdd_mm=14).fit(volume).scan()
-    A = Projector(volume, scan, backend="triton")
+    volume = Grid((1, 4, 4), (1.0, 1.0, 1.0))
+    scan = FanFlat(views=2, sod_mm=9, sdd_mm=14).fit(volume).geometry()
+    A = Projector(scan, volume, backend="triton")
     x = torch.rand(A.domain, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
     return {
         "fan-flat": {

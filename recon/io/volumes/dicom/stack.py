@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recon.data.volume import Image
+from recon.data.volume import Volume
 from recon.io.volumes.dicom.files import in_threads, is_dicom, read_files
 from recon.io.volumes.dicom.geometry import Slice, stack_affine
 from recon.io.volumes.dicom.pixels import check_size, fill_hounsfield
@@ -34,7 +34,7 @@ _SHOWN = {
 }
 
 
-def read_dicom(path: Path, series: str | None = None) -> Image:
+def read_dicom(path: Path, series: str | None = None) -> Volume:
     """Return the volume in HU of one CT series in ``path``.
 
     Args:
@@ -58,7 +58,7 @@ def read_dicom(path: Path, series: str | None = None) -> Image:
         in_threads(lambda pair: fill_hounsfield(*pair), zip(ordered, values, strict=True))
         if len(ordered) == 1:
             remarks = (*remarks, _one_slice(ordered[0]))
-        return Image(values, affine, "HU", _facts(ordered[0]), remarks)
+        return Volume(values, affine, "HU", _facts(ordered[0]), remarks)
 
 
 def _one_slice(only: Slice) -> str:
@@ -78,7 +78,7 @@ def _claims(path: Path, head: bytes) -> bool:
     return folder or named or is_dicom(head) or zipfile.is_zipfile(path)
 
 
-def _read(path: Path, options: ReadOptions) -> Image:
+def _read(path: Path, options: ReadOptions) -> Volume:
     return read_dicom(path, options.series)
 
 

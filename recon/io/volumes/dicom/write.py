@@ -22,7 +22,7 @@ from pydicom.valuerep import DSfloat
 
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic_folder
-from recon.data.volume import LPS_TO_RAS, Image
+from recon.data.volume import LPS_TO_RAS, Volume
 from recon.io.volumes.dicom.files import read_files
 from recon.io.volumes.dicom.geometry import Slice
 from recon.io.volumes.format import WriteOptions
@@ -71,7 +71,7 @@ class Plane:
     step: Float64[np.ndarray, " 3"]
 
     @classmethod
-    def of(cls, path: Path, image: Image) -> "Plane":
+    def of(cls, path: Path, image: Volume) -> "Plane":
         """Return the planes of an image.
 
         Raises:
@@ -90,7 +90,7 @@ class Plane:
         return float(abs(self.step @ np.cross(*self.orientation)))
 
 
-def write_dicom(path: Path, image: Image, options: WriteOptions) -> tuple[str, ...]:
+def write_dicom(path: Path, image: Volume, options: WriteOptions) -> tuple[str, ...]:
     """Write ``image`` as a series into the new folder ``path`` and return remarks on what was changed.
 
     Raises:
@@ -154,7 +154,7 @@ def _copy(common: Dataset, reference: Slice, keep_patient: bool) -> None:
             setattr(common, key, found)
 
 
-def _describe(common: Dataset, plane: Plane, image: Image) -> None:
+def _describe(common: Dataset, plane: Plane, image: Volume) -> None:
     """Add what all instances share about series, equipment and pixels."""
     now = datetime.now(UTC)
     common.Modality, common.SeriesInstanceUID, common.SeriesNumber = "CT", generate_uid(None), 9001

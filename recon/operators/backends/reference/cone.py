@@ -15,8 +15,8 @@ from jaxtyping import Float, Float64
 from scipy import sparse
 from torch import Tensor
 
-from recon.geometry.grid import Volume
-from recon.geometry.scan import Scan
+from recon.geometry.grid import Grid
+from recon.geometry.scan import ScanGeometry
 from recon.operators.backends.base import Engine, Traced, refuse_fading
 
 
@@ -24,9 +24,9 @@ class ConeEngine(Engine):
     """Forward projection and its adjoint by a stored matrix, in float32 or float64."""
 
     def __init__(self, traced: Traced) -> None:
-        scan, (z, y, x) = traced.scan, traced.volume.shape
+        scan, (z, y, x) = traced.geometry, traced.grid.shape
         self.shape, self.grid = (scan.views, scan.shape[1], scan.shape[0]), (y, x, z)
-        self.matrix = cone_matrix(traced.volume, scan)
+        self.matrix = cone_matrix(traced.grid, scan)
         self._by_type = {torch.float64: self.matrix, torch.float32: self.matrix.astype(np.float32)}
 
     def forward(self, image: Float[Tensor, "y x z"]) -> Float[Tensor, "v c r"]:
@@ -42,20 +42,20 @@ class ConeEngine(Engine):
 
 def cone_bytes(traced: Traced) -> int:
     """Return the memory the matrix needs: four weights per crossing, about 40 bytes each while it is built."""
-    scan = traced.scan
-    return 160 * scan.views * scan.shape[0] * scan.shape[1] * max(traced.volume.shape)
+    scan = traced.geometry
+    return 160 * scan.views * scan.shape[0] * scan.shape[1] * max(traced.grid.shape)
 
 
-def cone_matrix(volume: Volume, scan: Scan) -> sparse.csr_matrix:
+def cone_matrix(grid: Grid, geometry: ScanGeometry) -> sparse.csr_matrix:
     """Return the float64 matrix of a scan: rows (view, column, row), columns (y, x, z)."""
-    voxel = np.array(volume.voxel_mm[::-1])
-    corner = np.array([volume.coordinates(axis)[0] for axis in (2, 1, 0)])
-    start, way = (part.reshape(-1, 3) for part in pixel_rays(scan))
+    voxel = np.array(grid.voxel_mm[::-1])
+    corner = np.array([grid.coordinates(axis)[0] for axis in (2, 1, 0)])
+    start, way = (part.reshape(-1, 3) for part in pixel_rays(geometry))
     at, to = (start - corner) / voxel, way / voxel
     size = np.abs(to)
     # Ties go to x, then y.
     axis = np.where(size[:, 2] > size[:, :2].max(1), 2, np.where(size[:, 0] < size[:, 1], 1, 0))
-    shape = np.array(volume.shape[::-1])
+    shape = np.array(grid.shape[::-1])
     count = len(axis)
     driven = np.take_along_axis(to, axis[:, None], 1)[:, 0]
     begin = np.take_along_axis(at, axis[:, None], 1)[:, 0]
@@ -63,27 +63,29 @@ def cone_matrix(volume: Volume, scan: Scan) -> sparse.csr_matrix:
     parts = []
     for i in range(int(shape.max())):
         travelled = (i - begin) / driven
-        seen = (i < shape[axis]) & ((travelled >= 0) | scan.parallel)
+        seen = (i < shape[axis]) & ((travelled >= 0) | geometry.parallel)
         place = at[seen] + travelled[seen, None] * to[seen]
         parts.append(_corners(place, axis[seen], i, shape, (np.flatnonzero(seen), length[seen])))
     weight, row, column = (np.concatenate(part) for part in zip(*parts, strict=True))
     return sparse.csr_matrix((weight, (row, column)), shape=(count, int(shape.prod())))
 
 
-def pixel_rays(scan: Scan) -> tuple[Float64[np.ndarray, "v c r 3"], Float64[np.ndarray, "v c r 3"]]:
+def pixel_rays(
+    geometry: ScanGeometry,
+) -> tuple[Float64[np.ndarray, "v c r 3"], Float64[np.ndarray, "v c r 3"]]:
     """Return a point and the direction of every detector pixel's ray in mm; the point is the source of a cone."""
-    rows, columns = scan.shape
+    rows, columns = geometry.shape
     row, column = (np.arange(n) - (n - 1) / 2 for n in (rows, columns))
     source, detector, u, v = (
-        x[:, None, None] for x in (scan.source_mm, scan.detector_mm, scan.u_mm, scan.v_mm)
+        x[:, None, None] for x in (geometry.source_mm, geometry.detector_mm, geometry.u_mm, geometry.v_mm)
     )
     up = row[None, None, :, None] * v
-    shape = (scan.views, columns, rows, 3)
+    shape = (geometry.views, columns, rows, 3)
     across = column[None, :, None, None]
-    if scan.parallel:
+    if geometry.parallel:
         return detector + across * u + up, np.broadcast_to(source, shape)
     reach = detector - source
-    if scan.detector == "curved":
+    if geometry.detector == "curved":
         axis = v / np.linalg.norm(v, axis=-1, keepdims=True)
         rise = (reach * axis).sum(-1, keepdims=True) * axis
         radius, pitch = (np.linalg.norm(x, axis=-1, keepdims=True) for x in (reach - rise, u))

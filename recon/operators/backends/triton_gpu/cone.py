@@ -37,7 +37,7 @@ class ConeEngine(Engine):
     def __init__(self, traced: Traced, device: torch.device) -> None:
         self.table: ConeTable = traced.table
         self.device, track = device, self.table.track
-        columns = column_map(traced.volume, traced.scan)
+        columns = column_map(traced.grid, traced.geometry)
         line = (track.offset, track.slope, signed_steps(track), track.first, track.stop)
         parts = (*line, self.table.height, np.array([self.table.dz]))
         self._rays = [torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in parts]

@@ -57,7 +57,7 @@ class SliceEngine(Engine):
     def __init__(self, traced: Traced, device: torch.device) -> None:
         self.table: RayTable = traced.table
         self.device = device
-        table, columns = self.table, column_map(traced.volume, traced.scan)
+        table, columns = self.table, column_map(traced.grid, traced.geometry)
         line = (table.offset, table.slope, signed_steps(table), table.first, table.stop)
         self._rays = [self._put(part) for part in line]
         self._map, self._lines = columns, self._put(columns.rows()).float()

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from priors.runtime.errors import InputError
-from recon.data.scan import ScanData
-from recon.geometry.scan import Scan
+from recon.data.scan import Scan
+from recon.geometry.scan import ScanGeometry
 from recon.io.scans.registry import read_scan
 from recon.io.volumes.registry import read_volume
 from recon.operators.projector import Projector
-from recon.reconstructors.base import Job, Measurement
+from recon.reconstructors.base import Measurement, RunContext
 from recon.reconstructors.fbp.fbp import FBP
 from tests.support.recon.ct_pd_encoder import Gantry, write_ct_pd
 
@@ -52,11 +52,11 @@ def measured(gantry: Gantry) -> np.ndarray:
     return np.stack([through_balls(gantry.focal_spot(k), gantry.elements(k), BALLS) for k in views])
 
 
-def elements(scan: Scan, view: int) -> np.ndarray:
+def elements(geometry: ScanGeometry, view: int) -> np.ndarray:
     """Return the centres (row, column, 3) of our detector, from the words of ``recon.geometry.scan``."""
-    rows, columns = (np.arange(n) - (n - 1) / 2 for n in scan.shape)
-    source, middle, u, v = (getattr(scan, n)[view] for n in ("source_mm", "detector_mm", "u_mm", "v_mm"))
-    if scan.detector == "flat":
+    rows, columns = (np.arange(n) - (n - 1) / 2 for n in geometry.shape)
+    source, middle, u, v = (getattr(geometry, n)[view] for n in ("source_mm", "detector_mm", "u_mm", "v_mm"))
+    if geometry.detector == "flat":
         return np.asarray(middle + columns[None, :, None] * u + rows[:, None, None] * v)
     level = middle - source
     level = level - (level @ v) / (v @ v) * v
@@ -66,11 +66,13 @@ def elements(scan: Scan, view: int) -> np.ndarray:
     return np.asarray(middle - level + turned[None] + rows[:, None, None] * v)
 
 
-def seen(data: ScanData) -> np.ndarray:
+def seen(data: Scan) -> np.ndarray:
     """Return the balls' line integrals along the rays of a scan that was read: z turned round, right-handed."""
     balls = [((x, y, -z), radius, mu) for (x, y, z), radius, mu in BALLS]
-    views = range(data.scan.views)
-    return np.stack([through_balls(data.scan.source_mm[k], elements(data.scan, k), balls) for k in views])
+    views = range(data.geometry.views)
+    return np.stack(
+        [through_balls(data.geometry.source_mm[k], elements(data.geometry, k), balls) for k in views]
+    )
 
 
 @pytest.mark.parametrize("kind", GANTRIES)
@@ -79,8 +81,8 @@ def test_the_rays_that_come_back_see_the_same_object(tmp_path: Path, kind: str) 
     lines = measured(gantry)
     assert (lines > 0).mean() > 0.1
     data = read_scan(write_ct_pd(tmp_path / "scan", gantry, lines))
-    assert (data.scan.beam, data.scan.shape) == ("cone", (4, 24))
-    assert data.scan.detector == ("flat" if gantry.shape == "FLAT" else "curved")
+    assert (data.geometry.beam, data.geometry.shape) == ("cone", (4, 24))
+    assert data.geometry.detector == ("flat" if gantry.shape == "FLAT" else "curved")
     # Stored in 16 bits: half a step, and the slope's ten digits.
     np.testing.assert_allclose(data.sinogram, lines, atol=lines.max() / 60000)
     error = abs(seen(data) - lines).max()
@@ -117,7 +119,7 @@ def test_syntax_order_and_archive_do_not_matter(tmp_path: Path, implicit: bool, 
     first, second = read_scan(folder), read_scan(tmp_path / "scan.zip")
     np.testing.assert_array_equal(first.sinogram, second.sinogram)
     np.testing.assert_allclose(first.sinogram, lines, atol=lines.max() / 60000)
-    np.testing.assert_array_equal(first.scan.source_mm, second.scan.source_mm)
+    np.testing.assert_array_equal(first.geometry.source_mm, second.geometry.source_mm)
 
 
 def test_photons_per_column_weigh_the_rays(tmp_path: Path) -> None:
@@ -149,12 +151,12 @@ def test_one_row_on_a_circle_is_a_fan_that_fbp_reconstructs(tmp_path: Path) -> N
     views = range(120)
     lines = np.stack([through_balls(gantry.focal_spot(k), gantry.elements(k), flat) for k in views])
     data = read_scan(write_ct_pd(tmp_path / "scan", gantry, lines, DataCollectionDiameter="40"))
-    assert data.scan.beam == "fan"
-    assert data.volume.shape == (1, 512, 512)
-    grid = dataclasses.replace(data.volume, shape=(1, 128, 128), voxel_mm=(1.0, 0.3125, 0.3125))
-    projector = Projector(grid, data.scan)
+    assert data.geometry.beam == "fan"
+    assert data.grid.shape == (1, 512, 512)
+    grid = dataclasses.replace(data.grid, shape=(1, 128, 128), voxel_mm=(1.0, 0.3125, 0.3125))
+    projector = Projector(data.geometry, grid)
     measurement = Measurement(torch.from_numpy(data.sinogram), torch.from_numpy(data.weights))
-    image = FBP()(measurement, projector, Job())[0].numpy()
+    image = FBP()(measurement, projector, RunContext())[0].numpy()
     for (x, y, _), _, mu in flat:
         column, row = (int(np.argmin(abs(grid.coordinates(axis) - at))) for axis, at in ((2, x), (1, y)))
         # Balls 12 to 18 mm across on columns of 0.4 mm: the plateau is flat to a few percent.

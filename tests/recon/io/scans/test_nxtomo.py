@@ -43,9 +43,9 @@ def test_frames_are_told_apart_by_their_keys(tmp_path: Path) -> None:
     assert data.provenance["format"] == "NeXus NXtomo"
     # Thirty views smear the criterion of the centre over half a column.
     assert data.provenance["centre_column"] == pytest.approx(43.0, abs=0.5)
-    assert data.volume.voxel_mm == pytest.approx((0.0025,) * 3)
-    expected = Parallel(views=30, columns=90, column_mm=0.0025, rows=2, row_mm=0.0025).scan()
-    np.testing.assert_allclose(data.scan.source_mm, expected.source_mm, atol=1e-12)
+    assert data.grid.voxel_mm == pytest.approx((0.0025,) * 3)
+    expected = Parallel(views=30, columns=90, column_mm=0.0025, rows=2, row_mm=0.0025).geometry()
+    np.testing.assert_allclose(data.geometry.source_mm, expected.source_mm, atol=1e-12)
 
 
 @pytest.mark.parametrize(

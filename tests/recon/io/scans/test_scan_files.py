@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from priors.runtime.errors import InputError
 from recon.data.noise import Exposure
-from recon.data.scan import ScanData
-from recon.geometry.grid import Volume
+from recon.data.scan import Scan
+from recon.geometry.grid import Grid
 from recon.geometry.orbits import CircularCone, FanCurved, FanFlat, HelicalCone, Orbit, Parallel, Parallel3D
 from recon.io.scans.registry import read_scan, write_scan
 from recon.operators.projector import Projector
@@ -41,11 +41,14 @@ def blobs(shape: tuple[int, int, int] = (2, 64, 64), seed: int = 0) -> torch.Ten
     return torch.from_numpy(image.astype(np.float32))
 
 
-def assert_same(found: ScanData, expected: ScanData) -> None:
+def assert_same(found: Scan, expected: Scan) -> None:
     for name in ("source_mm", "detector_mm", "u_mm", "v_mm"):
-        np.testing.assert_array_equal(getattr(found.scan, name), getattr(expected.scan, name))
-    assert (found.scan.beam, found.scan.detector) == (expected.scan.beam, expected.scan.detector)
-    assert (found.volume, found.mu_water, found.unit) == (expected.volume, expected.mu_water, expected.unit)
+        np.testing.assert_array_equal(getattr(found.geometry, name), getattr(expected.geometry, name))
+    assert (found.geometry.beam, found.geometry.detector) == (
+        expected.geometry.beam,
+        expected.geometry.detector,
+    )
+    assert (found.grid, found.mu_water, found.unit) == (expected.grid, expected.mu_water, expected.unit)
     assert found.exposure == expected.exposure
     for name in ("sinogram", "weights", "frame", "counts"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
@@ -62,8 +65,8 @@ def assert_same(found: ScanData, expected: ScanData) -> None:
 def test_scan_file_round_trip(
     tmp_path: Path, orbit: Orbit, seed: int, counted: bool, electronic_sd: float
 ) -> None:
-    volume = Volume((2, 8, 6), (2.0, 1.5, 1.0), (1.0, 0.0, -0.5))
-    scan = orbit.fit(volume).scan()
+    volume = Grid((2, 8, 6), (2.0, 1.5, 1.0), (1.0, 0.0, -0.5))
+    scan = orbit.fit(volume).geometry()
     generator = np.random.default_rng(seed)
     shape = (scan.views, *scan.shape)
     frame = np.diag([-1.0, 1.0, 1.0, 1.0])
@@ -71,26 +74,26 @@ def test_scan_file_round_trip(
     if counted:
         counts = generator.poisson(50, shape).astype(np.float32)
         exposure = Exposure(60.0, 2.0, electronic_sd)
-        bare = ScanData.from_counts(scan, volume, counts=counts, exposure=exposure)
-        data = ScanData(
+        bare = Scan.from_counts(scan, volume, counts=counts, exposure=exposure)
+        data = Scan(
             scan, volume, bare.sinogram, bare.weights, counts, exposure, frame, 0.02, "HU", {"seed": 1}
         )
     else:
         sinogram = generator.uniform(0, 3, shape).astype(np.float32)
-        data = ScanData(scan, volume, sinogram, np.exp(-sinogram), frame=frame, unit="1/mm")
+        data = Scan(scan, volume, sinogram, np.exp(-sinogram), frame=frame, unit="1/mm")
     write_scan(tmp_path / "scan.h5", data)
     assert_same(read_scan(tmp_path / "scan.h5"), data)
 
 
 def test_some_views_of_a_scan_are_a_scan() -> None:
-    volume = Volume((2, 8, 8), (1.0, 1.0, 1.0))
-    scan = Parallel(views=6).fit(volume).scan()
+    volume = Grid((2, 8, 8), (1.0, 1.0, 1.0))
+    scan = Parallel(views=6).fit(volume).geometry()
     counts = np.random.default_rng(0).poisson(90, (6, *scan.shape)).astype(np.float32)
-    data = ScanData.from_counts(scan, volume, counts=counts, exposure=Exposure(100.0))
+    data = Scan.from_counts(scan, volume, counts=counts, exposure=Exposure(100.0))
     part = data[1::2]
     np.testing.assert_array_equal(part.sinogram, data.sinogram[[1, 3, 5]])
     np.testing.assert_array_equal(part.counts, counts[[1, 3, 5]])
-    np.testing.assert_array_equal(part.scan.source_mm, scan.source_mm[[1, 3, 5]])
+    np.testing.assert_array_equal(part.geometry.source_mm, scan.source_mm[[1, 3, 5]])
 
 
 def htc_struct(sinogram: np.ndarray, angles: np.ndarray) -> dict:
@@ -122,8 +125,8 @@ def test_htc_file_in_both_matlab_versions(tmp_path: Path) -> None:
         rows=1,
         row_mm=pixel,
     )
-    volume = Volume((1, 512, 512), (pixel, pixel, pixel))
-    sinogram = Projector(volume, theirs.scan())(image.flip(1)).numpy()[:, 0, ::-1]
+    volume = Grid((1, 512, 512), (pixel, pixel, pixel))
+    sinogram = Projector(theirs.geometry(), volume)(image.flip(1)).numpy()[:, 0, ::-1]
     struct = htc_struct(sinogram.astype(np.float64), angles)
     struct["parameters"]["effectivePixelSizePost"] = pixel
     scipy.io.savemat(tmp_path / "five.mat", {"CtDataLimited": struct})
@@ -135,7 +138,7 @@ def test_htc_file_in_both_matlab_versions(tmp_path: Path) -> None:
     for name in ("five.mat", "seven.mat"):
         data = read_scan(tmp_path / name)
         assert data.unit == "1/mm"
-        projected = Projector(data.volume, data.scan)(image).numpy()
+        projected = Projector(data.geometry, data.grid)(image).numpy()
         # Two float32 sums over the same rays in a different order.
         np.testing.assert_allclose(projected, data.sinogram, atol=1e-5 * sinogram.max())
         assert (data.weights > 0).all()
@@ -143,9 +146,9 @@ def test_htc_file_in_both_matlab_versions(tmp_path: Path) -> None:
 
 def radiographs(centre: float, views: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return raw values, darks and flats of a detector with pixel gains, and the noiseless line integrals."""
-    volume = Volume((2, 64, 64), (1.0, 1.0, 1.0))
+    volume = Grid((2, 64, 64), (1.0, 1.0, 1.0))
     orbit = Parallel(views=views, columns=90, column_mm=1.0, rows=2, row_mm=1.0, offset_columns=44.5 - centre)
-    lines = Projector(volume, orbit.scan())(blobs()).numpy()
+    lines = Projector(orbit.geometry(), volume)(blobs()).numpy()
     generator = np.random.default_rng(0)
     gains = generator.uniform(0.8, 1.2, (2, 90))
     dark = 100 + generator.normal(0, 3, (10, 2, 90))
@@ -184,9 +187,9 @@ def test_data_exchange_pixel_size_and_radians(tmp_path: Path) -> None:
         file["exchange/theta"].attrs["units"] = "radians"
         file["measurement/instrument/detector/x_pixel_size"] = 2.5
     data = read_scan(path)
-    assert data.volume.voxel_mm == pytest.approx((0.0025, 0.0025, 0.0025))
-    expected = Parallel(views=30, columns=90, column_mm=0.0025, rows=2, row_mm=0.0025).scan()
-    np.testing.assert_allclose(data.scan.source_mm, expected.source_mm, atol=1e-12)
+    assert data.grid.voxel_mm == pytest.approx((0.0025, 0.0025, 0.0025))
+    expected = Parallel(views=30, columns=90, column_mm=0.0025, rows=2, row_mm=0.0025).geometry()
+    np.testing.assert_allclose(data.geometry.source_mm, expected.source_mm, atol=1e-12)
 
 
 @pytest.mark.parametrize("files", ["array", "stack"])
@@ -214,15 +217,15 @@ def test_arrays_with_a_description(tmp_path: Path, files: str) -> None:
     # Photon noise of 2e4 counts behind at most one attenuation length: 1 % of a value, 6 sigma over 7200
     # rays.
     np.testing.assert_allclose(data.sinogram, lines, atol=0.07)
-    assert data.volume.shape == (2, 90, 90)
-    offset = data.scan.detector_mm[0] @ data.scan.u_mm[0]
+    assert data.grid.shape == (2, 90, 90)
+    offset = data.geometry.detector_mm[0] @ data.geometry.u_mm[0]
     assert 44.5 - offset == pytest.approx(43.0, abs=0.25)
 
 
 def test_line_integrals_without_counts_get_weights_from_their_noise(tmp_path: Path) -> None:
-    volume = Volume((1, 64, 64), (1.0, 1.0, 1.0))
+    volume = Grid((1, 64, 64), (1.0, 1.0, 1.0))
     orbit = Parallel(views=200, columns=90, column_mm=1.0, rows=1, row_mm=1.0)
-    lines = Projector(volume, orbit.scan())(blobs((1, 64, 64))).numpy()
+    lines = Projector(orbit.geometry(), volume)(blobs((1, 64, 64))).numpy()
     counts = np.random.default_rng(0).poisson(1e4 * np.exp(-lines))
     np.save(tmp_path / "lines.npy", -np.log(counts / 1e4)[:, 0])
     orbit_yaml = {"name": "parallel", "views": 200, "column_mm": 1.0}
@@ -255,9 +258,9 @@ def test_the_example_of_the_documentation_is_a_scan(tmp_path: Path, monkeypatch:
     exec(example, names)
     data = read_scan(tmp_path / "scan.h5")
     np.testing.assert_array_equal(data.sinogram, lines)
-    expected = Parallel(views=180, columns=20, column_mm=0.5, rows=3, row_mm=0.5).scan()
+    expected = Parallel(views=180, columns=20, column_mm=0.5, rows=3, row_mm=0.5).geometry()
     for name in ("source_mm", "detector_mm", "u_mm", "v_mm"):
-        np.testing.assert_allclose(getattr(data.scan, name), getattr(expected, name), atol=1e-12)
+        np.testing.assert_allclose(getattr(data.geometry, name), getattr(expected, name), atol=1e-12)
 
 
 @pytest.mark.parametrize("byteorder", ["little", "big"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydicom.uid import CTImageStorage
 
 from priors.runtime.errors import InputError
-from recon.data.volume import LPS_TO_RAS, Image
+from recon.data.volume import LPS_TO_RAS, Volume
 from recon.io.volumes.registry import ReadOptions, WriteOptions, read_volume, write_nifti, write_volume
 from tests.support.recon.series import thorax_like, write_series
 
@@ -54,7 +54,7 @@ def test_dicom_and_nifti_overlay_voxel_for_voxel(
 ) -> None:
     folder = tmp_path_factory.mktemp("overlay")
     values = np.random.default_rng(seed).integers(-1024, 3000, shape).astype(np.float32)
-    image = Image(values, placed(seed, spacing, mirrored=mirrored), "HU")
+    image = Volume(values, placed(seed, spacing, mirrored=mirrored), "HU")
     write_nifti(folder / "volume.nii", image)
     write_volume(folder / "series", image, name="dicom")
     nifti, dicom = sitk.ReadImage(str(folder / "volume.nii")), in_simpleitk(folder / "series")
@@ -81,7 +81,7 @@ def test_a_series_written_and_read_again(
     # A tilted gantry: slices are shifted along their columns.
     affine[:3, 2] += tilt * affine[:3, 1]
     values = np.random.default_rng(seed).uniform(-1024, 3000, (4, 5, 6)).astype(np.float32)
-    write_volume(folder / "series", Image(values, affine, "HU"), name="dicom")
+    write_volume(folder / "series", Volume(values, affine, "HU"), name="dicom")
     again = read_volume(folder / "series")
     np.testing.assert_array_equal(again.values, np.rint(values))
     # Decimal strings of 16 characters keep 10 digits of a coordinate of hundreds of mm.
@@ -90,7 +90,7 @@ def test_a_series_written_and_read_again(
 
 def test_values_that_do_not_fit_are_clipped_and_told(tmp_path: Path) -> None:
     values = np.array([[[-3000.0, -1024.0], [70000.0, 12.4]]], np.float32)
-    remarks = write_volume(tmp_path / "out", Image(values, np.eye(4), "HU"), name="dicom")
+    remarks = write_volume(tmp_path / "out", Volume(values, np.eye(4), "HU"), name="dicom")
     assert any("2 of 4 voxels" in remark for remark in remarks)
     np.testing.assert_array_equal(read_volume(tmp_path / "out").values, [[[-1024, -1024], [64511, 12]]])
 
@@ -124,10 +124,10 @@ def test_a_volume_dicom_cannot_store_is_refused(tmp_path: Path) -> None:
     values, sheared = np.zeros((2, 3, 4), np.float32), np.eye(4)
     sheared[0, 1] = 0.3
     for image, options, told in (
-        (Image(values, np.eye(4), "1/mm"), WriteOptions(), "expected HU"),
-        (Image(values, sheared, "HU"), WriteOptions(), "not at right angles"),
-        (Image(values, np.eye(4), "HU"), WriteOptions(None, True), "needs a reference"),
-        (Image(values, np.eye(4), "HU"), WriteOptions(tmp_path / "absent"), "does not exist"),
+        (Volume(values, np.eye(4), "1/mm"), WriteOptions(), "expected HU"),
+        (Volume(values, sheared, "HU"), WriteOptions(), "not at right angles"),
+        (Volume(values, np.eye(4), "HU"), WriteOptions(None, True), "needs a reference"),
+        (Volume(values, np.eye(4), "HU"), WriteOptions(tmp_path / "absent"), "does not exist"),
     ):
         with pytest.raises(InputError, match=told):
             write_volume(tmp_path / "out", image, options, name="dicom")
@@ -135,7 +135,7 @@ def test_a_volume_dicom_cannot_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "other").touch()
     with pytest.raises(InputError, match="exists already"):
-        write_volume(tmp_path / "out", Image(values, np.eye(4), "HU"), name="dicom")
+        write_volume(tmp_path / "out", Volume(values, np.eye(4), "HU"), name="dicom")
     assert not list(tmp_path.glob(".partial-*"))
 
 
@@ -163,7 +163,7 @@ def test_the_written_series_is_chosen_among_others(tmp_path: Path) -> None:
     folder = tmp_path / "study"
     values = thorax_like((3, 8, 8))
     write_series(folder / "a", values)
-    write_volume(folder / "b", Image(values[:2].astype(np.float32), np.eye(4), "HU"), name="dicom")
+    write_volume(folder / "b", Volume(values[:2].astype(np.float32), np.eye(4), "HU"), name="dicom")
     uid = str(pydicom.dcmread(next((folder / "b").iterdir())).SeriesInstanceUID)
     with pytest.raises(InputError, match=f"found 2 series: .*3 CT files of 8 x 8.*{uid}.*--series"):
         read_volume(folder)

@@ -9,7 +9,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recon.data.volume import LPS_TO_RAS, Image, grid_affine
+from recon.data.volume import LPS_TO_RAS, Volume, grid_affine
 from recon.io.volumes.registry import read_volume, write_nifti
 from tests.support.recon.series import thorax_like
 
@@ -49,7 +49,7 @@ def test_nifti_round_trip(tmp_path: Path, seed: int, spacing: tuple, shape: tupl
     values = generator.normal(size=shape).astype(np.float32)
     affine = turned_affine(seed, spacing)
     path = tmp_path / "volume.nii.gz"
-    write_nifti(path, Image(values, affine, unit))  # type: ignore[arg-type]
+    write_nifti(path, Volume(values, affine, unit))  # type: ignore[arg-type]
     image = read_volume(path)
     np.testing.assert_array_equal(image.values, values)
     # NIfTI stores the affine in float32.
@@ -63,7 +63,7 @@ def test_nifti_round_trip(tmp_path: Path, seed: int, spacing: tuple, shape: tupl
 def test_nifti_is_where_simpleitk_sees_it(tmp_path: Path, seed: int, spacing: tuple) -> None:
     """Oblique and mirrored axes, written here and there."""
     values, affine = thorax_like(SHAPE).astype(np.float32), turned_affine(seed, spacing)
-    write_nifti(tmp_path / "volume.nii", Image(values, affine, "HU"))
+    write_nifti(tmp_path / "volume.nii", Volume(values, affine, "HU"))
     oracle = sitk.ReadImage(str(tmp_path / "volume.nii"))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(oracle), values)
     for index in ((0, 0, 0), (4, 5, 3), (2, 1, 3)):
@@ -79,7 +79,7 @@ def test_nifti_is_where_simpleitk_sees_it(tmp_path: Path, seed: int, spacing: tu
 def test_a_sheared_affine_survives(tmp_path: Path) -> None:
     affine = np.diag([-0.5, -0.7, 2.0, 1.0])
     affine[1, 2] = 0.4
-    write_nifti(tmp_path / "volume.nii", Image(np.zeros(SHAPE, np.float32), affine, "HU"))
+    write_nifti(tmp_path / "volume.nii", Volume(np.zeros(SHAPE, np.float32), affine, "HU"))
     np.testing.assert_allclose(read_volume(tmp_path / "volume.nii").affine, affine, atol=1e-6)
 
 
@@ -134,7 +134,7 @@ def test_a_description_beside_an_array_maps_its_range(tmp_path: Path, ending: st
 
 
 def test_grid_affine_puts_voxels_where_the_grid_says() -> None:
-    image = Image(np.zeros((4, 6, 5), np.float32), turned_affine(7, (0.5, 0.7, 2.0)), "HU")
+    image = Volume(np.zeros((4, 6, 5), np.float32), turned_affine(7, (0.5, 0.7, 2.0)), "HU")
     grid = image.grid()
     affine = grid_affine(grid)
     x, y, z, _ = affine @ [4, 2, 3, 1]

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from priors.runtime.errors import InputError
-from recon.data.volume import LPS_TO_RAS, Image
+from recon.data.volume import LPS_TO_RAS, Volume
 from recon.io.volumes.registry import FORMATS, read_volume, write_volume
 from tests.recon.io.volumes.test_volume_files import itk_image, turned_affine
 from tests.support.recon.series import thorax_like
@@ -36,7 +36,7 @@ def test_a_volume_comes_back_as_it_was(
     values = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
     affine = turned_affine(seed, spacing)
     path = tmp_path_factory.mktemp("round") / f"volume{kind.endings[0]}"
-    write_volume(path, Image(values, affine, unit))  # type: ignore[arg-type]
+    write_volume(path, Volume(values, affine, unit))  # type: ignore[arg-type]
     image = read_volume(path)
     np.testing.assert_array_equal(image.values, values)
     # NIfTI stores the affine in float32, the others in float64 or as decimal words of full precision.
@@ -59,7 +59,7 @@ def test_nrrd_written_by_simpleitk(tmp_path: Path, name: str, compressed: bool) 
 @pytest.mark.parametrize("name", ["volume.nrrd", "volume.mha"])
 def test_written_files_are_where_simpleitk_sees_them(tmp_path: Path, name: str) -> None:
     values, affine = thorax_like(SHAPE).astype(np.float32), turned_affine(1, (0.5, 0.7, 2.0))
-    write_volume(tmp_path / name, Image(values, affine, "HU"))
+    write_volume(tmp_path / name, Volume(values, affine, "HU"))
     oracle = sitk.ReadImage(str(tmp_path / name))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(oracle), values)
     for index in ((0, 0, 0), (4, 5, 3), (2, 1, 3)):
@@ -170,6 +170,6 @@ def test_ome_zarr_of_other_software(tmp_path: Path, version: int) -> None:
 
 def test_a_name_without_a_known_ending(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected a name that ends in one of \.nii\.gz, \.mha"):
-        write_volume(tmp_path / "volume.vol", Image(np.zeros(SHAPE, np.float32), np.eye(4), "HU"))
+        write_volume(tmp_path / "volume.vol", Volume(np.zeros(SHAPE, np.float32), np.eye(4), "HU"))
     with pytest.raises(InputError, match="found 'nift', expected one of nifti"):
-        write_volume(tmp_path / "v", Image(np.zeros(SHAPE, np.float32), np.eye(4), "HU"), name="nift")
+        write_volume(tmp_path / "v", Volume(np.zeros(SHAPE, np.float32), np.eye(4), "HU"), name="nift")
