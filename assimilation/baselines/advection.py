@@ -1,7 +1,7 @@
 """Lagrangian persistence: the last state moves on with the motion of the frames before it (Germann and Zawadzki 2002).
 
-Motion and departure points are those of ``assimilation.inference.motion``; the last state is sampled bilinearly once. What
-comes from outside the grid is set to ``outside``.
+Motion and departure points are those of ``assimilation.inference.motion``; the last state is sampled bilinearly
+once. What comes from outside the grid is set to ``outside``.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Forecasts in the frame of the rain: a prior that knows how rain grows and decays need not know how it travels.
 
-    seen       x(t - j, p), j = 0 .. J, and the motion between these frames; d_n(p) as in ``assimilation.inference.motion``
+    seen       x(t - j, p), j = 0 .. J, and the motion between them; d_n(p) as in ``assimilation.inference.motion``
     given      z(-j, p) = x(t - j, p - d_j(p))     the context, carried to the time of its last frame: rain stands still
     forecast   z(n, p), n = 1, 2, ...              by the prior, as if nothing moved
     told       x(t + n, p) = z(n, p - d_n(p))      carried on with the motion

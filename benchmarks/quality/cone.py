@@ -1,6 +1,6 @@
 """Few views of a cone beam, on a circle and on a helix, by every method: scores and a picture.
 
-    python benchmarks/quality/cone.py --out runs/cone                        # 256 x 256 x 16, a quarter of an hour on one core
+    python benchmarks/quality/cone.py --out runs/cone             # 256 x 256 x 16, a quarter of an hour on one core
     python benchmarks/quality/cone.py --slices 48 --out runs/large
     python benchmarks/quality/cone.py --methods fbp tv --orbits cone-24 --out runs/quick
 

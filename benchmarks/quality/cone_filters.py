@@ -9,9 +9,6 @@ in the four slices of the source's plane, in all, and in the six slices at eithe
 change along z. Circles average 2 x 2 rays per pixel, helices take one.
 """
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import torch
 from scipy import ndimage

@@ -8,9 +8,6 @@ bone. Errors of reconstructions are root mean squares in HU over pixels of the b
 away from any edge.
 """
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import torch
 from scipy import ndimage

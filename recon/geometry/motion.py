@@ -44,8 +44,8 @@ def moved(
             )
     if geometry.sliced and (abs(shifts_mm[:, 2]).max() > STILL or abs(turns[:, :2]).max() > STILL):
         raise InputError(
-            f"motion: found motion across the slices of a {geometry.beam} beam, expected shifts along x and y and turns "
-            "about z; the orbits cone and parallel-3d can move freely"
+            f"motion: found motion across the slices of a {geometry.beam} beam, expected shifts along x and y and "
+            "turns about z; the orbits cone and parallel-3d can move freely"
         )
     back = Rotation.from_rotvec(turns).inv().as_matrix()
     source = geometry.source_mm if geometry.parallel else geometry.source_mm - shifts_mm

@@ -39,8 +39,9 @@ def scanner_png(geometry: ScanGeometry, grid: Grid) -> bytes:
 
 
 def _title(geometry: ScanGeometry, seen: Coverage) -> str:
+    rows, columns = geometry.shape
     parts = [
-        f"{geometry.views} views, {geometry.beam} beam, {geometry.detector} detector of {geometry.shape[0]} x {geometry.shape[1]}"
+        f"{geometry.views} views, {geometry.beam} beam, {geometry.detector} detector of {rows} x {columns}"
     ]
     parts.append(f"{seen.arc_deg:.4g} degrees")
     if seen.magnification is not None:

@@ -11,7 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.support.command_line import ROOT, inside, mistake, tomocast
+from tests.support.command_line import inside, mistake, tomocast
 
 # So many iterations that the run is still busy when it is interrupted, however fast the machine.
 ENDLESS = ["--method", "tv", "method.iterations=1000000", "method.tolerance=0"]

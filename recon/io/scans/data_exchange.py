@@ -2,8 +2,9 @@
 
 ``exchange/data`` (view, row, column), ``data_white`` and ``data_dark`` (frame, row, column), ``theta`` in
 degrees; the pixel size, where recorded, in ``measurement/instrument/detector/x_pixel_size`` (micrometres
-unless its ``units`` say otherwise). The rotation axis is not recorded: it is found (see ``recon.preprocess.centre_search``).
-Where the pixel size is not recorded it is taken as 1 mm and the provenance says so: attenuation is then per
+unless its ``units`` say otherwise). The rotation axis is not recorded: it is found (see
+``recon.preprocess.centre_search``). Where the pixel size is not recorded it is taken
+as 1 mm and the provenance says so: attenuation is then per
 pixel.
 Source: De Carlo et al., "Scientific data exchange", J. Synchrotron Rad. 21 (2014); docs at
 dxfile.readthedocs.io.

@@ -15,7 +15,7 @@ from assimilation.fields.fields import Fields
 from assimilation.io.archive import read_ensemble, write_fields
 from priors.runtime.config import read_yaml
 from tests.support.assimilation import tiny_prior
-from tests.support.command_line import ROOT, inside, mistake
+from tests.support.command_line import inside, mistake
 
 FRAMES = 6
 FAST = ("--members", 3, "--steps", 4, "--seed", 2)

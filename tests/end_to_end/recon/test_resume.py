@@ -11,7 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.support.command_line import ROOT, inside, torchrun
+from tests.support.command_line import inside, torchrun
 
 LEVELS = 14
 
