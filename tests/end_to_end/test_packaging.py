@@ -52,7 +52,7 @@ def test_the_installed_wheel_runs_outside_the_source_tree(wheel, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
     script = (
         "import sys, tomocast, recon; assert recon.__file__.startswith(sys.argv[1]), recon.__file__;"
-        "from recon import jobs; from priors.runtime.page import Page; from priors.card import embedded_names;"
+        "from recon.run import jobs; from priors.runtime.page import Page; from priors.card import embedded_names;"
         "assert (jobs.CONFIGS / 'demo.yaml').is_file();"
         "pages = [Page(name, 'x', {}, {}, '', '').render() for name in ('recon', 'assimilation')];"
         "assert all('canvas' in page and 'inflated' in page for page in pages);"

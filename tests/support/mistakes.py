@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import tomocast
+from tomocast import cli
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ def call(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.Ca
     monkeypatch.setattr(sys, "argv", ["tomocast", *arguments])
     capfd.readouterr()
     with pytest.raises(SystemExit) as stopped:
-        tomocast.main()
+        cli.main()
     out, err = capfd.readouterr()
     return Answer(int(stopped.value.code or 0), out, err)
 

@@ -15,10 +15,10 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-import tomocast
 from priors.commands.verbs import describe_prior
 from priors.runtime.errors import InputError
 from tests.support.priors.small_training import STEPS, settings
+from tomocast import cli
 
 ROOT = Path(__file__).parents[3]
 
@@ -40,7 +40,7 @@ def start(*arguments) -> subprocess.Popen:
 
 def call(*arguments):
     """Run a verb in this process and return (what it printed, the exception or None)."""
-    done = CliRunner().invoke(tomocast.app, [str(argument) for argument in arguments], standalone_mode=False)
+    done = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], standalone_mode=False)
     return done.stdout, done.exception
 
 
