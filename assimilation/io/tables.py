@@ -5,7 +5,6 @@ here also holds the state it observes, so that it can be used alone: grid, varia
 in a CSV behind ``# tomocast `` on the first line, in Parquet under the key ``tomocast`` of its metadata.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from assimilation.fields.grid import Grid, Variable
 from assimilation.fields.units import affine
 from assimilation.io.layout import Layout
 from assimilation.observation.instruments import position
+from assimilation.observation.stream import Rows
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
 
@@ -22,27 +22,6 @@ SUFFIXES = (".csv", ".parquet")
 _KEY = "tomocast"
 _MARK = f"# {_KEY} "
 _ALIASES = {"lat": "latitude", "lon": "longitude", "valid_time": "time"}
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Observations at places, one entry per observation in every array.
-
-    Attributes:
-        trajectory: which trajectory it belongs to.
-        time: datetime64[ns].
-        y, x: coordinates in the grid's unit (latitude and longitude on a sphere).
-        channel: position of its variable on the state's axis k.
-        value, sigma: physical units.
-    """
-
-    trajectory: np.ndarray
-    time: np.ndarray
-    y: np.ndarray
-    x: np.ndarray
-    channel: np.ndarray
-    value: np.ndarray
-    sigma: np.ndarray
 
 
 def write_table(path: Path, columns: dict[str, np.ndarray], layout: Layout) -> None:

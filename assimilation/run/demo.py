@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from assimilation.baselines.persistence import held_observations
 from assimilation.io.archive import analysis_path, read_ensemble, read_fields
-from assimilation.observation.stream import read_observations
+from assimilation.io.streams import read_observations
 from assimilation.report.assimilation_report import write_report
 from assimilation.run import jobs
 from assimilation.run.observe import ObserveSettings, observe_file

@@ -18,7 +18,7 @@ from assimilation.inference.assimilator import Task
 from assimilation.inference.lagrangian import Advection, advection_of
 from assimilation.io.archive import read_ensemble
 from assimilation.io.registry import read_any_fields
-from assimilation.observation.stream import read_observations
+from assimilation.io.streams import read_observations
 from assimilation.run.settings import ForecastSettings
 from priors.card import Prior, PriorCard, TrajectoryCard
 from priors.codec import FieldCodec

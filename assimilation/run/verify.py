@@ -120,7 +120,7 @@ def _climatology(files: VerifyFiles) -> Any:
 
 def _departures(path: Path, ensemble: FieldStream) -> dict[str, Any]:
     """Return observation-minus-analysis statistics, over all and by time."""
-    from assimilation.observation.stream import read_observations
+    from assimilation.io.streams import read_observations
     from assimilation.verification.departures import departures
 
     steps = np.diff(ensemble.times) / np.timedelta64(1, "s")

@@ -14,7 +14,7 @@ import numpy as np
 from assimilation.fields.fields import Fields, Grid, Variable
 from assimilation.io.archive import write_fields
 from assimilation.io.registry import open_stream
-from assimilation.observation.stream import read_observations
+from assimilation.io.streams import read_observations
 from benchmarks.fuzz.ct_samples import Sample
 from benchmarks.support.real_data import real_data
 from tests.support.assimilation.odim_file import some_counts, write_odim

@@ -11,9 +11,9 @@ from assimilation.io.archive import write_fields
 from assimilation.io.classic import check_classic
 from assimilation.io.observations import write_observations
 from assimilation.io.registry import open_stream
+from assimilation.io.streams import read_observations
 from assimilation.observation.instruments import Everything
 from assimilation.observation.observing import Observed
-from assimilation.observation.stream import read_observations
 from priors.runtime.errors import InputError
 from tests.support.assimilation.odim_file import some_counts, write_odim
 from tests.support.assimilation.sevir_file import write_sevir

@@ -13,9 +13,9 @@ from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
 from assimilation.io.archive import write_ensemble, write_fields
 from assimilation.io.observations import write_observations
 from assimilation.io.registry import open_stream, read_any_fields
+from assimilation.io.streams import read_observations
 from assimilation.observation.instruments import Everything
 from assimilation.observation.observing import Observed
-from assimilation.observation.stream import read_observations
 
 START = np.datetime64("2000-02-28T18:00", "ns")
 LAEA = "+proj=laea +lat_0=52 +lon_0=10 +x_0=0 +y_0=0 +ellps=GRS80 +units=km"

@@ -8,6 +8,7 @@ import xarray
 
 from assimilation.fields.fields import Grid
 from assimilation.io.observations import write_observations
+from assimilation.io.streams import read_observations
 from assimilation.observation.instruments import (
     ChannelSubset,
     Coarse,
@@ -17,7 +18,7 @@ from assimilation.observation.instruments import (
     WindSpeedMeter,
 )
 from assimilation.observation.observing import Observed, observe
-from assimilation.observation.stream import GriddedStream, nearest_time, read_observations
+from assimilation.observation.stream import GriddedStream, nearest_time
 from assimilation.observation.superobbing import on_coarser_grid, on_steps
 from priors.runtime.errors import InputError
 from tests.support.assimilation.observations import HOUR, START, WIND, fields, plane, sphere
