@@ -22,8 +22,8 @@ from priors.runtime.config import read_yaml
 from recon.data.resample import resample
 from recon.io.scans.registry import write_scan
 from recon.io.volumes.registry import read_volume, write_nifti
-from recon.run import jobs
-from recon.run import outputs as results
+from recon.run import jobs, outputs, simulation
+from recon.run.compare import score_volumes
 from recon.score.metrics import FULL_WINDOW_HU
 
 ORBITS = ("cone-24", "helical-24")
@@ -41,25 +41,25 @@ def prepare(out: Path, *, orbits: list[str], grid: int, slices: int) -> None:
     if not truth.is_file():
         pixel = FIELD_MM / (2 * grid)
         options = {"seed": 10003, "slices": slices, "grid": 2 * grid, "slice_mm": 2.5, "pixel_mm": pixel}
-        write_nifti(truth, jobs.phantom_image(jobs.settings("phantom", None, options, None)))
+        write_nifti(truth, simulation.phantom_volume(jobs.settings("phantom", None, options, None)))
     for orbit in orbits:
         scan = out / f"{orbit}.h5"
         if not scan.is_file():
             layers = {"orbit": read_yaml(jobs.CONFIGS / "orbits" / f"{orbit}.yaml")}
             chosen = jobs.settings("simulate", None, {**layers, "i0": 1e5, "grid": grid}, None)
-            write_scan(scan, jobs.simulate_image(read_volume(truth), chosen))
+            write_scan(scan, simulation.scan_of(read_volume(truth), chosen))
 
 
 def measure(out: Path, orbit: str, method: str, overrides: list[str]) -> dict[str, float]:
     """Reconstruct and score one scan."""
     run = out / f"{orbit}-{method}"
-    if not (run / results.METRICS).is_file():
+    if not (run / outputs.METRICS).is_file():
         chosen = jobs.settings("reconstruct", None, {"method.name": method}, overrides)
         jobs.reconstruct(out / f"{orbit}.h5", chosen, run, resume=False, overwrite=True)
-    image, truth = read_volume(run / results.VOLUME), read_volume(out / "phantom.nii.gz")
-    image = jobs.crop(image, f"{MARGIN}:{len(image.values) - MARGIN}")
-    scores = results.score_images(image, truth, window_hu=FULL_WINDOW_HU, mask=None)
-    metrics = json.loads((run / results.METRICS).read_text())
+    image, truth = read_volume(run / outputs.VOLUME), read_volume(out / "phantom.nii.gz")
+    image = simulation.crop(image, f"{MARGIN}:{len(image.values) - MARGIN}")
+    scores = score_volumes(image, truth, window_hu=FULL_WINDOW_HU, mask=None)
+    metrics = json.loads((run / outputs.METRICS).read_text())
     return {name: {**metrics, **scores}[name] for name in COLUMNS}
 
 
@@ -87,7 +87,7 @@ def picture(out: Path, orbits: list[str], methods: list[str]) -> None:
         gridspec_kw={"height_ratios": [1, 0.32] * len(orbits)},
     )
     for block, orbit in enumerate(orbits):
-        images = {m: read_volume(out / f"{orbit}-{m}" / results.VOLUME) for m in methods}
+        images = {m: read_volume(out / f"{orbit}-{m}" / outputs.VOLUME) for m in methods}
         grid = next(iter(images.values()))
         shown = {"phantom": resample(read_volume(out / "phantom.nii.gz"), grid)}
         shown |= {method: image.values for method, image in images.items()}

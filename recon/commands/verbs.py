@@ -77,7 +77,9 @@ def reconstruct(
     if print_config:
         jobs.print_settings(settings)
     elif plan:
-        jobs.print_plan(geometry, settings, as_json=json)
+        from recon.run.planning import print_plan
+
+        print_plan(geometry, settings, as_json=json)
     else:
         if out is None:
             raise typer.BadParameter("missing option '--out': the run folder to write")
@@ -104,7 +106,7 @@ def simulate(
 ) -> None:
     """Simulate a low-dose scan of a volume on a finer grid than the reconstruction's."""
     from priors.runtime.config import read_yaml
-    from recon.run import jobs
+    from recon.run import jobs, simulation
 
     options = {
         "i0": i0,
@@ -122,7 +124,7 @@ def simulate(
         return
     if out is None:
         raise typer.BadParameter("missing option '--out': the scan file to write")
-    jobs.simulate(volume, settings, out, series=series)
+    simulation.simulate(volume, settings, out, series=series)
 
 
 def convert(
@@ -159,7 +161,7 @@ def phantom(
     print_config: PrintConfig = False,
 ) -> None:
     """Write a procedural thorax in HU."""
-    from recon.run import jobs
+    from recon.run import jobs, simulation
 
     options = {"seed": seed, "slices": slices, "grid": grid}
     settings = jobs.settings("phantom", config, options, overrides)
@@ -168,7 +170,7 @@ def phantom(
         return
     if out is None:
         raise typer.BadParameter("missing option '--out': the NIfTI file to write")
-    jobs.phantom(settings, out)
+    simulation.phantom(settings, out)
 
 
 def score(
@@ -179,9 +181,9 @@ def score(
     mask: Annotated[str | None, typer.Option(help="'body' compares inside the body only.")] = None,
 ) -> None:
     """Compare a result with a reference, in HU."""
-    from recon.run import jobs
+    from recon.run import compare
 
-    jobs.score(result, reference, window_hu=window, mask=mask, as_json=json)
+    compare.score(result, reference, window_hu=window, mask=mask, as_json=json)
 
 
 def demo(

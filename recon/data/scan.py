@@ -97,6 +97,21 @@ class Scan:
         geometry, sinogram, weights = self.geometry[views], self.sinogram[views], self.weights[views]
         return replace(self, geometry=geometry, sinogram=sinogram, weights=weights, counts=counts)
 
+    def rows(self, start: int, stop: int) -> "Scan":
+        """Return the scan seen by some detector rows; they are the slices of parallel and fan beams.
+
+        Raises:
+            InputError: rays cross slices, so that no slice can be reconstructed alone.
+        """
+        if not self.geometry.sliced:
+            raise InputError(
+                f"slices: the rays of a {self.geometry.beam} beam cross slices, expected all of them"
+            )
+        counts = None if self.counts is None else self.counts[:, start:stop]
+        geometry, grid = self.geometry.rows(start, stop), self.grid.slices(start, stop)
+        sinogram, weights = self.sinogram[:, start:stop], self.weights[:, start:stop]
+        return replace(self, geometry=geometry, grid=grid, sinogram=sinogram, weights=weights, counts=counts)
+
 
 def check_sinogram_shape(array: np.ndarray, geometry: ScanGeometry, name: str) -> None:
     """Refuse an array that does not fit the detector, and say so when its axes seem to be swapped.

@@ -67,6 +67,18 @@ class Grid:
         centre = (self.centre_mm[0] + shift, *self.centre_mm[1:])
         return Grid((stop - start, *self.shape[1:]), self.voxel_mm, centre)
 
+    def square(self, pixels: int) -> "Grid":
+        """Return the grid of the same slices with ``pixels`` x ``pixels`` over the larger side of a slice.
+
+        Raises:
+            InputError: ``pixels`` is not positive.
+        """
+        if pixels < 1:
+            raise InputError(f"grid: found {pixels}, expected a positive number of pixels")
+        (z, y, x), (dz, dy, dx) = self.shape, self.voxel_mm
+        pixel = max(y * dy, x * dx) / pixels
+        return Grid((z, pixels, pixels), (dz, pixel, pixel), self.centre_mm)
+
     @property
     def radius_mm(self) -> float:
         """Radius in mm of the circle about the rotation axis that contains every slice."""

@@ -71,8 +71,6 @@ class Metal(Step):
         return np.asarray(trace)
 
     def _grid(self, grid: Grid) -> Grid:
-        (z, y, x), (dz, dy, dx) = grid.shape, grid.voxel_mm
-        if self.pixels is None or self.pixels >= max(y, x):
+        if self.pixels is None or self.pixels >= max(grid.shape[1:]):
             return grid
-        pixel = max(y * dy, x * dx) / self.pixels
-        return Grid((z, self.pixels, self.pixels), (dz, pixel, pixel), grid.centre_mm)
+        return grid.square(self.pixels)

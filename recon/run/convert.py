@@ -15,9 +15,9 @@ def convert(source: Path, out: Path, *, read: ReadOptions, write: WriteOptions, 
     """
     # Asked before reading: a misspelt ending should not cost the time to load a series.
     writer(out, name)
-    image = read_volume(result_path(source), read)
-    remarks = write_volume(out, image, write, name=name)
-    z, y, x = image.values.shape
-    print(f"{out}: {z} x {y} x {x} voxels in {image.unit}", file=sys.stderr)
-    for remark in (*image.warnings, *remarks):
+    volume = read_volume(result_path(source), read)
+    remarks = write_volume(out, volume, write, name=name)
+    z, y, x = volume.values.shape
+    print(f"{out}: {z} x {y} x {x} voxels in {volume.unit}", file=sys.stderr)
+    for remark in (*volume.warnings, *remarks):
         print(f"note: {remark}", file=sys.stderr)

@@ -16,33 +16,35 @@ from recon.data.volume import Volume
 from recon.io.scans.registry import write_scan
 from recon.io.volumes.registry import read_volume, write_nifti
 from recon.report.reconstruction import HEADINGS, Report, write_report
-from recon.run import jobs
-from recon.run import outputs as results
+from recon.run import outputs
+from recon.run.compare import score_volumes
+from recon.run.jobs import reconstruct
 from recon.run.settings import DemoSettings
+from recon.run.simulation import phantom_volume, scan_of
 from recon.score.metrics import FULL_WINDOW_HU
 
 COLUMNS = ("psnr_hu", "ssim_axial", "ssim_coronal", "ssim_sagittal", "chi2_per_ray", "seconds")
 
 
-def run(chosen: DemoSettings, out: Path, *, overwrite: bool) -> None:
+def run(resolved: DemoSettings, out: Path, *, overwrite: bool) -> None:
     """Run the demonstration in the folder ``out`` and print scores and where the report is."""
     folder = open_run(out, overwrite=overwrite)
-    folder.write_config(chosen)
-    truth = jobs.phantom_image(chosen.phantom)
+    folder.write_config(resolved)
+    truth = phantom_volume(resolved.phantom)
     write_nifti(folder.file("phantom.nii.gz"), truth)
-    write_scan(folder.file("scan.h5"), jobs.simulate_image(truth, chosen.simulate))
+    write_scan(folder.file("scan.h5"), scan_of(truth, resolved.simulate))
     scores: dict[str, dict[str, Any]] = {}
     volumes: dict[str, Volume] = {}
-    for name, settings in chosen.reconstructions.items():
-        place = folder.file(name)
-        metrics = jobs.reconstruct(folder.file("scan.h5"), settings, place, resume=False, overwrite=overwrite)
-        volumes[name] = read_volume(place / results.VOLUME)
-        figures = results.score_images(volumes[name], truth, window_hu=FULL_WINDOW_HU, mask=None)
+    for name, settings in resolved.reconstructions.items():
+        run = folder.file(name)
+        metrics = reconstruct(folder.file("scan.h5"), settings, run, resume=False, overwrite=overwrite)
+        volumes[name] = read_volume(run / outputs.VOLUME)
+        figures = score_volumes(volumes[name], truth, window_hu=FULL_WINDOW_HU, mask=None)
         scores[name] = {**figures, **{key: metrics[key] for key in ("chi2_per_ray", "seconds")}}
-    folder.write_json(results.METRICS, scores)
-    _report(folder, chosen, volumes=volumes, truth=truth, scores=scores)
+    folder.write_json(outputs.METRICS, scores)
+    _report(folder, resolved, volumes=volumes, truth=truth, scores=scores)
     print(table(scores))
-    print(f"report {folder.file(results.REPORT)}")
+    print(f"report {folder.file(outputs.REPORT)}")
 
 
 def table(scores: dict[str, dict[str, Any]]) -> str:
@@ -57,7 +59,7 @@ def table(scores: dict[str, dict[str, Any]]) -> str:
 
 def _report(
     folder: RunFolder,
-    chosen: DemoSettings,
+    resolved: DemoSettings,
     *,
     volumes: dict[str, Volume],
     truth: Volume,
@@ -65,11 +67,11 @@ def _report(
 ) -> None:
     """Write the report that compares all methods with the phantom."""
     first = next(iter(volumes.values()))
-    last = json.loads(folder.file(list(volumes)[-1]).joinpath(results.METRICS).read_text(encoding="utf-8"))
-    views, photons = last["views"], f"{chosen.simulate.i0:g} photons per ray"
-    shown = {name: image.values for name, image in reversed(volumes.items())}
+    last = json.loads(folder.file(list(volumes)[-1]).joinpath(outputs.METRICS).read_text(encoding="utf-8"))
+    views, photons = last["views"], f"{resolved.simulate.i0:g} photons per ray"
+    shown = {name: volume.values for name, volume in reversed(volumes.items())}
     write_report(
-        folder.file(results.REPORT),
+        folder.file(outputs.REPORT),
         Report(
             title="Demonstration: a procedural chest",
             volumes={**shown, "phantom": np.nan_to_num(resample(truth, first), nan=-1000.0)},
@@ -77,7 +79,7 @@ def _report(
             facts={"ScanGeometry": f"{views} views, {last['beam']} beam, {photons}"},
             curves={f"{last['method']}: {name}": points for name, points in last["curves"].items()},
             scores=scores,
-            configuration=to_yaml(chosen),
+            configuration=to_yaml(resolved),
             versions=versions(),
         ),
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from recon.reconstructors.base import RunContext, StepRecord
-from recon.run.problem import Problem, rows
+from recon.run.problem import Problem
 
 TRIAL_SLICES = 8
 TRIAL_STEPS = 3
@@ -41,7 +41,7 @@ class Estimate:
 def estimate(problem: Problem) -> Estimate:
     """Try the method and extrapolate."""
     slices = problem.grid.shape[0]
-    trial = _some_slices(problem) if problem.data.geometry.sliced else replace(problem, held_out=None)
+    trial = _some_slices(problem) if problem.scan.geometry.sliced else replace(problem, held_out=None)
     tried = trial.grid.shape[0]
     rehearsal = problem.settings.method.rehearsal()
     method = problem.settings.method if rehearsal is None else rehearsal.method
@@ -66,8 +66,8 @@ def _some_slices(problem: Problem) -> Problem:
     slices = problem.grid.shape[0]
     middle, tried = slices // 2, min(TRIAL_SLICES, slices)
     start = min(max(0, middle - tried // 2), slices - tried)
-    volume = problem.grid.slices(start, start + tried)
-    return replace(problem, data=rows(problem.data, start, start + tried), grid=volume, held_out=None)
+    grid = problem.grid.slices(start, start + tried)
+    return replace(problem, scan=problem.scan.rows(start, start + tried), grid=grid, held_out=None)
 
 
 def _shares(laps: int, total: int) -> tuple[float, ...]:

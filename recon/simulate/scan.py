@@ -56,7 +56,7 @@ def simulate(image: Volume, orbit: Orbit, *, i0: float | Exposure, grid: int | N
     if not np.isfinite(image.values).all():
         raise InputError("image: holds NaN or infinite values, expected finite HU")
     exposure = i0 if isinstance(i0, Exposure) else Exposure(i0)
-    target = reconstruction_grid(image, grid)
+    target = image.grid() if grid is None else image.grid().square(grid)
     filled = orbit.fit(target)
     if orbit.columns is None and filled.columns is not None:
         rounded = math.ceil(filled.columns / COLUMN_MULTIPLE) * COLUMN_MULTIPLE
@@ -86,23 +86,6 @@ def simulate(image: Volume, orbit: Orbit, *, i0: float | Exposure, grid: int | N
         provenance,
     )
     return Scan(scan, target, *rest)
-
-
-def reconstruction_grid(image: Volume, grid: int | None) -> Grid:
-    """Return the grid of the reconstruction: the image's slices, ``grid`` x ``grid`` pixels over its larger
-    side.
-
-    Raises:
-        InputError: ``grid`` is not positive.
-    """
-    own = image.grid()
-    if grid is None:
-        return own
-    if grid < 1:
-        raise InputError(f"grid: found {grid}, expected a positive number of pixels")
-    (z, y, x), (dz, dy, dx) = own.shape, own.voxel_mm
-    pixel = max(y * dy, x * dx) / grid
-    return Grid((z, grid, grid), (dz, pixel, pixel))
 
 
 def _transmission(image: Volume, target: Grid, geometry: ScanGeometry) -> Float32[np.ndarray, "v r c"]:

@@ -44,7 +44,7 @@ class Cgls(IterativeMethod[LeastSquares, CglsState]):
         """Start in the direction of steepest descent from ``x0``."""
         residual = problem.residual(x0)
         gradient = problem.pull(residual)
-        chi2 = problem.squared(residual) / problem.rays()
+        chi2 = problem.chi2(residual)
         return CglsState(x0, 0, float("inf"), residual, gradient, inner(gradient, gradient), chi2)
 
     def step(self, problem: LeastSquares, state: CglsState) -> CglsState:
@@ -61,7 +61,7 @@ class Cgls(IterativeMethod[LeastSquares, CglsState]):
         squared = inner(gradient, gradient)
         direction = gradient + (squared / state.squared) * state.direction
         change = length * float(state.direction.norm()) / max(float(x.norm()), 1e-30)
-        chi2 = problem.squared(residual) / problem.rays()
+        chi2 = problem.chi2(residual)
         return CglsState(x, state.iteration + 1, change, residual, direction, squared, chi2)
 
     def estimate(self, problem: LeastSquares, state: CglsState) -> Float[Tensor, "*shape"]:

@@ -39,8 +39,16 @@ class LeastSquares:
         return self.operator.adjoint(self.weights * residual)
 
     def squared(self, residual: Float[Tensor, "*range"]) -> float:
-        """Return chi2 = sum_i w_i r_i^2."""
+        """Return sum_i w_i r_i^2."""
         return float((self.weights * residual**2).sum(dtype=torch.float64))
+
+    def chi2(self, residual: Float[Tensor, "*range"]) -> float:
+        """Return chi2 / m, the weighted squared residual per ray that counts.
+
+        Raises:
+            InputError: no ray counts.
+        """
+        return self.squared(residual) / self.rays()
 
     def rays(self) -> int:
         """Return m, the number of rays that count.

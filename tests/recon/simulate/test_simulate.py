@@ -12,7 +12,7 @@ from recon.data.volume import Volume, grid_affine
 from recon.geometry.grid import Grid
 from recon.geometry.orbits import CircularCone, FanFlat, HelicalCone, Orbit, Parallel, Parallel3D
 from recon.operators.projector import Projector
-from recon.simulate.scan import reconstruction_grid, simulate
+from recon.simulate.scan import simulate
 from tests.support.recon.analytic_3d import Ellipsoid, line_integrals, rasterise
 
 
@@ -119,7 +119,7 @@ def test_noise_follows_the_seed_and_the_exposure() -> None:
 
 def test_a_wide_image_is_covered_by_a_square_grid() -> None:
     image = Volume(np.full((1, 20, 30), -1000, np.float32), np.diag([1.0, 1.0, 2.0, 1.0]), "HU")
-    grid = reconstruction_grid(image, 15)
+    grid = image.grid().square(15)
     assert grid.shape == (1, 15, 15)
     assert grid.voxel_mm == (2.0, 2.0, 2.0)
     affine = grid_affine(grid)

@@ -1,0 +1,77 @@
+"""A result against a reference: read both, bring the reference onto the result's grid, print or write the figures."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from priors.runtime.errors import InputError
+from priors.runtime.files import atomic
+from priors.runtime.record import to_json
+from recon.data.resample import resample
+from recon.data.volume import Volume
+from recon.io.volumes.registry import read_volume
+from recon.run.outputs import result_path
+from recon.score.metrics import body_mask
+from recon.score.metrics import score as figures_of
+
+
+def score(
+    result: Path, reference: Path, *, window_hu: tuple[float, float], mask: str | None, as_json: str | None
+) -> None:
+    """Compare two files and print the figures, or write them as JSON to a file (``-`` for standard output).
+
+    Raises:
+        InputError: see ``score_files``, or the JSON file cannot be written.
+    """
+    figures = score_files(result, reference, window_hu=window_hu, mask=mask)
+    if as_json == "-":
+        sys.stdout.write(to_json(figures) + "\n")
+        return
+    if as_json is not None:
+        with atomic(Path(as_json)) as temporary:
+            temporary.write_text(to_json(figures) + "\n", encoding="utf-8")
+    for name, value in figures.items():
+        if name != "reasons":
+            why = figures["reasons"].get(name)
+            print(f"{name:<20} {f'not defined: {why}' if why else value}")
+
+
+def score_files(
+    result: Path, reference: Path, *, window_hu: tuple[float, float], mask: str | None
+) -> dict[str, Any]:
+    """Compare a result with a reference that is resampled to the result's grid by its geometry.
+
+    Args:
+        result: run folder or volume.
+        reference: volume.
+        window_hu: see ``recon.score.metrics.score``.
+        mask: "body" to compare inside the reference's body only, None for every voxel.
+
+    Raises:
+        InputError: a file cannot be read, is not in HU, or the two do not overlap.
+    """
+    volume, truth = read_volume(result_path(result)), read_volume(reference)
+    for path, read in ((result, volume), (reference, truth)):
+        if read.unit != "HU":
+            raise InputError(f"{path}: found a volume in {read.unit}, expected HU")
+    return score_volumes(volume, truth, window_hu=window_hu, mask=mask)
+
+
+def score_volumes(
+    volume: Volume, truth: Volume, *, window_hu: tuple[float, float], mask: str | None
+) -> dict[str, Any]:
+    """Compare two volumes in HU; see ``score_files``."""
+    values = resample(truth, volume)
+    return figures_of(volume.values, values, window_hu=window_hu, mask=_mask(values, mask))
+
+
+def _mask(values: Float[np.ndarray, "z y x"], kind: str | None) -> np.ndarray | None:
+    """Return the voxels to compare."""
+    if kind is None:
+        return None
+    if kind != "body":
+        raise InputError(f"mask: found '{kind}', expected 'body'")
+    return body_mask(np.nan_to_num(values, nan=-1000.0))
