@@ -55,7 +55,7 @@ class TrajectoryDescription(BaseModel):
 
 
 class Optimisation(BaseModel):
-    """AdamW with linear warm-up and cosine decay to zero."""
+    """AdamW with linear warm-up and a rate that ends at zero (`priors.training.rate`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -68,6 +68,15 @@ class Optimisation(BaseModel):
     weight_decay: float = Field(1e-2, ge=0)
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
     ema: float = Field(0.998, gt=0, lt=1)
+    rate: Literal["cosine", "constant-decay"] = Field(
+        "cosine", description="constant-decay can be prolonged with --extend without a new start of the rate"
+    )
+    cooldown: float = Field(0.2, gt=0, le=1, description="share of the steps in which constant-decay decays")
+
+    @property
+    def cooldown_begin(self) -> int:
+        """First step of the decay of constant-decay."""
+        return max(self.warmup, round((1 - self.cooldown) * self.steps))
 
     @property
     def last(self) -> int:

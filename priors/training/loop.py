@@ -24,19 +24,12 @@ import torch
 from priors.diffusion.denoiser import NetworkDenoiser, resolved_device
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
-from priors.training.config import Optimisation, TrainConfig, Training, TrajectoryConfig
+from priors.training.config import TrainConfig, Training, TrajectoryConfig
 from priors.training.ema import EMA
+from priors.training.rate import learning_rate
 from priors.training.task import TrainingTask
 
 Report = Callable[[int, int, dict[str, float]], None]
-
-
-def learning_rate(step: int, settings: Optimisation) -> float:
-    """Return the rate of step ``step``: linear warm-up, then half a cosine down to zero."""
-    if step < settings.warmup:
-        return settings.learning_rate * (step + 1) / settings.warmup
-    progress = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def open_subject(config: Training) -> TrainingTask:

@@ -220,15 +220,51 @@ def config(
 
 
 def prepare_ct(
-    source: Annotated[Path, typer.Argument(help="Folder with MANIFEST.csv, train/ and validation/.")],
+    source: Annotated[Path, typer.Argument(help="Folder of DICOM series or NIfTI volumes, one per patient.")],
+    licence: Annotated[
+        str, typer.Option(help="Terms the volumes may be used under; never assumed, kept with every series.")
+    ],
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write.")] = None,
-    phantoms: Annotated[int, typer.Option(min=0, help="Procedural slices to add.")] = 0,
-    licence: Annotated[str, typer.Option(help="Licence of the slices.")] = "CC-BY-4.0",
+    validation: Annotated[float, typer.Option(help="Share of the patients to hold out.")] = 0.2,
+    hold_out: Annotated[
+        Optional[list[str]],  # noqa: UP045 (typer reads the old spelling on every supported version)
+        typer.Option(
+            "--hold-out", help="Patient to hold out instead (PatientID, folder or file); repeatable."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
+    patients: Annotated[
+        str, typer.Option(help="What tells patients apart: auto (PatientID), folders or files.")
+    ] = "auto",
+    reduce: Annotated[int, typer.Option(min=1, help="Means of blocks of this many pixels.")] = 1,
+    min_slices: Annotated[int, typer.Option(min=1, help="Leave out series of fewer slices.")] = 8,
+    pixel_mm: Annotated[
+        Optional[tuple[float, float]],  # noqa: UP045
+        typer.Option("--pixel-mm", help="Leave out series with other pixels: smallest and largest, in mm."),
+    ] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out damaged series instead of stopping.")
+    ] = False,
+    phantoms: Annotated[int, typer.Option(min=0, help="Procedural thorax slices to add to training.")] = 0,
 ) -> None:
-    """Prepare CT slices for training a prior."""
+    """Prepare CT slices for training a prior: patients found, split, values and spacings checked."""
+    from priors.runtime.config import validate
+    from recon.prepare.settings import SliceSettings
     from recon.prepare.slices import prepare_slices
 
     if out is None:
         raise typer.BadParameter("missing option '--out': the folder to write")
-    series = prepare_slices(source, out, phantoms=phantoms, licence=licence)
-    print(f"{out}: {len(series)} series")
+    given = {
+        "licence": licence,
+        "validation": validation,
+        "hold_out": tuple(hold_out or ()),
+        "seed": seed,
+        "patients": patients,
+        "reduce": reduce,
+        "min_slices": min_slices,
+        "pixel_mm": pixel_mm or None,
+        "skip_unreadable": skip_unreadable,
+        "phantoms": phantoms,
+    }
+    report = prepare_slices(source, out, validate(SliceSettings, given, source="prepare slices"))
+    print(f"{out}: {len(report.series)} series\n{report.text()}")

@@ -1,41 +1,202 @@
-"""From CT slices on disk to the prepared arrays that training reads.
+"""From CT volumes on disk to the prepared arrays that training reads.
 
-Sources are ``NAME.npy`` or ``NAME.npy.xz`` arrays of HU, (slice, y, x), in folders named after their split, with a
-``MANIFEST.csv`` that gives each one's ``pixel_mm``. Procedural thorax slices can be mixed in; their seeds stay below
-`DEMO_SEEDS`, so that demonstrations and tests use phantoms no prior has seen.
+A source is a folder of DICOM series (zip archives too), NIfTI, MetaImage or NRRD volumes, whose patients are found and
+split; or a folder of NumPy slices with a ``MANIFEST.csv`` that says the split itself (`recon.prepare.table`).
+
+    OUT/manifest.yaml       unit, and of every series: file, split, source, licence, pixel_mm, dz_mm
+    OUT/NAME.npy            int16 HU (slice, y, x)
+
+The folder appears when it is whole. Procedural thorax slices can be mixed in; their seeds stay below `DEMO_SEEDS`, so
+that demonstrations and tests use phantoms no prior has seen.
 """
 
-import csv
-import io
-import lzma
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int16
 from omegaconf import OmegaConf
 
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
+from priors.runtime.files import atomic_folder
+from priors.runtime.progress import Progress
+from recon.prepare import table
+from recon.prepare.axial import UnsuitableError, axial_slices
+from recon.prepare.patients import SeriesSource, find_series
+from recon.prepare.settings import SliceSettings
+from recon.prepare.split import SliceHashes, Split, numbered, split_patients
 from recon.simulate.phantom.thorax import thorax
 
 DEMO_SEEDS = 10_000
 SLICES_PER_PHANTOM = 8
 PHANTOM_SPACING_MM = 1.5
+WIDE = 2.5
+"""Ratio of pixel sizes above which a person should look: adults in full and in detailed fields differ by less."""
 
 
-def _read_slices(path: Path) -> np.ndarray:
+@dataclass(frozen=True)
+class PreparedSeries:
+    """Slices ready to be written; ``title`` is for messages, ``source`` and ``name`` for the prepared folder."""
+
+    title: str
+    name: str
+    source: str
+    split: Split
+    values: Int16[np.ndarray, "z y x"]
+    pixel_mm: float
+    dz_mm: float | None
+
+
+@dataclass
+class PrepareReport:
+    """What was prepared and what was left out, for a person.
+
+    Attributes:
+        series: entries of the manifest.
+        left_out: a sentence for every series that was not taken.
+    """
+
+    series: list[dict[str, Any]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        """Return a few lines: series, patients and slices of each split, spacings, and what was left out."""
+        lines = []
+        for split in ("train", "validation"):
+            own = [item for item in self.series if item["split"] == split]
+            sources = len({item["source"] for item in own})
+            slices = sum(item["slices"] for item in own)
+            lines.append(f"{split}: {slices} slices, {len(own)} series of {sources} sources")
+        spacings = [item["pixel_mm"] for item in self.series]
+        lines.append(f"pixels: {min(spacings):.4g} to {max(spacings):.4g} mm")
+        if max(spacings) > WIDE * min(spacings):
+            lines.append(
+                "the pixels differ much: a prior knows one scale; --pixel-mm LOW HIGH leaves series out"
+            )
+        return "\n".join([*lines, *(f"left out: {sentence}" for sentence in self.left_out)])
+
+
+def prepare_slices(source: Path, out: Path, settings: SliceSettings) -> PrepareReport:
+    """Write a prepared folder and return what it holds.
+
+    Args:
+        source: folder of volumes, or of arrays with ``MANIFEST.csv``.
+        out: folder to write, new or empty.
+        settings: licence, split, and what is taken.
+
+    Raises:
+        InputError: nothing usable, too few patients to split, a damaged file, values that are not HU, the same slice
+            in both splits, or ``out`` holds something.
+    """
+    report = PrepareReport()
+    hashes = SliceHashes()
+    series = _listed(source) if (source / table.NAME).is_file() else _found(source, settings, report)
+    with atomic_folder(out) as folder:
+        for item in series:
+            hashes.add(item.values, item.split, item.title)
+            report.series.append(_save(folder, item, settings.licence))
+        if settings.phantoms:
+            report.series.append(_save_phantoms(folder, settings.phantoms))
+        _check_splits(source, report)
+        # The number of slices is in the arrays; the manifest does not say it twice.
+        rows = [{key: value for key, value in row.items() if key != "slices"} for row in report.series]
+        OmegaConf.save(OmegaConf.create({"unit": "HU", "series": rows}), folder / "manifest.yaml")
+    return report
+
+
+def _check_splits(source: Path, report: PrepareReport) -> None:
+    lacking = {"train", "validation"} - {row["split"] for row in report.series}
+    if lacking:
+        told = "; ".join(report.left_out[:3])
+        raise InputError(
+            f"{source}: found no usable slices for {' and '.join(sorted(lacking))}"
+            + (f" ({told})" if told else "")
+        )
+
+
+def _listed(source: Path) -> Iterator[PreparedSeries]:
+    """Yield the arrays of a table; the split and the name of each file below it name the array."""
+    for row in table.listed(source):
+        stem = Path(row.title).name.split(".")[0]
+        yield PreparedSeries(
+            row.title, f"{row.split}-{stem}.npy", stem, row.split, row.read(), row.pixel_mm, row.dz_mm
+        )
+
+
+def _found(source: Path, settings: SliceSettings, report: PrepareReport) -> Iterator[PreparedSeries]:
+    """Yield the usable series of a folder of volumes, patient by patient."""
+    every, others = find_series(source, settings)
+    if others:
+        report.left_out.append(f"{others} series that are scouts, reports or other modalities")
+    patients = [item.patient for item in every]
+    splits = split_patients(
+        patients, share=settings.validation, hold_out=settings.hold_out, seed=settings.seed
+    )
+    numbers = numbered(patients, settings.seed)
+    taken: dict[int, int] = {}
+    with Progress(len(every), "prepare") as progress:
+        for item in sorted(every, key=lambda each: numbers[each.patient]):
+            number = numbers[item.patient]
+            prepared = _prepared(
+                item, number, taken.get(number, 0) + 1, settings, report, splits[item.patient]
+            )
+            progress.step()
+            if prepared is not None:
+                taken[number] = taken.get(number, 0) + 1
+                yield prepared
+
+
+def _prepared(
+    item: SeriesSource,
+    patient: int,
+    count: int,
+    settings: SliceSettings,
+    report: PrepareReport,
+    split: Split,
+) -> PreparedSeries | None:
+    """Return a series, or None with the reason in the report."""
     try:
-        raw = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
-        array: np.ndarray = np.load(io.BytesIO(raw), allow_pickle=False)
-    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
-        raise InputError(f"{path}: cannot be read as NumPy slices ({error})") from error
-    if array.ndim != 3 or array.dtype != np.int16 or array.min() < -3100 or array.max() < 100:
-        raise InputError(f"{path}: expected int16 HU (slice, y, x), found {array.dtype} {array.shape}")
-    return array
+        slices = axial_slices(item.read(), item.title, reduce=settings.reduce)
+        reason = _unwanted(slices.values.shape[0], slices.pixel_mm, settings)
+    except UnsuitableError as error:
+        reason = str(error)
+    except InputError as error:
+        if not settings.skip_unreadable:
+            raise
+        reason = str(error)
+    if reason is not None:
+        report.left_out.append(f"patient {patient:03d}: {reason}")
+        return None
+    name = f"patient-{patient:03d}-{count}.npy"
+    source = f"patient {patient:03d}"
+    return PreparedSeries(item.title, name, source, split, slices.values, slices.pixel_mm, slices.dz_mm)
 
 
-def _phantom_slices(count: int) -> np.ndarray:
-    """Return ``count`` slices, each few of another phantom, thick steps apart so that they differ."""
+def _unwanted(count: int, pixel_mm: float, settings: SliceSettings) -> str | None:
+    if count < settings.min_slices:
+        return f"a series of {count} slices, expected {settings.min_slices} at least"
+    if settings.pixel_mm is not None and not settings.pixel_mm[0] <= pixel_mm <= settings.pixel_mm[1]:
+        low, high = settings.pixel_mm
+        return f"pixels of {pixel_mm:.4g} mm, expected {low:g} to {high:g} mm"
+    return None
+
+
+def _save(folder: Path, item: PreparedSeries, licence: str) -> dict[str, Any]:
+    path = folder / item.name
+    if path.exists():
+        raise InputError(f"{item.title}: another series of the same split is called {item.source!r} too")
+    np.save(path, item.values)
+    entry = {"file": item.name, "split": item.split, "source": item.source, "licence": licence}
+    spacing = {"pixel_mm": float(f"{item.pixel_mm:.7g}")}
+    if item.dz_mm is not None:
+        spacing["dz_mm"] = float(f"{item.dz_mm:.7g}")
+    return {**entry, **spacing, "slices": len(item.values)}
+
+
+def _save_phantoms(folder: Path, count: int) -> dict[str, Any]:
+    """Write ``count`` slices, each few of another phantom, thick steps apart so that they differ."""
     blocks = []
     for seed in range(-(-count // SLICES_PER_PHANTOM)):
         volume = thorax(
@@ -44,67 +205,12 @@ def _phantom_slices(count: int) -> np.ndarray:
             voxel_mm=(20.0, PHANTOM_SPACING_MM, PHANTOM_SPACING_MM),
         )
         blocks.append(np.round(volume).astype(np.int16))
-    return np.concatenate(blocks)[:count]
-
-
-def _check_row(manifest: Path, row: dict[str, Any]) -> None:
-    lacking = [key for key in ("path", "split", "pixel_mm") if not row.get(key)]
-    if lacking:
-        raise InputError(f"{manifest}: a row has no {lacking[0]}; expected path, split and pixel_mm")
-    try:
-        spacing = float(row["pixel_mm"])
-    except ValueError:
-        spacing = -1.0
-    if row["split"] not in ("train", "validation") or not spacing > 0:
-        raise InputError(
-            f"{manifest}: {row['path']}: found split {row['split']!r} and pixel_mm {row['pixel_mm']!r}, "
-            "expected train or validation, and a positive number"
-        )
-
-
-def _save(out: Path, name: str, array: np.ndarray) -> None:
-    with atomic(out / name) as temporary, temporary.open("wb") as stream:
-        np.save(stream, array)
-
-
-def prepare_slices(source: Path, out: Path, *, phantoms: int, licence: str) -> list[dict[str, Any]]:
-    """Write a prepared folder and return its series.
-
-    Args:
-        source: folder with ``MANIFEST.csv``, ``train/`` and ``validation/``.
-        out: folder to write.
-        phantoms: number of procedural thorax slices to add to the training split.
-        licence: licence of the real slices, kept with them.
-
-    Raises:
-        InputError: a missing manifest, or a file that is not int16 HU.
-    """
-    manifest = source / "MANIFEST.csv"
-    if not manifest.is_file():
-        raise InputError(f"{manifest}: not found; expected a table with path, split and pixel_mm")
-    series: list[dict[str, Any]] = []
-    with manifest.open(newline="") as stream:
-        for row in csv.DictReader(stream):
-            _check_row(manifest, row)
-            name = Path(row["path"]).name.split(".")[0] + ".npy"
-            _save(out, name, _read_slices(source / row["path"]))
-            series.append(
-                {
-                    "file": name,
-                    "split": row["split"],
-                    "source": name.removesuffix(".npy"),
-                    "licence": licence,
-                    "pixel_mm": float(row["pixel_mm"]),
-                }
-            )
-    if phantoms:
-        _save(out, "phantoms.npy", _phantom_slices(phantoms))
-        own = {
-            "source": "recon.simulate.phantom.thorax.thorax",
-            "licence": "Apache-2.0",
-            "pixel_mm": PHANTOM_SPACING_MM,
-        }
-        series.append({"file": "phantoms.npy", "split": "train", **own})
-    with atomic(out / "manifest.yaml") as temporary:
-        OmegaConf.save(OmegaConf.create({"unit": "HU", "series": series}), temporary)
-    return series
+    np.save(folder / "phantoms.npy", np.concatenate(blocks)[:count])
+    return {
+        "file": "phantoms.npy",
+        "split": "train",
+        "source": "recon.simulate.phantom.thorax.thorax",
+        "licence": "Apache-2.0",
+        "pixel_mm": PHANTOM_SPACING_MM,
+        "slices": count,
+    }

@@ -40,6 +40,7 @@ class Series(BaseModel):
     source: str
     licence: str
     pixel_mm: float = Field(gt=0)
+    dz_mm: float | None = Field(None, gt=0, description="distance between slices, where they are neighbours")
     share: float = Field(1.0, gt=0, description="draws per slice relative to the other series")
 
 
@@ -91,7 +92,7 @@ class PreparedArrays:
         path = Path(folder) / "manifest.yaml"
         if not path.is_file():
             raise InputError(
-                f"{path}: not found; expected a prepared folder (see `tomocast prepare-ct --help`)"
+                f"{path}: not found; expected a prepared folder (see `tomocast prepare slices --help`)"
             )
         manifest = validate(PreparedManifest, read_yaml(path), source=str(path))
         series = tuple(item for item in manifest.series if item.split == split)

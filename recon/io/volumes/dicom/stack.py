@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from recon.data.volume import Volume
-from recon.io.volumes.dicom.files import in_threads, is_dicom, read_files
+from recon.io.volumes.dicom.files import Named, in_threads, is_dicom, read_files
 from recon.io.volumes.dicom.geometry import Slice, stack_affine
 from recon.io.volumes.dicom.pixels import check_size, fill_hounsfield
 from recon.io.volumes.dicom.series import choose
@@ -48,7 +48,18 @@ def read_dicom(path: Path, series: str | None = None) -> Volume:
     # pydicom's warnings quote the offending value, which may be a patient's name: they are not passed on.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        slices, remarks = choose(path, read_files(path), series)
+        return volume_of(path, read_files(path), series)
+
+
+def volume_of(path: Path, files: list[Named], series: str | None = None) -> Volume:
+    """Return the volume in HU of one CT series among ``files``; ``path`` is what messages call them.
+
+    Raises:
+        InputError: see `read_dicom`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        slices, remarks = choose(path, files, series)
         ordered, affine = stack_affine(path, slices)
         check_size(ordered[0])
         values = np.empty((len(ordered), *ordered[0].size), np.float32)
