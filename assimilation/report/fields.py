@@ -8,8 +8,6 @@ contrast, else 1. Where the text would be too long, blocks of points are average
 are left out; the report says so. A state of one row is shown over time: its panel has x across and time down.
 """
 
-import base64
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
+from priors.runtime.page import deflated, inflated
 
 MISSING = 255
 FORECAST = "forecast_reference_time"
@@ -98,15 +97,14 @@ def encode(values: Float[np.ndarray, "*shape"], low: float, high: float, *, gamm
     share = np.clip((values - low) / (high - low), 0, 1) ** (1 / gamma)
     codes = np.where(np.isfinite(values), np.rint(254 * np.nan_to_num(share)), MISSING).astype(np.uint8)
     delta = np.diff(codes, axis=-1, prepend=np.uint8(0)).astype(np.uint8)
-    packer = zlib.compressobj(6, zlib.DEFLATED, -15)
-    return base64.b64encode(packer.compress(delta.tobytes()) + packer.flush()).decode("ascii")
+    return deflated(delta.tobytes())
 
 
 def decode(
     text: str, shape: tuple[int, ...], *, low: float, high: float, gamma: float = 1.0
 ) -> Float[np.ndarray, "..."]:
     """Return the array that ``encode`` packed, up to its quantisation."""
-    delta = np.frombuffer(zlib.decompress(base64.b64decode(text), -15), np.uint8).reshape(shape)
+    delta = np.frombuffer(inflated(text), np.uint8).reshape(shape)
     codes = np.cumsum(delta, axis=-1, dtype=np.uint8)
     values = low + (high - low) * (codes / 254.0) ** gamma
     return np.where(codes == MISSING, np.nan, values).astype(np.float32)
@@ -128,7 +126,7 @@ def _panels(
     if truth is not None:
         yield Panel("error", f"{what} mean minus truth", reduced(mean - truth.values), "difference")
     if ensemble.members.shape[1] > 1:
-        yield Panel("spread", "Covariance", reduced(ensemble.spread().values), "spread")
+        yield Panel("spread", "Spread", reduced(ensemble.spread().values), "spread")
     if mean.shape[1] > 1:
         change = np.diff(mean, axis=1, prepend=np.full_like(mean[:, :1], np.nan))
         yield Panel("increment", f"Increment over the {what.lower()} before", reduced(change), "difference")

@@ -4,7 +4,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assimilation.report.charts import bars, lines
+from priors.runtime.charts import bars, lines
 
 COLUMNS = {
     "rmse": "RMSE",
@@ -12,7 +12,7 @@ COLUMNS = {
     "spread_skill": "Spread / skill",
     "bias": "Bias",
     "mae": "MAE",
-    "spread": "Covariance",
+    "spread": "Spread",
     "acc": "Anomaly correlation",
 }
 EVENTS = ("csi", "pod", "far", "hss")
@@ -77,7 +77,7 @@ def _variable_charts(
             spectrum["wavenumber"],
             held,
             x_label="cycles per unit of length",
-            logarithmic=True,
+            logarithmic="both",
         )
     return charts
 

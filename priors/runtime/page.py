@@ -1,13 +1,16 @@
 """Reports: one HTML file that works offline and can be mailed.
 
 What is shown sits inside the file; its content policy forbids every request. The page is filled by replacing every
-``{{name}}`` in one pass, so that no inserted text is read as a placeholder. A package that reports brings the files of
-its viewer, ``report/assets/viewer.html``, ``viewer.css`` and ``viewer.js``.
+``{{name}}`` in one pass, so that no inserted text is read as a placeholder. The core of
+the viewer is here (``page_assets/viewer.js``: pictures, buttons, drawing once per frame); a package that reports brings
+its skin, ``report/assets/viewer.html``, ``viewer.css`` and ``viewer.js``.
 """
 
+import base64
 import html
 import json
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -45,20 +48,20 @@ class Page:
         """Return the HTML text."""
         # Inside a script element "</script" and "<!--" would be read as HTML.
         data = json.dumps(self.data, allow_nan=False).replace("<", "\\u003c")
-        told = (
+        facts = (
             f"<div><dt>{html.escape(label)}</dt><dd>{html.escape(text)}</dd></div>"
             for label, text in self.facts.items()
         )
         viewer = self._asset("viewer.html").replace("{{note}}", html.escape(self.note))
         parts = {
             "title": html.escape(self.title),
-            "facts": "".join(told),
+            "facts": "".join(facts),
             "viewer": viewer,
             "sections": self.sections + self._unfolding(),
             "foot": html.escape(self.foot),
             "data": data,
             "css": _shared("page.css") + self._asset("viewer.css"),
-            "js": _shared("page.js") + self._asset("viewer.js"),
+            "js": _shared("page.js") + _shared("viewer.js") + self._asset("viewer.js"),
         }
         return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _shared("page.html"))
 
@@ -74,15 +77,26 @@ class Page:
 
     def _unfolding(self) -> str:
         return "".join(
-            f"<section><details{'' if place else ' open'}><summary>{html.escape(name)}</summary>"
+            f"<section><details{'' if number else ' open'}><summary>{html.escape(name)}</summary>"
             f"<pre>{html.escape(text)}</pre></details></section>"
-            for place, (name, text) in enumerate(self.details.items())
+            for number, (name, text) in enumerate(self.details.items())
             if text
         )
 
     def _asset(self, name: str) -> str:
         """Return the text of a file of the package's viewer."""
         return resources.files(self.package).joinpath("report", "assets", name).read_text(encoding="utf-8")
+
+
+def deflated(content: bytes) -> str:
+    """Return bytes as text to embed: raw deflate, base64; ``inflated`` of ``page_assets/page.js`` reads it."""
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
+    return base64.b64encode(compressor.compress(content) + compressor.flush()).decode("ascii")
+
+
+def inflated(text: str) -> bytes:
+    """Return the bytes that ``deflated`` packed."""
+    return zlib.decompress(base64.b64decode(text), -15)
 
 
 def _shared(name: str) -> str:

@@ -14,6 +14,7 @@ from pydantic import Field
 from scipy.ndimage import binary_dilation
 
 from priors.runtime.errors import InputError
+from recon.data.bad_rays import fill_along_rows
 from recon.data.scan import Scan
 from recon.data.units import hu_to_attenuation
 from recon.geometry.grid import Grid
@@ -44,15 +45,11 @@ class Metal(Step):
             InputError: filtered backprojection cannot reconstruct the scan, or a row sees nothing but metal.
         """
         trace = self.trace(data)
-        lines = data.sinogram.copy()
-        columns = np.arange(lines.shape[2])
-        for view, row in np.argwhere(trace.any(axis=2)):
-            hidden = trace[view, row]
-            if hidden.all():
-                raise InputError(
-                    f"metal: view {view} of row {row} sees nothing but metal; raise threshold_hu"
-                )
-            lines[view, row, hidden] = np.interp(columns[hidden], columns[~hidden], lines[view, row, ~hidden])
+        hidden = np.argwhere(trace.all(axis=2))
+        if len(hidden):
+            view, row = hidden[0]
+            raise InputError(f"metal: view {view} of row {row} sees nothing but metal; raise threshold_hu")
+        lines = fill_along_rows(data.sinogram, trace)
         weights = np.where(trace, np.float32(0), data.weights)
         return corrected(data, self, lines, weights, share_of_rays=round(float(trace.mean()), 5))
 

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Real
 
 from priors.runtime.errors import InputError
+from recon.data.bad_rays import fill_along_rows
 from recon.data.noise import FLOOR
 
 DEAD = 0.05
@@ -77,15 +78,10 @@ def fill_dead(
     Raises:
         InputError: a row has no living pixel.
     """
-    filled = sinogram.copy()
-    columns = np.arange(sinogram.shape[2])
-    for row in np.flatnonzero(dead.any(axis=1)):
-        good = ~dead[row]
-        if not good.any():
-            raise InputError(f"flat field: detector row {row} sees no beam")
-        for view in filled[:, row]:
-            view[~good] = np.interp(columns[~good], columns[good], view[good])
-    return filled
+    blind = np.flatnonzero(dead.all(axis=1))
+    if len(blind):
+        raise InputError(f"flat field: detector row {blind[0]} sees no beam")
+    return fill_along_rows(sinogram, dead)
 
 
 def estimate_i0(sinogram: Float[np.ndarray, "v r c"]) -> float:

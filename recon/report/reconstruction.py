@@ -11,22 +11,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from priors.runtime.charts import lines
 from priors.runtime.page import Page
-from recon.report.charts import chart
 from recon.report.volumes import display
-
-HEADINGS = {
-    "psnr_hu": "PSNR (dB)",
-    "rmse_hu": "RMSE (HU)",
-    "mean_error_hu": "Mean error (HU)",
-    "slice_difference_hu": "Slice difference (HU)",
-    "ssim_axial": "SSIM axial",
-    "ssim_coronal": "SSIM coronal",
-    "ssim_sagittal": "SSIM sagittal",
-    "ssim_3d": "SSIM 3-D",
-    "chi2_per_ray": "chi² per ray",
-    "seconds": "Time (s)",
-}
+from recon.score.metrics import METRICS, Metric
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,18 +79,22 @@ def _page(report: Report) -> Page:
 
 def _convergence(report: Report) -> str:
     """Return the section with one chart per figure, "" where there is none."""
-    charts = "".join(chart(name, points) for name, points in report.curves.items())
+    charts = ""
+    for name, points in report.curves.items():
+        iterations, values = [at for at, _ in points], [value for _, value in points]
+        heading = name.replace("_", " ")
+        charts += lines(heading, iterations, {heading: values}, x_label="iteration", logarithmic="auto")
     return f'<section><h2>Convergence</h2><div class="charts">{charts}</div></section>' if charts else ""
 
 
 def _scores(report: Report) -> str:
     """Return the table of scores, one row per volume, "" where there are none."""
-    names = [name for name in HEADINGS if any(name in row for row in report.scores.values())]
-    if not names:
+    shown = [metric for metric in METRICS if any(metric.key in row for row in report.scores.values())]
+    if not shown:
         return ""
-    head = "".join(f'<th scope="col">{HEADINGS[name]}</th>' for name in names)
+    head = "".join(f'<th scope="col">{metric.heading}</th>' for metric in shown)
     rows = "".join(
-        f'<tr><th scope="row">{html.escape(label)}</th>{"".join(_cell(row, name) for name in names)}</tr>'
+        f'<tr><th scope="row">{html.escape(label)}</th>{"".join(_cell(row, metric) for metric in shown)}</tr>'
         for label, row in report.scores.items()
     )
     windows = [row["window_hu"] for row in report.scores.values() if "window_hu" in row]
@@ -113,24 +105,23 @@ def _scores(report: Report) -> str:
     )
 
 
-def _cell(row: Mapping[str, Any], name: str) -> str:
+def _cell(row: Mapping[str, Any], metric: Metric) -> str:
     """Return one number of the table; a missing one says why."""
-    value = row.get(name)
+    value = row.get(metric.key)
     if value is None:
-        why = html.escape(row.get("reasons", {}).get(name, "not computed"), quote=True)
+        why = html.escape(row.get("reasons", {}).get(metric.key, "not computed"), quote=True)
         return f'<td><abbr title="{why}">n/a</abbr></td>'
-    digits = 4 if name.startswith("ssim") else 2
-    return f"<td>{value:.{digits}f}</td>"
+    return f"<td>{value:.{metric.digits}f}</td>"
 
 
 def _pictures(report: Report) -> str:
     """Return a section per picture, the warnings above the first."""
-    told = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in report.warnings)
-    listed = f'<ul class="warnings">{told}</ul>' if told else ""
-    parts = []
+    sentences = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in report.warnings)
+    warnings = f'<ul class="warnings">{sentences}</ul>' if sentences else ""
+    sections = []
     for heading, png in report.pictures.items():
         name = html.escape(heading, quote=True)
         image = f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(png).decode("ascii")}">'
-        parts.append(f'<section class="picture"><h2>{name}</h2>{listed}{image}</section>')
-        listed = ""
-    return "".join(parts)
+        sections.append(f'<section class="picture"><h2>{name}</h2>{warnings}{image}</section>')
+        warnings = ""
+    return "".join(sections)

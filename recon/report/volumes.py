@@ -11,8 +11,6 @@ A volume of a patient (HU with an affine to RAS) is turned so that the screen sh
 patient's right on the left, anterior on top, superior on top. Any other volume keeps its axes.
 """
 
-import base64
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +18,8 @@ from typing import Any
 import nibabel
 import numpy as np
 from jaxtyping import Float
+
+from priors.runtime.page import deflated, inflated
 
 MAX_VOXELS = 12_000_000
 HU_WINDOWS = {
@@ -113,15 +113,14 @@ def encode(values: Float[np.ndarray, "z y x"], offset: float, scale: float) -> s
     delta = np.diff(codes, axis=2, prepend=np.zeros((*codes.shape[:2], 1), np.uint16)).view(np.int16).ravel()
     zigzag = ((delta << 1) ^ (delta >> 15)).view(np.uint16)
     packed = (zigzag & 0xFF).astype(np.uint8).tobytes() + (zigzag >> 8).astype(np.uint8).tobytes()
-    compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
-    return base64.b64encode(compressor.compress(packed) + compressor.flush()).decode("ascii")
+    return deflated(packed)
 
 
 def decode(
     text: str, shape: tuple[int, int, int], *, offset: float, scale: float
 ) -> Float[np.ndarray, "z y x"]:
     """Return the volume that ``encode`` packed, up to its quantisation."""
-    raw = np.frombuffer(zlib.decompress(base64.b64decode(text), -15), np.uint8).astype(np.uint16)
+    raw = np.frombuffer(inflated(text), np.uint8).astype(np.uint16)
     low, high = np.split(raw, 2)
     zigzag = low + 256 * high
     delta = (zigzag >> 1) ^ np.where(zigzag & 1, 0xFFFF, 0).astype(np.uint16)

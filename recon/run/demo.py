@@ -15,15 +15,13 @@ from recon.data.resample import resample
 from recon.data.volume import Volume
 from recon.io.scans.registry import write_scan
 from recon.io.volumes.registry import read_volume, write_nifti
-from recon.report.reconstruction import HEADINGS, Report, write_report
+from recon.report.reconstruction import Report, write_report
 from recon.run import outputs
 from recon.run.compare import score_volumes
 from recon.run.jobs import reconstruct
 from recon.run.settings import DemoSettings
 from recon.run.simulation import phantom_volume, scan_of
-from recon.score.metrics import FULL_WINDOW_HU
-
-COLUMNS = ("psnr_hu", "ssim_axial", "ssim_coronal", "ssim_sagittal", "chi2_per_ray", "seconds")
+from recon.score.metrics import FULL_WINDOW_HU, METRICS, RUN_METRICS
 
 
 def run(resolved: DemoSettings, out: Path, *, overwrite: bool) -> None:
@@ -40,7 +38,7 @@ def run(resolved: DemoSettings, out: Path, *, overwrite: bool) -> None:
         metrics = reconstruct(folder.file("scan.h5"), settings, run, resume=False, overwrite=overwrite)
         volumes[name] = read_volume(run / outputs.VOLUME)
         figures = score_volumes(volumes[name], truth, window_hu=FULL_WINDOW_HU, mask=None)
-        scores[name] = {**figures, **{key: metrics[key] for key in ("chi2_per_ray", "seconds")}}
+        scores[name] = {**figures, **{key: metrics[key] for key in RUN_METRICS}}
     folder.write_json(outputs.METRICS, scores)
     _report(folder, resolved, volumes=volumes, truth=truth, scores=scores)
     print(table(scores))
@@ -49,10 +47,11 @@ def run(resolved: DemoSettings, out: Path, *, overwrite: bool) -> None:
 
 def table(scores: dict[str, dict[str, Any]]) -> str:
     """Return the scores as aligned text, one method per line."""
-    heads = [HEADINGS[name] for name in COLUMNS]
-    lines = ["method".ljust(12) + "".join(head.rjust(15) for head in heads)]
+    shown = [metric for metric in METRICS if metric.summary]
+    lines = ["method".ljust(12) + "".join(metric.heading.rjust(15) for metric in shown)]
     for method, row in scores.items():
-        cells = ["n/a" if row[name] is None else f"{row[name]:.4g}" for name in COLUMNS]
+        values = [row[metric.key] for metric in shown]
+        cells = ["n/a" if value is None else f"{value:.4g}" for value in values]
         lines.append(method.ljust(12) + "".join(cell.rjust(15) for cell in cells))
     return "\n".join(lines)
 
@@ -76,7 +75,7 @@ def _report(
             title="Demonstration: a procedural chest",
             volumes={**shown, "phantom": np.nan_to_num(resample(truth, first), nan=-1000.0)},
             affine=first.affine,
-            facts={"ScanGeometry": f"{views} views, {last['beam']} beam, {photons}"},
+            facts={"Scan": f"{views} views, {last['beam']} beam, {photons}"},
             curves={f"{last['method']}: {name}": points for name, points in last["curves"].items()},
             scores=scores,
             configuration=to_yaml(resolved),

@@ -26,6 +26,7 @@ from recon.report.reconstruction import Report, write_report
 from recon.report.scanner import scanner_png
 from recon.run.problem import Problem
 from recon.run.solve import Outcome
+from recon.score.metrics import RUN_METRICS
 
 VOLUME = "volume.nii.gz"
 METRICS = "metrics.json"
@@ -49,7 +50,7 @@ def save(folder: Path, problem: Problem, outcome: Outcome, *, title: str) -> Non
         unit=outcome.volume.unit,
         facts=facts(outcome.metrics),
         curves=outcome.metrics["curves"],
-        scores={method: {key: outcome.metrics[key] for key in ("chi2_per_ray", "seconds")}},
+        scores={method: {key: outcome.metrics[key] for key in RUN_METRICS}},
         pictures={"Scanner": scanner_png(problem.scan.geometry, problem.grid)},
         warnings=warnings_of(problem.scan),
         configuration=to_yaml(problem.settings),

@@ -7,7 +7,6 @@
   const state = { frame: 0, variable: 0, trajectory: 0, member: 0, at: null };
   const decoded = new Map();
   const panels = [];
-  let pending = false;
   let timer = 0;
 
   // Anchors of the colour maps: viridis, red-blue (ColorBrewer), magma reversed in part, and rain.
@@ -23,9 +22,9 @@
     const table = new Uint8ClampedArray(256 * 4);
     const parts = anchors.map((hex) => [0, 2, 4].map((start) => parseInt(hex.slice(start, start + 2), 16)));
     for (let code = 0; code < MISSING; code++) {
-      const place = (code / 254) * (parts.length - 1);
-      const below = Math.min(Math.floor(place), parts.length - 2);
-      for (let c = 0; c < 3; c++) table[4 * code + c] = parts[below][c] + (place - below) * (parts[below + 1][c] - parts[below][c]);
+      const position = (code / 254) * (parts.length - 1);
+      const below = Math.min(Math.floor(position), parts.length - 2);
+      for (let c = 0; c < 3; c++) table[4 * code + c] = parts[below][c] + (position - below) * (parts[below + 1][c] - parts[below][c]);
       table[4 * code + 3] = 255;
     }
     table.set([139, 144, 152, 255], 4 * MISSING);
@@ -44,9 +43,9 @@
   const source = (panel) => (panel.key === "member" ? data.panels.find((one) => one.key === MEMBER + state.member) : panel.source);
 
   async function codesOf(one) {
-    const place = state.trajectory * data.variables.length + state.variable;
-    const name = `${one.key}/${place}`;
-    if (!decoded.has(name)) decoded.set(name, await decode(one.codes[place]));
+    const series = state.trajectory * data.variables.length + state.variable;
+    const name = `${one.key}/${series}`;
+    if (!decoded.has(name)) decoded.set(name, await decode(one.codes[series]));
     return decoded.get(name);
   }
 
@@ -58,25 +57,22 @@
   // Row 0 of a field is the lowest y; a strip has time downward.
   const line = (row) => (data.strip ? row : rows - 1 - row);
 
-  function paint(panel, codes, observed) {
-    const range = source(panel).ranges[state.variable];
-    const table = tables[range.colours];
-    const image = panel.image.data;
-    const start = state.frame * rows * columns;
+  function fill(bytes, codes, table, start) {
     for (let row = 0; row < rows; row++) {
       let out = 4 * line(row) * columns;
       for (let i = start + row * columns; i < start + (row + 1) * columns; i++, out += 4) {
         const from = 4 * codes[i];
-        image[out] = table[from]; image[out + 1] = table[from + 1]; image[out + 2] = table[from + 2]; image[out + 3] = 255;
+        bytes[out] = table[from]; bytes[out + 1] = table[from + 1]; bytes[out + 2] = table[from + 2]; bytes[out + 3] = 255;
       }
     }
-    panel.native.getContext("2d").putImageData(panel.image, 0, 0);
-    const { canvas } = panel;
-    const pen = canvas.getContext("2d");
-    pen.imageSmoothingEnabled = byId("smooth").checked;
-    pen.imageSmoothingQuality = "high";
-    pen.drawImage(panel.native, 0, 0, canvas.width, canvas.height);
-    if (observed && panel.key === "mean" && byId("places").checked && !byId("places-label").hidden) mark(pen, canvas, observed, start);
+  }
+
+  function paint(panel, codes, observed) {
+    const range = source(panel).ranges[state.variable];
+    const start = state.frame * rows * columns;
+    const pen = panel.picture.paint((bytes) => fill(bytes, codes, tables[range.colours], start), byId("smooth").checked);
+    const { canvas } = panel.picture;
+    if (observed && panel.key === "mean" && byId("observed").checked && !byId("observed-label").hidden) mark(pen, canvas, observed, start);
     if (state.at) cross(pen, canvas);
     const code = state.at ? codes[start + state.at.row * columns + state.at.column] : MISSING;
     panel.value.textContent = state.at ? short(valueOf(code, range)) : "";
@@ -128,18 +124,12 @@
     byId("readout").textContent = `At ${y}, ${x}: values beside the names of the panels, in ${data.variables[state.variable].unit}.`;
   }
 
-  function draw() {
-    if (pending) return;
-    pending = true;
-    requestAnimationFrame(async () => {
-      pending = false;
-      const seen = data.panels.find((one) => one.key === "observations");
-      const observed = seen ? await codesOf(seen) : null;
-      for (const panel of panels) paint(panel, await codesOf(source(panel)), observed);
-      describe();
-      document.body.dataset.ready = "true";
-    });
-  }
+  const draw = oncePerFrame(async () => {
+    const observations = data.panels.find((one) => one.key === "observations");
+    const observed = observations ? await codesOf(observations) : null;
+    for (const panel of panels) paint(panel, await codesOf(source(panel)), observed);
+    describe();
+  });
 
   function show(frame) {
     state.frame = (frame + frames) % frames;
@@ -155,22 +145,20 @@
 
   function buildPanel(key, label, one) {
     const wide = 480;
-    const canvas = element("canvas", {
-      id: `panel-${key}`, class: "field", role: "img", "aria-label": label,
-      width: wide, height: Math.max(40, Math.min(960, Math.round((wide * rows * data.aspect) / columns))),
+    const picture = new Picture(`panel-${key}`, label, {
+      columns, rows, style: "field",
+      width: wide, height: between(Math.round((wide * rows * data.aspect) / columns), 40, 960),
     });
+    const { canvas } = picture;
     const panel = {
-      key, source: one, canvas,
-      native: element("canvas", { width: columns, height: rows }),
+      key, source: one, picture,
       value: element("output", {}),
       bar: element("canvas", { class: "bar", width: 255, height: 1, role: "img", "aria-label": `${label}: colours` }),
       ends: element("div", { class: "ends" }),
     };
-    panel.image = panel.native.getContext("2d").createImageData(columns, rows);
     canvas.addEventListener("pointermove", (event) => {
-      const box = canvas.getBoundingClientRect();
-      const clamp = (value, count) => Math.max(0, Math.min(count - 1, Math.floor(value * count)));
-      state.at = { column: clamp((event.clientX - box.left) / box.width, columns), row: line(clamp((event.clientY - box.top) / box.height, rows)) };
+      const point = picture.under(event);
+      state.at = { column: point.column, row: line(point.row) };
       draw();
     });
     canvas.addEventListener("pointerleave", () => { state.at = null; draw(); });
@@ -180,15 +168,10 @@
 
   function choices(id, labels, key) {
     byId(id).hidden = labels.length < 2;
-    labels.forEach((label, place) => {
-      const button = element("button", { type: "button", "aria-pressed": place === 0 }, label);
-      button.addEventListener("click", () => {
-        state[key] = place;
-        for (const other of byId(id).querySelectorAll("button")) other.setAttribute("aria-pressed", other === button);
-        panels.forEach(bar);
-        draw();
-      });
-      byId(id).append(button);
+    buttons(id, labels, (index) => {
+      state[key] = index;
+      panels.forEach(bar);
+      draw();
     });
   }
 
@@ -206,12 +189,12 @@
     byId("frame").addEventListener("input", () => { play(false); show(+byId("frame").value); });
     byId("play").addEventListener("click", () => play(byId("play").getAttribute("aria-pressed") !== "true"));
     // Dots on points smaller than a few pixels would hide the field: the panel of observations shows them.
-    const roomy = panels.length > 0 && panels[0].canvas.width >= 3 * columns;
-    byId("places-label").hidden = !roomy || !data.panels.some(({ key }) => key === "observations");
-    for (const id of ["smooth", "places"]) byId(id).addEventListener("change", draw);
+    const roomy = panels.length > 0 && panels[0].picture.canvas.width >= 3 * columns;
+    byId("observed-label").hidden = !roomy || !data.panels.some(({ key }) => key === "observations");
+    for (const id of ["smooth", "observed"]) byId(id).addEventListener("change", draw);
     panels.forEach(bar);
     draw();
   }
 
-  try { start(); } catch (error) { byId("readout").textContent = `The fields could not be shown: ${error.message}`; }
+  begin("fields", start);
 })();

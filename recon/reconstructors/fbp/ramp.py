@@ -14,6 +14,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from priors.runtime.errors import InputError
+from recon.data.bad_rays import fill_along_rows
 from recon.geometry.redundancy import Fan
 from recon.geometry.scan import ScanGeometry
 
@@ -92,19 +93,8 @@ def convolve_columns(
 
 
 def fill_bad(sinogram: Float[Tensor, "v r c"], weights: Float[Tensor, "v r c"]) -> Float[Tensor, "v r c"]:
-    """Replace rays of zero weight by linear interpolation along the detector row; a row without any is
-    zero."""
-    bad = weights <= 0
-    if not bool(bad.any()):
-        return sinogram
-    filled = sinogram.clone()
-    column = np.arange(sinogram.shape[2])
-    for view, row in bad.any(dim=2).nonzero().tolist():
-        gaps = bad[view, row].numpy()
-        values = filled[view, row].numpy()
-        values[gaps] = 0.0 if gaps.all() else np.interp(column[gaps], column[~gaps], values[~gaps])
-        filled[view, row] = torch.from_numpy(values)
-    return filled
+    """Replace rays of zero weight by interpolation along the detector row; see ``fill_along_rows``."""
+    return torch.from_numpy(fill_along_rows(sinogram.numpy(), weights.numpy() <= 0))
 
 
 def centring_margin(fan: Fan, geometry: ScanGeometry) -> tuple[int, int]:

@@ -12,7 +12,6 @@
   ];
   const state = { at: { z: depth >> 1, y: height >> 1, x: width >> 1 }, low: 0, high: 1, volume: 0 };
   let volumes = [];
-  let pending = false;
 
   async function decode(text) {
     const bytes = await inflated(text);
@@ -35,32 +34,28 @@
   // z counts upward on the screen.
   const row = (plane, index) => (plane.down === "z" ? counts.z - 1 - index : index);
 
-  function paint(plane) {
+  function fill(plane, bytes) {
     const [columns, rows] = [counts[plane.across], counts[plane.down]];
     const codes = volumes[state.volume];
     const start = offsetOf({ x: 0, y: 0, z: 0, [plane.through]: state.at[plane.through] });
     const gain = (255 * data.scale) / (state.high - state.low);
     const bias = (255 * (data.offset - state.low)) / (state.high - state.low);
-    const image = plane.image;
     for (let r = 0, out = 0; r < rows; r++) {
       let from = start + row(plane, r) * stride[plane.down];
       for (let c = 0; c < columns; c++, out += 4, from += stride[plane.across]) {
         const gray = bias + gain * codes[from]; // the clamped array rounds and clips
-        image.data[out] = image.data[out + 1] = image.data[out + 2] = gray;
-        image.data[out + 3] = 255;
+        bytes[out] = bytes[out + 1] = bytes[out + 2] = gray;
+        bytes[out + 3] = 255;
       }
     }
-    plane.native.getContext("2d").putImageData(image, 0, 0);
-    const { canvas } = plane;
-    const pen = canvas.getContext("2d");
-    pen.imageSmoothingEnabled = byId("smooth").checked;
-    pen.imageSmoothingQuality = "high";
-    pen.drawImage(plane.native, 0, 0, canvas.width, canvas.height);
-    annotate(plane, pen);
+  }
+
+  function paint(plane) {
+    annotate(plane, plane.picture.paint((bytes) => fill(plane, bytes), byId("smooth").checked));
   }
 
   function annotate(plane, pen) {
-    const { canvas } = plane;
+    const { canvas } = plane.picture;
     const [w, h] = [canvas.width, canvas.height];
     if (byId("crosshair").checked) {
       const x = ((state.at[plane.across] + 0.5) / counts[plane.across]) * w;
@@ -87,7 +82,7 @@
   }
 
   function scaleBar(plane, pen) {
-    const { canvas } = plane;
+    const { canvas } = plane.picture;
     const perMm = canvas.width / (counts[plane.across] * size[plane.across]);
     const longest = (canvas.width * 0.3) / perMm;
     const power = 10 ** Math.floor(Math.log10(longest));
@@ -114,14 +109,15 @@
     }
   }
 
-  function draw() {
-    if (pending || !volumes.length) return;
-    pending = true;
-    requestAnimationFrame(() => { pending = false; planes.forEach(paint); describe(); });
-  }
+  const draw = oncePerFrame(() => {
+    if (!volumes.length) return false;
+    planes.forEach(paint);
+    describe();
+    return true;
+  });
 
   function move(axis, index) {
-    state.at[axis] = Math.max(0, Math.min(counts[axis] - 1, Math.round(index)));
+    state.at[axis] = between(Math.round(index), 0, counts[axis] - 1);
     draw();
   }
 
@@ -134,10 +130,7 @@
       byId(id).value = value;
       byId(`${id}-value`).textContent = value.toFixed(digits);
     }
-    for (const button of byId("presets").querySelectorAll("button")) {
-      const [a, b] = JSON.parse(button.dataset.window);
-      button.setAttribute("aria-pressed", a === low && b === high);
-    }
+    press("presets", Object.values(data.windows).findIndex(([a, b]) => a === low && b === high));
     draw();
   }
 
@@ -145,11 +138,9 @@
     const [columns, rows] = [counts[plane.across], counts[plane.down]];
     const [mmWide, mmHigh] = [columns * size[plane.across], rows * size[plane.down]];
     const pixels = 640 / Math.max(mmWide, mmHigh);
-    plane.native = element("canvas", { width: columns, height: rows });
-    plane.image = plane.native.getContext("2d").createImageData(columns, rows);
     const id = plane.name.toLowerCase().replace(/[^a-z]+/g, "-");
-    plane.canvas = element("canvas", {
-      id, role: "img", "aria-label": `${plane.name} slice`,
+    plane.picture = new Picture(id, `${plane.name} slice`, {
+      columns, rows,
       width: Math.max(48, Math.round(mmWide * pixels)), height: Math.max(48, Math.round(mmHigh * pixels)),
     });
     plane.slider = element("input", {
@@ -158,36 +149,27 @@
     });
     plane.label = element("output", { for: `${id}-slice` });
     plane.slider.addEventListener("input", () => move(plane.through, +plane.slider.value));
-    plane.canvas.addEventListener("wheel", (event) => {
+    const { canvas } = plane.picture;
+    canvas.addEventListener("wheel", (event) => {
       event.preventDefault();
       move(plane.through, state.at[plane.through] - Math.sign(event.deltaY));
     }, { passive: false });
     const pick = (event) => {
-      const box = plane.canvas.getBoundingClientRect();
-      const column = Math.floor(((event.clientX - box.left) / box.width) * columns);
-      const line = Math.floor(((event.clientY - box.top) / box.height) * rows);
-      move(plane.across, column);
-      move(plane.down, row(plane, Math.max(0, Math.min(rows - 1, line))));
+      const point = plane.picture.under(event);
+      move(plane.across, point.column);
+      move(plane.down, row(plane, point.row));
     };
-    plane.canvas.addEventListener("pointerdown", (event) => { plane.canvas.setPointerCapture(event.pointerId); pick(event); });
-    plane.canvas.addEventListener("pointermove", (event) => { if (event.buttons & 1) pick(event); });
+    canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); pick(event); });
+    canvas.addEventListener("pointermove", (event) => { if (event.buttons & 1) pick(event); });
     byId("planes").append(
-      element("figure", {}, element("figcaption", {}, plane.name, plane.label), plane.canvas, plane.slider),
+      element("figure", {}, element("figcaption", {}, plane.name, plane.label), canvas, plane.slider),
     );
-  }
-
-  function choice(parent, label, pressed, action, dataset = {}) {
-    const button = element("button", { type: "button", "aria-pressed": pressed }, label);
-    Object.assign(button.dataset, dataset);
-    button.addEventListener("click", () => action(button));
-    byId(parent).append(button);
   }
 
   function buildControls() {
     byId("unit").textContent = data.unit === "unknown" ? "" : `(${data.unit})`;
-    for (const [label, window] of Object.entries(data.windows)) {
-      choice("presets", label, false, () => setWindow(...window), { window: JSON.stringify(window) });
-    }
+    const windows = Object.values(data.windows);
+    buttons("presets", Object.keys(data.windows), (index) => setWindow(...windows[index]), null);
     const [low, high] = data.range;
     const step = data.unit === "HU" ? 1 : (high - low) / 1000;
     Object.assign(byId("level"), { min: low, max: high, step });
@@ -199,11 +181,7 @@
     for (const id of ["level", "width"]) byId(id).addEventListener("input", free);
     for (const id of ["crosshair", "smooth"]) byId(id).addEventListener("change", draw);
     byId("volumes").hidden = data.volumes.length < 2;
-    data.volumes.forEach(({ label }, index) => choice("volumes", label, index === 0, (button) => {
-      state.volume = index;
-      for (const other of byId("volumes").querySelectorAll("button")) other.setAttribute("aria-pressed", other === button);
-      draw();
-    }));
+    buttons("volumes", data.volumes.map(({ label }) => label), (index) => { state.volume = index; draw(); });
   }
 
   async function start() {
@@ -214,8 +192,7 @@
     buildControls();
     volumes = await Promise.all(data.volumes.map(({ codes }) => decode(codes)));
     setWindow(...Object.values(data.windows)[0]);
-    document.body.dataset.ready = "true";
   }
 
-  start().catch((error) => { byId("readout").textContent = `The slices could not be shown: ${error.message}`; });
+  begin("slices", start);
 })();

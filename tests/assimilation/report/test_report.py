@@ -15,7 +15,6 @@ from assimilation.fields.fields import Ensemble, Grid, Variable
 from assimilation.io.archive import write_ensemble
 from assimilation.observation.base import Observation, ObservationOperator, ObservationStream
 from assimilation.report.assimilation_report import OBSERVED, report_page, write_report, write_run_report
-from assimilation.report.charts import bars, lines
 from assimilation.report.fields import decode, display, encode
 from assimilation.report.observed import observed_fields
 from assimilation.verification.verify import verify
@@ -218,29 +217,3 @@ def test_a_truth_of_another_grid_is_refused():
     other = some_ensemble(grid=Grid(np.arange(6.0) + 0.3, np.arange(8.0), "plane", "m")).member(0)
     with pytest.raises(InputError, match="truth: y"):
         report_page(some_ensemble(), truth=other)
-
-
-def test_lines_pass_through_their_points():
-    figure = lines(
-        "a",
-        [0.0, 1.0, 2.0, 3.0],
-        {"up": [0.0, 1.0, 2.0, 4.0], "gap": [1.0, None, float("nan"), 2.0]},
-        x_label="t",
-    )
-    paths = [
-        [tuple(map(float, pair.split(","))) for pair in text.split()]
-        for text in re.findall(r'points="(.*?)"', figure)
-    ]
-    assert [len(path) for path in paths] == [4, 2]
-    heights = np.array([y for _, y in paths[0]])
-    # SVG counts downward; equal steps of value are equal steps of height, up to the printed tenth.
-    assert np.diff(heights)[0] < 0
-    assert np.diff(heights)[2] == pytest.approx(2 * np.diff(heights)[0], abs=0.2)
-    assert lines("empty", [0.0], {"none": [float("nan")]}, x_label="t") == ""
-
-
-def test_bars_are_as_high_as_their_values():
-    figure = bars("a", [0.1, 0.4, 0.2], level=1 / 3, x_label="rank")
-    heights = [float(text) for text in re.findall(r'<rect[^>]* height="(.*?)"', figure)]
-    assert heights[1] / heights[0] == pytest.approx(4, rel=0.02)
-    assert bars("a", [], level=1.0, x_label="rank") == ""

@@ -65,7 +65,7 @@ def test_it_loads_without_a_console_error(page):
     for label in (
         "Truth",
         "Analysis mean",
-        "Covariance",
+        "Spread",
         "Increment over the analysis before",
         "Observations",
     ):
@@ -124,10 +124,10 @@ def test_north_is_up(page):
 
 def test_observed_points_can_be_hidden(page):
     before = pixels(page, "mean")
-    page.find_element(By.ID, "places").click()
+    page.find_element(By.ID, "observed").click()
     after = pixels(page, "mean")
     assert 0 < changed(before, after) < 0.4
-    page.find_element(By.ID, "places").click()
+    page.find_element(By.ID, "observed").click()
     assert changed(before, pixels(page, "mean")) == 0
 
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from priors.runtime.errors import InputError
-from recon.report.charts import chart
 from recon.report.reconstruction import Report, render, write_report
 from recon.report.volumes import HU_WINDOWS, decode, display, encode
 
@@ -138,24 +137,6 @@ def test_scores_show_numbers_and_the_reason_for_a_missing_one():
 def test_the_windows_are_the_usual_ones():
     assert HU_WINDOWS["Soft tissue"] == (-160.0, 240.0)
     assert set(embedded(render(report()))["windows"]) == {"Full", "Lung", "Soft tissue", "Bone"}
-
-
-@pytest.mark.parametrize(
-    "values", [[1.0], [2.0, 2.0], [1e-9, 1e4, 3.0], [-1.0, 5.0], [float("nan"), 1.0, 2.0]]
-)
-def test_every_curve_stays_inside_its_chart(values):
-    drawn = chart("chi2 & more", [(float(i), value) for i, value in enumerate(values)])
-    points = re.search(r'points="([^"]*)"', drawn)[1].split()
-    assert len(points) == sum(np.isfinite(values))
-    for point in points:
-        x, y = map(float, point.split(","))
-        assert 0 <= x <= 360
-        assert 0 <= y <= 210
-    assert "chi2 &amp; more" in drawn
-
-
-def test_a_curve_without_a_number_is_left_out():
-    assert chart("chi2", [(0.0, float("nan"))]) == ""
 
 
 def test_a_report_in_a_file_instead_of_a_folder_is_an_error(tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from priors.runtime.errors import InputError
-from recon.score.metrics import body_mask, score, slice_difference, ssim_3d, ssim_planes
+from recon.score.metrics import METRICS, Comparison, body_mask, score, slice_difference, ssim_3d, ssim_planes
 
 WINDOW = 2000.0
 
@@ -16,6 +16,11 @@ def pair(shape, seed=0):
     draw = np.random.default_rng(seed)
     reference = draw.normal(0, 300, shape).clip(-1000, 1000).astype(np.float32)
     return (reference + draw.normal(0, 80, shape)).clip(-1000, 1000).astype(np.float32), reference
+
+
+def compared(x, y) -> Comparison:
+    everywhere = np.ones(x.shape, bool)
+    return Comparison(x.astype(np.float64), y.astype(np.float64), everywhere, everywhere, WINDOW)
 
 
 def dense_ssim(x, y, data_range):
@@ -37,10 +42,9 @@ def dense_ssim(x, y, data_range):
 
 def test_planes_match_the_definition_written_out():
     x, y = pair((2, 14, 13))
-    everywhere = np.ones(x.shape, bool)
     expected = np.mean([dense_ssim(a, b, WINDOW) for a, b in zip(x, y, strict=True)])
     # Both are double precision; the variances are formed in another order: 1e-9 is 1e6 roundings.
-    assert ssim_planes(x, y, 0, data_range=WINDOW, mask=everywhere) == pytest.approx(expected, abs=1e-6)
+    assert ssim_planes(compared(x, y), 0) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -50,7 +54,7 @@ def test_planes_match_monai(axis):
     x, y = pair((12, 16, 20))
     oracle = SSIMMetric(spatial_dims=2, data_range=WINDOW, win_size=11, kernel_sigma=1.5)
     images = [torch.from_numpy(np.moveaxis(array, axis, 0)[:, None].copy()) for array in (x, y)]
-    value = ssim_planes(x, y, axis, data_range=WINDOW, mask=np.ones(x.shape, bool))
+    value = ssim_planes(compared(x, y), axis)
     # MONAI computes in float32, where E[x^2] - E[x]^2 loses about four of its seven digits.
     assert value == pytest.approx(float(oracle(*images).mean()), abs=2e-4)
 
@@ -61,7 +65,7 @@ def test_volume_matches_monai():
     x, y = pair((13, 12, 15))
     oracle = SSIMMetric(spatial_dims=3, data_range=WINDOW, win_size=11, kernel_sigma=1.5)
     expected = float(oracle(*(torch.from_numpy(array)[None, None] for array in (x, y))))
-    value = ssim_3d(x, y, data_range=WINDOW, mask=np.ones(x.shape, bool))
+    value = ssim_3d(compared(x, y))
     assert value == pytest.approx(expected, abs=2e-4)
 
 
@@ -85,20 +89,66 @@ def test_the_window_clips_both_volumes():
     assert soft["window_hu"] == [-160, 240]
 
 
-def test_a_small_axis_gives_null_and_a_reason_instead_of_a_number():
-    x, y = pair((3, 16, 16))
-    figures = score(x, y)
-    assert figures["ssim_axial"] is not None
-    for name in ("ssim_coronal", "ssim_sagittal", "ssim_3d"):
-        assert figures[name] is None
-        assert "11 samples" in figures["reasons"][name]
-    assert score(x[:1], y[:1])["slice_difference_hu"] is None
+def test_few_slices_have_a_shorter_window_across_them():
+    x, y = pair((5, 14, 13))
+    taps = np.exp(-0.5 * ((np.arange(11) - 5) / 1.5) ** 2)
+    short = np.exp(-0.5 * ((np.arange(5) - 2) / 1.5) ** 2)
+    a, b = x[:, 0:11, 0:11].astype(np.float64), y[:, 0:11, 0:11].astype(np.float64)
+    weight = short[:, None, None] * taps[:, None] * taps
+    weight /= weight.sum()
+    ma, mb = (weight * a).sum(), (weight * b).sum()
+    va, vb, cov = (
+        (weight * a**2).sum() - ma**2,
+        (weight * b**2).sum() - mb**2,
+        (weight * a * b).sum() - ma * mb,
+    )
+    c1, c2 = (0.01 * WINDOW) ** 2, (0.03 * WINDOW) ** 2
+    one = (2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2))
+    only = np.zeros(x.shape, bool)
+    only[2, 5, 5] = True
+    figures = score(x, y, mask=only)
+    assert figures["ssim_3d"] == pytest.approx(one, abs=1e-9)
+    for name in ("ssim_coronal", "ssim_sagittal"):
+        assert score(x, y)[name] is not None
+    # One slice: a window of one tap along z leaves the 2-D figure.
+    single = score(x[:1], y[:1])
+    assert single["ssim_3d"] == pytest.approx(single["ssim_axial"], abs=1e-12)
+    assert single["slice_difference_hu"] is None
+    assert "neighbouring" in single["reasons"]["slice_difference_hu"]
+
+
+def test_ssim_beside_missing_voxels_is_that_of_whole_windows_alone():
+    x, y = pair((1, 30, 40))
+    holed = y.copy()
+    holed[:, :, 20:] = np.nan
+    # The part that has a reference, scored as if there were nothing else.
+    expected = score(x[:, :, :20], y[:, :, :20])
+    figures = score(x, holed)
+    assert figures["ssim_axial"] == pytest.approx(expected["ssim_axial"], abs=1e-12)
+    assert figures["ssim_3d"] == pytest.approx(expected["ssim_3d"], abs=1e-12)
+
+
+def test_a_reference_without_a_whole_window_has_no_ssim():
+    x, y = pair((1, 30, 30))
+    holed = y.copy()
+    holed[:, ::5] = np.nan
+    figures = score(x, holed)
+    assert figures["ssim_axial"] is None
+    assert "whole window" in figures["reasons"]["ssim_axial"]
+    assert figures["rmse_hu"] > 0
+
+
+def test_reports_and_tables_take_their_columns_from_the_registry():
+    x, y = pair((12, 14, 13))
+    keys = [metric.key for metric in METRICS]
+    assert len(set(keys)) == len(keys)
+    assert [key for key in score(x, y) if key in keys] == [m.key for m in METRICS if m.compute]
 
 
 def test_slice_difference_sees_only_errors_that_change_between_slices():
     y = np.zeros((3, 2, 2))
     x = y + np.array([0.0, 10.0, 10.0])[:, None, None]
-    assert slice_difference(x, y, mask=np.ones(x.shape, bool)) == pytest.approx((10 + 0) / 2)
+    assert slice_difference(compared(x, y)) == pytest.approx((10 + 0) / 2)
 
 
 def test_a_mask_leaves_out_what_it_excludes():
