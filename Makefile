@@ -25,8 +25,8 @@ setup:
 	echo "$$hash" > $(STAMP)
 
 demo: setup
-	$(BIN)/tomocast demo --config configs/demo.yaml --out runs/demo --overwrite
-	$(BIN)/tomocast demo-assimilation --config configs/demo-assimilation.yaml --out runs/demo-assimilation --overwrite
+	$(BIN)/tomocast demo recon --config configs/demo.yaml --out runs/demo --overwrite
+	$(BIN)/tomocast demo assimilation --config configs/demo-assimilation.yaml --out runs/demo-assimilation --overwrite
 
 test: setup
 	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_OPTIONS)

@@ -6,73 +6,88 @@ Nothing heavy is imported before a verb runs, so ``tomocast --help`` answers at 
 
 import errno
 import sys
-from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-import assimilation.commands
-import priors.commands.verbs
-import recon.commands.verbs
+from assimilation.commands.assimilate import assimilate
+from assimilation.commands.demo import demo_assimilation
+from assimilation.commands.forecast import forecast
+from assimilation.commands.observe import observe
+from assimilation.commands.prepare import prepare_trajectories
+from assimilation.commands.score import score_ensemble
+from assimilation.commands.simulate import simulate_system
+from priors.commands.data import data
+from priors.commands.sample import sample
+from priors.commands.train import train
 from priors.runtime.errors import InputError, Interrupted
-from priors.runtime.inspection import Inspection
+from recon.commands.convert import convert
+from recon.commands.demo import demo_recon
+from recon.commands.phantom import phantom
+from recon.commands.prepare import prepare_slices
+from recon.commands.reconstruct import reconstruct
+from recon.commands.score import score_volume
+from recon.commands.simulate import simulate_scan
+from tomocast.commands.config import show_config, show_schema
+from tomocast.commands.inspect import inspect
+from tomocast.spelling import current, note
+
+PAIRS: dict[str, tuple[str, dict[str, Any]]] = {
+    "simulate": (
+        "Simulate a CT scan of a volume, or a known system's trajectories.",
+        {"scan": simulate_scan, "system": simulate_system},
+    ),
+    "prepare": (
+        "Prepare training data: CT slices, or trajectories of fields.",
+        {"slices": prepare_slices, "trajectories": prepare_trajectories},
+    ),
+    "score": (
+        "Score a reconstructed volume, or an ensemble of analyses or forecasts.",
+        {"volume": score_volume, "ensemble": score_ensemble},
+    ),
+    "demo": (
+        "Show what tomocast does, on data it makes: CT, or data assimilation.",
+        {"recon": demo_recon, "assimilation": demo_assimilation},
+    ),
+    "config": (
+        "Show a job's settings, or their JSON schema.",
+        {"show": show_config, "schema": show_schema},
+    ),
+}
+"""Verbs with a second word: what they do in general, and the function of each second word."""
+
+
+SECONDS = {verb: tuple(functions) for verb, (_, functions) in PAIRS.items()}
+
+
+class _Spelt(TyperGroup):
+    """Understands the spellings of one release ago."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, current(args, SECONDS))
+
 
 app = typer.Typer(
+    cls=_Spelt,
     help="CT reconstruction and data assimilation with pretrained diffusion priors.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-recon.commands.verbs.add_to(app)
-priors.commands.verbs.add_to(app)
-assimilation.commands.add_to(app)
-
-
-@app.command()
-def inspect(
-    thing: Annotated[
-        str,
-        typer.Argument(help="A prior, a file or folder (volume, scan, fields, observations), or 'backends'."),
-    ],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
-    png: Annotated[
-        Path | None, typer.Option("--png", help="Draw the scanner of a scan to this file.")
-    ] = None,
-) -> None:
-    """Tell what something is, and what looks wrong with it."""
-    path = Path(thing)
-    if thing == "backends" and not path.exists():
-        from recon.inspect.backends import describe_backends
-
-        _tell(describe_backends(), as_json=json)
-        return
-    # An event of an archive, FILE/EVENT, is a name inside a file.
-    inside = path.parent.is_file()
-    if not (path.exists() or inside) or (path.is_dir() and (path / "card.yaml").is_file()):
-        priors.commands.verbs.inspect_prior(thing, as_json=json)
-        return
-    import assimilation.inspect.files
-    import recon.inspect.files
-
-    if png is not None:
-        recon.inspect.files.draw(path, png)
-    for family in (
-        (assimilation.inspect.files,) if inside else (recon.inspect.files, assimilation.inspect.files)
-    ):
-        if family.claims(path):
-            _tell(family.inspect_file(path), as_json=json)
-            return
-    raise InputError(f"{path}: unknown kind, expected a prior, a CT volume or scan, fields or observations")
-
-
-def _tell(found: Inspection, *, as_json: bool) -> None:
-    from priors.runtime.record import to_json
-
-    sys.stdout.write(to_json(found.record()) + "\n" if as_json else found.text())
+for _verb in (reconstruct, convert, phantom, assimilate, forecast, observe, train, sample, inspect):
+    app.command()(_verb)
+for _name, (_help, _seconds) in PAIRS.items():
+    _group = typer.Typer(help=_help, no_args_is_help=True, rich_markup_mode=None)
+    for _second, _function in _seconds.items():
+        _group.command(_second)(_function)
+    app.add_typer(_group, name=_name)
+app.add_typer(data, name="data")
 
 
 def main() -> None:
     """Run the command line and exit with its status."""
+    spelling = note(sys.argv[1:], SECONDS)
     try:
         status = app(standalone_mode=False)
     except (Interrupted, KeyboardInterrupt, typer.Abort) as stop:
@@ -86,6 +101,9 @@ def main() -> None:
         sys.unraisablehook = lambda _: None
         print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
+    # After the work, so that a mistake stays one line.
+    if spelling:
+        print(spelling, file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
 
 

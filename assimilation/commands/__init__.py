@@ -1,5 +1,1 @@
-"""The verbs of data assimilation."""
-
-from assimilation.commands.assembly import add_to
-
-__all__ = ["add_to"]
+"""The verbs of data assimilation, one file each; ``tomocast.cli`` puts them on the command line."""

@@ -1,22 +1,16 @@
 """The verb ``observe``: observations of known fields, with noise, from a seed."""
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
-
-def add_to(app: typer.Typer) -> None:
-    """Give the command line its verb."""
-    app.command()(observe)
+from priors.commands.options import Config, Overrides, PrintConfig, required, show
 
 
 def observe(
     fields: Annotated[Path, typer.Argument(help="NetCDF, Zarr, GRIB, or a folder of radar composites.")],
-    overrides: Annotated[
-        Optional[list[str]],  # noqa: UP045 (typer reads the old spelling on every supported version)
-        typer.Argument(metavar="KEY=VALUE", help="Settings, such as operator.inclination_deg=30."),
-    ] = None,
+    overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option("--out", help="To write: .nc, .zarr, .csv or .parquet.")] = None,
     operator: Annotated[
         str | None, typer.Option(help="points, identity, coarse, swath, channels or wind-speed.")
@@ -38,20 +32,15 @@ def observe(
     crop: Annotated[
         str | None, typer.Option(help="Part of the grid, Y0:Y1,X0:X1 in cells, after --spacing.")
     ] = None,
-    config: Annotated[
-        Optional[list[Path]],  # noqa: UP045
-        typer.Option("--config", "-c", help="YAML file of settings; may be repeated, later ones win."),
-    ] = None,
+    config: Config = None,
     truth: Annotated[
         Path | None, typer.Option(help="Also write the fields that were observed: .nc or .zarr.")
     ] = None,
-    print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print the settings, and stop.")
-    ] = False,
+    print_config: PrintConfig = False,
 ) -> None:
     """Observe known fields as an instrument would: places, noise and error drawn from a seed."""
     from assimilation.run import observe as job
-    from priors.runtime.config import load, to_yaml
+    from priors.runtime.config import load
 
     chosen: dict[str, Any] = {
         "name": operator,
@@ -64,8 +53,6 @@ def observe(
     given |= {"spacing": spacing, "step_s": step, "frames": frames, "crop": crop}
     settings = load(job.ObserveSettings, [*(config or []), job.without_none(given)], overrides or [])
     if print_config:
-        print(to_yaml(settings), end="")
+        show(settings)
         return
-    if out is None:
-        raise typer.BadParameter("missing option '--out': the file to write")
-    job.observe_file(fields, settings, out, truth=truth)
+    job.observe_file(fields, settings, required(out, "the file to write"), truth=truth)

@@ -1,41 +1,33 @@
-"""The verb ``prepare``: files of fields to the trajectories a prior is trained on."""
+"""The verb ``prepare trajectories``: files of fields to the trajectories a prior is trained on."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-
-def add_to(app: typer.Typer) -> None:
-    """Give the command line its verb."""
-    app.command()(prepare)
+from priors.commands.options import Overrides, PrintConfig, required, show
 
 
-def prepare(
-    config: Annotated[Path, typer.Argument(help="YAML file: events, step, spacing and variables.")],
-    overrides: Annotated[
-        Optional[list[str]],  # noqa: UP045 (typer reads the old spelling on every supported version)
-        typer.Argument(metavar="KEY=VALUE", help="Settings that win over the file."),
-    ] = None,
+def prepare_trajectories(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="YAML file: events, step, spacing and variables.")
+    ],
+    overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write.")] = None,
     data: Annotated[
         Path | None,
         typer.Option(envvar="TOMOCAST_DATA", help="Folder the events' paths are relative to."),
     ] = None,
-    print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print the settings, and stop.")
-    ] = False,
+    print_config: PrintConfig = False,
 ) -> None:
     """Prepare trajectories for training a prior: one step, one spacing, training and validation split."""
-    from assimilation.prepare.trajectories import PrepareSettings
-    from assimilation.prepare.trajectories import prepare as write_prepared
-    from priors.runtime.config import load, to_yaml
+    from assimilation.prepare.trajectories import PrepareSettings, prepare
+    from priors.runtime.config import load
 
     settings = load(PrepareSettings, [config], overrides or [])
     if print_config:
-        print(to_yaml(settings), end="")
+        show(settings)
         return
-    if out is None:
-        raise typer.BadParameter("missing option '--out': the folder to write")
-    events = write_prepared(settings, out, data=data)
-    print(f"{out}: {len(events)} events")
+    target = required(out, "the folder to write")
+    events = prepare(settings, target, data=data)
+    print(f"{target}: {len(events)} events")

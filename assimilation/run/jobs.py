@@ -29,8 +29,9 @@ from priors.diffusion.denoiser import resolved_device
 from priors.diffusion.guidance import Mmps
 from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.memory import available_bytes, human
+from priors.runtime.output import emit_json
 from priors.runtime.progress import Progress, clock
-from priors.runtime.record import RunFolder, check_same_config, describe_input, open_run, to_json
+from priors.runtime.record import RunFolder, check_same_config, describe_input, open_run
 
 METRICS = "metrics.json"
 REPORT = "report.html"
@@ -82,7 +83,7 @@ def open_forecast(start: Path, chosen: ForecastSettings) -> Run:
     return Run(chosen, prior, frames, {"start": start, "prior": find_prior(chosen.prior)}, "forecast")
 
 
-def run(job: Run, out: Path, *, resume: bool, overwrite: bool, as_json: bool = False) -> dict[str, Any]:
+def run(job: Run, out: Path, *, resume: bool, overwrite: bool, as_json: str | None = None) -> dict[str, Any]:
     """Compute a run into the folder ``out`` and return its metrics.
 
     Raises:
@@ -118,15 +119,14 @@ def run(job: Run, out: Path, *, resume: bool, overwrite: bool, as_json: bool = F
     return _finished(folder, as_json)
 
 
-def print_plan(job: Run, *, as_json: bool) -> None:
+def print_plan(job: Run, *, as_json: str | None) -> None:
     """Print the memory and the time a run needs."""
     ensemble = _ensemble(job, None)
     plan, free = memory_plan(job.assimilator, job.frames.task, ensemble), available_bytes()
     fits = plan.total <= free
     seconds = rehearse(job.assimilator, job.frames.task, ensemble) if fits else None
-    if as_json:
-        told = {"bytes": dict(plan.items), "total_bytes": plan.total, "free_bytes": free, "fits": fits}
-        sys.stdout.write(to_json({**told, "seconds": seconds, "chunk": ensemble.chunk}) + "\n")
+    figures = {"bytes": dict(plan.items), "total_bytes": plan.total, "free_bytes": free, "fits": fits}
+    if emit_json({**figures, "seconds": seconds, "chunk": ensemble.chunk}, as_json):
         return
     print(plan.table())
     print(f"free now: {human(free)}; this job {'fits' if fits else 'does not fit'}")
@@ -244,12 +244,10 @@ def _check_same_inputs(folder: RunFolder, inputs: Mapping[str, Path]) -> None:
             raise InputError(f"{item}: is not the file this run began with ({role}); start another run")
 
 
-def _finished(folder: RunFolder, as_json: bool) -> dict[str, Any]:
+def _finished(folder: RunFolder, as_json: str | None) -> dict[str, Any]:
     """Say where the result is and return its metrics."""
     metrics: dict[str, Any] = json.loads(folder.file(METRICS).read_text(encoding="utf-8"))
-    if as_json:
-        sys.stdout.write(to_json(metrics) + "\n")
-    else:
+    if not emit_json(metrics, as_json):
         print(f"{metrics['frames']} frames, {metrics['members']} members, {metrics['seconds']:.1f} s")
         print(f"analysis {analysis_path(folder.path)}\nreport {folder.file(REPORT)}")
     return metrics

@@ -11,7 +11,7 @@ from assimilation.io.archive import write_fields
 from assimilation.io.store import check_path
 from assimilation.systems import AnySystem
 from assimilation.systems.base import simulate, steps
-from priors.runtime.config import load, to_yaml
+from priors.runtime.config import load
 from priors.runtime.errors import InputError
 from priors.runtime.memory import MemoryPlan
 from priors.runtime.progress import Progress
@@ -38,11 +38,6 @@ def system(name: str, *, size: int | None = None, overrides: Sequence[str] = ())
     """
     given: dict[str, Any] = {"name": name} if size is None else {"name": name, "size": size}
     return load(_Choice, [{"system": given}], [f"system.{text}" for text in overrides]).system
-
-
-def print_system(chosen: AnySystem) -> None:
-    """Print the fields of a system as YAML."""
-    sys.stdout.write(to_yaml(chosen))
 
 
 def memory(chosen: AnySystem, *, trajectories: int, frames: int) -> MemoryPlan:

@@ -1,6 +1,5 @@
 """What ``tomocast verify`` does once its options are read: archives in, scores out."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ from assimilation.verification.aggregation import Region
 from assimilation.verification.matching import match
 from assimilation.verification.verify import VerifyOptions, verify
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
-from priors.runtime.record import to_json
+from priors.runtime.output import emit_json
 
 HEADINGS = ("rmse", "crps", "spread_skill", "bias", "mae", "spread")
 
@@ -47,12 +45,8 @@ def run(files: VerifyFiles, options: VerifyOptions, *, as_json: str | None, repo
             scores["departures"] = _departures(files.observations, ensemble)
         if report:
             _report(files.archive, ensemble, truth, scores)
-    if as_json == "-":
-        sys.stdout.write(to_json(scores) + "\n")
+    if emit_json(scores, as_json):
         return
-    if as_json is not None:
-        with atomic(Path(as_json)) as temporary:
-            temporary.write_text(to_json(scores) + "\n", encoding="utf-8")
     print(table(scores))
 
 

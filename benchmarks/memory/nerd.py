@@ -35,7 +35,7 @@ def main() -> None:
         folder = Path(name)
         volume, scan = str(folder / "thorax.nii.gz"), str(folder / "scan.h5")
         subprocess.run([*TOMOCAST, "phantom", "--slices", "48", "--grid", "256", "--out", volume], check=True)
-        subprocess.run([*TOMOCAST, "simulate", volume, "--views", "16", "--out", scan], check=True)
+        subprocess.run([*TOMOCAST, "simulate", "scan", volume, "--views", "16", "--out", scan], check=True)
         print("| slices | chunk | peak MiB | buffers MiB | rest MiB |\n|---|---|---|---|---|")
         for chunk in (4, 8, 16):
             for slices in (16, 32, 48):

@@ -40,7 +40,16 @@ def write(path: Path, members: int, times: int, seed: int) -> None:
 
 def peak(archive: Path, truth: Path) -> float:
     """Return the peak resident memory of a verification in MB."""
-    words = ["verify", str(archive), str(truth), "--threshold", "285", "--json", str(archive) + ".json"]
+    words = [
+        "score",
+        "ensemble",
+        str(archive),
+        str(truth),
+        "--threshold",
+        "285",
+        "--json",
+        str(archive) + ".json",
+    ]
     done = subprocess.run([sys.executable, "-c", CHILD, *words], capture_output=True, text=True, check=True)
     return float(done.stderr.split("peak ")[-1]) / 1e6
 

@@ -30,7 +30,7 @@ def measure(scan: Path, reference: Path, run: Path, *, method: str, extra: list[
     """Reconstruct and score; a finished run is only scored again."""
     if not (run / "volume.nii.gz").is_file():
         command("reconstruct", str(scan), "--method", method, "--out", str(run), "--overwrite", *extra)
-    scores = json.loads(command("score", str(run), str(reference), "--json", "-"))
+    scores = json.loads(command("score", "volume", str(run), str(reference), "--json", "-"))
     metrics = json.loads((run / "metrics.json").read_text())
     return {name: {**metrics, **scores}[name] for name in COLUMNS}
 

@@ -16,10 +16,13 @@ from typing import Any, TypeVar, get_args, get_origin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, to_jsonable_python
 from yaml import YAMLError
 
 from priors.runtime.errors import InputError
+
+MISSING = "???"
+"""Stands in a printed configuration where a value must be given; OmegaConf's word for it."""
 
 Tree = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
@@ -38,13 +41,58 @@ def load(
     Raises:
         InputError: a file cannot be read or a key or value is wrong; all mistakes in one message.
     """
+    return validate(model, _resolved(model, layers, overrides))
+
+
+def template_of(
+    model: type[BaseModel], layers: Sequence[Path | Mapping[str, Any]] | None, overrides: Sequence[str] | None
+) -> str:
+    """Return the YAML of a configuration, with ``???`` where a value without a default was not given.
+
+    Args:
+        model: the pydantic model of the whole configuration.
+        layers: YAML files or plain mappings, later ones win.
+        overrides: ``key.sub=value`` texts that win over every file.
+
+    Raises:
+        InputError: a file cannot be read or a key or value is wrong.
+    """
+    tree = _resolved(model, layers or [], overrides or [])
+    try:
+        return to_yaml(model.model_validate(tree))
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        if any(detail["type"] != "missing" for detail in details):
+            validate(model, tree)
+    for name, field in model.model_fields.items():
+        if not field.is_required():
+            tree.setdefault(name, to_jsonable_python(field.get_default(call_default_factory=True)))
+    schema = model.model_json_schema()
+    for detail in details:
+        path, _ = _locate(detail["loc"], tree, schema)
+        _put(tree, path, MISSING)
+    return OmegaConf.to_yaml(OmegaConf.create({key: tree[key] for key in model.model_fields if key in tree}))
+
+
+def _resolved(
+    model: type[BaseModel], layers: Sequence[Path | Mapping[str, Any]], overrides: Sequence[str]
+) -> Tree:
+    """Return the merged tree of a configuration, before it is validated."""
     merged = _defaults(model)
     for layer in layers:
         merged = merge(merged, layer if isinstance(layer, Mapping) else read_yaml(layer))
     dotted: Tree = {}
     for text in overrides:
         dotted = merge(dotted, parse_override(text))
-    return validate(model, _completed(model, None, merge(merged, dotted)))
+    return dict(_completed(model, None, merge(merged, dotted)))
+
+
+def _put(tree: Any, path: Sequence[str], value: Any) -> None:
+    """Set a value deep inside a tree of mappings and lists."""
+    *way, last = path
+    for part in way:
+        tree = tree[int(part)] if isinstance(tree, list) else tree[part]
+    tree[last] = value
 
 
 def settings_of(
@@ -101,7 +149,14 @@ def read_yaml(path: Path) -> Tree:
     tree = _plain(text, str(path))
     if not isinstance(tree, dict):
         raise InputError(f"{path}: found {_short(tree)}, expected a YAML mapping of keys to values")
-    return tree
+    return dict(_without_missing(tree))
+
+
+def _without_missing(tree: Any) -> Any:
+    """Drop the keys whose value is `MISSING`, which says that none was given."""
+    if isinstance(tree, dict):
+        return {key: _without_missing(value) for key, value in tree.items() if value != MISSING}
+    return [_without_missing(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def parse_override(text: str) -> Tree:

@@ -1,0 +1,1 @@
+"""The verbs of CT, one file each; ``tomocast.cli`` puts them on the command line."""

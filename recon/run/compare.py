@@ -1,6 +1,5 @@
 """A result against a reference: read both, bring the reference onto the result's grid, print or write the figures."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
-from priors.runtime.record import to_json
+from priors.runtime.output import emit_json
 from recon.data.resample import resample
 from recon.data.volume import Volume
 from recon.io.volumes.registry import read_volume
@@ -27,12 +25,8 @@ def score(
         InputError: see ``score_files``, or the JSON file cannot be written.
     """
     figures = score_files(result, reference, window_hu=window_hu, mask=mask)
-    if as_json == "-":
-        sys.stdout.write(to_json(figures) + "\n")
+    if emit_json(figures, as_json):
         return
-    if as_json is not None:
-        with atomic(Path(as_json)) as temporary:
-            temporary.write_text(to_json(figures) + "\n", encoding="utf-8")
     for name, value in figures.items():
         if name != "reasons":
             why = figures["reasons"].get(name)

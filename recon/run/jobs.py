@@ -17,14 +17,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pydantic import BaseModel
-
 from priors.card import find_prior
 from priors.runtime import processes
-from priors.runtime.config import settings_of, to_yaml
+from priors.runtime.config import settings_of
 from priors.runtime.errors import Interrupted
+from priors.runtime.output import emit_json
 from priors.runtime.progress import Progress
-from priors.runtime.record import RunFolder, check_same_config, open_run, to_json
+from priors.runtime.record import RunFolder, check_same_config, open_run
 from priors.runtime.shipped import shipped
 from recon.reconstructors.base import RunContext, StepRecord
 from recon.run import outputs
@@ -49,11 +48,6 @@ def settings(
     return settings_of(kind_of(job), layers, options, overrides)
 
 
-def print_settings(resolved: BaseModel) -> None:
-    """Print resolved settings as YAML."""
-    sys.stdout.write(to_yaml(resolved))
-
-
 def reconstruct(
     scan: Path,
     resolved: ReconstructSettings,
@@ -61,7 +55,7 @@ def reconstruct(
     *,
     resume: bool,
     overwrite: bool,
-    as_json: bool = False,
+    as_json: str | None = None,
 ) -> dict[str, Any]:
     """Reconstruct ``scan`` into the run folder ``out`` and return the metrics.
 
@@ -95,7 +89,7 @@ def _assist(problem: Problem, out: Path, *, resume: bool) -> dict[str, Any]:
 
 
 def _reconstruct(
-    scan: Path, problem: Problem, out: Path, *, resume: bool, overwrite: bool, as_json: bool
+    scan: Path, problem: Problem, out: Path, *, resume: bool, overwrite: bool, as_json: str | None
 ) -> dict[str, Any]:
     resolved = problem.settings
     run = open_run(out, resume=resume, overwrite=overwrite)
@@ -141,12 +135,10 @@ def _listener(label: str, log: StepLog) -> Iterator[Any]:
         yield on_step
 
 
-def _finished(run: RunFolder, as_json: bool) -> dict[str, Any]:
+def _finished(run: RunFolder, as_json: str | None) -> dict[str, Any]:
     """Say where the result is and return its metrics."""
     metrics: dict[str, Any] = json.loads(run.file(outputs.METRICS).read_text(encoding="utf-8"))
-    if as_json:
-        sys.stdout.write(to_json(metrics) + "\n")
-    else:
+    if not emit_json(metrics, as_json):
         print(f"chi2 per ray {metrics['chi2_per_ray']:.4g}, {metrics['seconds']:.1f} s")
         print(f"volume {run.file(outputs.VOLUME)}\nreport {run.file(outputs.REPORT)}")
     return metrics

@@ -1,17 +1,16 @@
 """What a reconstruction will need, printed before it is run."""
 
-import sys
 from pathlib import Path
 
 from priors.runtime.memory import available_bytes, human
+from priors.runtime.output import emit_json
 from priors.runtime.progress import clock
-from priors.runtime.record import to_json
 from recon.run.estimate import estimate
 from recon.run.problem import read_problem
 from recon.run.settings import ReconstructSettings
 
 
-def print_plan(scan: Path, settings: ReconstructSettings, *, as_json: bool) -> None:
+def print_plan(scan: Path, settings: ReconstructSettings, *, as_json: str | None) -> None:
     """Print the memory a reconstruction needs, and the time where the memory suffices.
 
     Raises:
@@ -21,10 +20,9 @@ def print_plan(scan: Path, settings: ReconstructSettings, *, as_json: bool) -> N
     plan, free = problem.plan(), available_bytes()
     fits = plan.total <= free
     expected = estimate(problem) if fits else None
-    if as_json:
-        seconds = None if expected is None else expected.seconds
-        memory = {"bytes": dict(plan.items), "total_bytes": plan.total, "free_bytes": free, "fits": fits}
-        sys.stdout.write(to_json({**memory, "seconds": seconds}) + "\n")
+    figures = {"bytes": dict(plan.items), "total_bytes": plan.total, "free_bytes": free, "fits": fits}
+    figures["seconds"] = None if expected is None else expected.seconds
+    if emit_json(figures, as_json):
         return
     print(plan.table())
     print(f"free now: {human(free)}; this job {'fits' if fits else 'does not fit'}")

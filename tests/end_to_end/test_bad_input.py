@@ -19,7 +19,17 @@ def good(tmp_path_factory):
     disc = np.where(x**2 + 2 * y**2 < 0.6, 40.0 + 700 * (x**2 + y**2 < 0.04), -1000.0)
     volume = np.stack([disc, disc], axis=2).astype(np.float32)
     nibabel.save(nibabel.Nifti1Image(volume, np.diag([-12.0, -12.0, 2.0, 1.0])), folder / "phantom.nii.gz")
-    inside("simulate", folder / "phantom.nii.gz", "--out", folder / "scan.h5", "--views", 12, "--grid", 32)
+    inside(
+        "simulate",
+        "scan",
+        folder / "phantom.nii.gz",
+        "--out",
+        folder / "scan.h5",
+        "--views",
+        12,
+        "--grid",
+        32,
+    )
     return folder
 
 
@@ -64,14 +74,17 @@ OPTIONS = [
     (["reconstruct", "scan.h5", "--out", "run", "--grid", "200000"], "memory: this job needs"),
     (["reconstruct", "phantom.nii.gz", "--out", "run"], "phantom.nii.gz: unknown kind"),
     (["reconstruct", "scan.h5", "--out", "scan.h5/run"], "cannot be used as a run folder"),
-    (["simulate", "phantom.nii.gz", "--out", "x.h5", "--i0", "-5"], "i0: found -5"),
-    (["simulate", "phantom.nii.gz", "--out", "x.h5", "--orbit", "none.yaml"], "none.yaml"),
-    (["simulate", "phantom.nii.gz", "--out", "x.h5", "orbit.name=spiral"], "orbit.name: found 'spiral'"),
-    (["simulate", "phantom.nii.gz", "--out", "x.h5", "orbit.arc_deg=6.2832"], "radians"),
-    (["simulate", "phantom.nii.gz", "--out", "scan.h5/x.h5"], "cannot be written"),
-    (["score", "phantom.nii.gz", "none.nii.gz"], "none.nii.gz: does not exist"),
-    (["score", "phantom.nii.gz", "phantom.nii.gz", "--window", "5", "5"], "window_hu"),
-    (["score", "phantom.nii.gz", "phantom.nii.gz", "--mask", "head"], "mask: found 'head'"),
+    (["simulate", "scan", "phantom.nii.gz", "--out", "x.h5", "--i0", "-5"], "i0: found -5"),
+    (["simulate", "scan", "phantom.nii.gz", "--out", "x.h5", "--orbit", "none.yaml"], "none.yaml"),
+    (
+        ["simulate", "scan", "phantom.nii.gz", "--out", "x.h5", "orbit.name=spiral"],
+        "orbit.name: found 'spiral'",
+    ),
+    (["simulate", "scan", "phantom.nii.gz", "--out", "x.h5", "orbit.arc_deg=6.2832"], "radians"),
+    (["simulate", "scan", "phantom.nii.gz", "--out", "scan.h5/x.h5"], "cannot be written"),
+    (["score", "volume", "phantom.nii.gz", "none.nii.gz"], "none.nii.gz: does not exist"),
+    (["score", "volume", "phantom.nii.gz", "phantom.nii.gz", "--window", "5", "5"], "window_hu"),
+    (["score", "volume", "phantom.nii.gz", "phantom.nii.gz", "--mask", "head"], "mask: found 'head'"),
     (["config", "print"], "'show' or 'schema'"),
     (["config", "show", "--job", "cook"], "job: found 'cook'"),
     (["inspect", "nobody"], "nobody"),
@@ -124,7 +137,7 @@ def test_a_spoilt_scan(place, kind):
 
 def test_a_volume_that_is_not_in_hounsfield_units_is_not_scored(place):
     np.save(place / "slices.npy", np.linspace(-1, 1, 2 * 16 * 16, dtype=np.float32).reshape(2, 16, 16))
-    assert "slices" in mistake("score", place / "slices.npy", place / "phantom.nii.gz")
+    assert "slices" in mistake("score", "volume", place / "slices.npy", place / "phantom.nii.gz")
 
 
 def test_volumes_that_do_not_overlap_are_not_scored(place):
@@ -132,7 +145,7 @@ def test_volumes_that_do_not_overlap_are_not_scored(place):
     affine = image.affine.copy()
     affine[:3, 3] += 5000
     nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), affine), place / "far.nii.gz")
-    assert "overlap" in mistake("score", place / "phantom.nii.gz", place / "far.nii.gz")
+    assert "overlap" in mistake("score", "volume", place / "phantom.nii.gz", place / "far.nii.gz")
 
 
 def test_every_mistake_in_a_configuration_is_told_at_once(place):
@@ -145,7 +158,7 @@ def test_every_mistake_in_a_configuration_is_told_at_once(place):
 def test_a_run_that_did_not_finish_is_not_scored(place):
     (place / "run").mkdir()
     (place / "run" / "config.yaml").write_text("seed: 0\n")
-    assert "--resume" in mistake("score", place / "run", place / "phantom.nii.gz")
+    assert "--resume" in mistake("score", "volume", place / "run", place / "phantom.nii.gz")
 
 
 def test_a_full_disk_is_told(place):
@@ -157,7 +170,7 @@ def test_a_full_disk_is_told(place):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
     try:
-        line = mistake("simulate", place / "phantom.nii.gz", "--out", place / "x.h5", "--grid", 32)
+        line = mistake("simulate", "scan", place / "phantom.nii.gz", "--out", place / "x.h5", "--grid", 32)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)

@@ -12,8 +12,8 @@ from tests.support.command_line import inside, mistake
 def test_a_volume_a_scan_and_fields_are_told_apart(tmp_path):
     volume, scan, fields = tmp_path / "a.nii.gz", tmp_path / "a.h5", tmp_path / "a.nc"
     inside("phantom", "--slices", 2, "--grid", 32, "--out", volume)
-    inside("simulate", volume, "--views", 5, "--grid", 16, "--out", scan)
-    inside("simulate-system", "lorenz96", "--trajectories", 1, "--steps", 3, "--out", fields)
+    inside("simulate", "scan", volume, "--views", 5, "--grid", 16, "--out", scan)
+    inside("simulate", "system", "lorenz96", "--trajectories", 1, "--steps", 3, "--out", fields)
     kinds = [json.loads(inside("inspect", path, "--json").stdout)["kind"] for path in (volume, scan, fields)]
     assert kinds == ["CT volume", "CT scan", "fields"]
     assert "2 x 32 x 32" in inside("inspect", volume).stdout

@@ -63,14 +63,24 @@ def test_every_variant_reconstructs_with_it(trained, tmp_path, method):
     volume = np.repeat(disc[:, :, None], 3, axis=2).astype(np.float32)
     nibabel.save(nibabel.Nifti1Image(volume, np.diag([-4.0, -4.0, 2.0, 1.0])), tmp_path / "phantom.nii.gz")
     inside(
-        "simulate", tmp_path / "phantom.nii.gz", "--out", tmp_path / "scan.h5", "--views", 12, "--grid", 32
+        "simulate",
+        "scan",
+        tmp_path / "phantom.nii.gz",
+        "--out",
+        tmp_path / "scan.h5",
+        "--views",
+        12,
+        "--grid",
+        32,
     )
     few = ["method.fast.levels=3"]
     few += [] if method == "nerd-fast" else ["method.refine.levels=1", "method.refine.refine.iterations=2"]
     words = ["reconstruct", tmp_path / "scan.h5", "--method", method, "--prior", trained, *few]
     assert "network" in inside(*words, "--plan").stdout
     inside(*words, "--out", tmp_path / "run")
-    figures = json.loads(inside("score", tmp_path / "run", tmp_path / "phantom.nii.gz", "--json", "-").stdout)
+    figures = json.loads(
+        inside("score", "volume", tmp_path / "run", tmp_path / "phantom.nii.gz", "--json", "-").stdout
+    )
     assert figures["psnr_hu"] > 15
     recorded = json.loads((tmp_path / "run" / "inputs.json").read_text())["inputs"]
     assert recorded.keys() == {"scan", "prior"}

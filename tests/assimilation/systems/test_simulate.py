@@ -66,7 +66,18 @@ def test_every_state_has_draws_of_its_own():
 @pytest.mark.parametrize("ending", ["nc", "zarr"])
 def test_the_verb_writes_an_archive(tmp_path, ending):
     path = tmp_path / f"a.{ending}"
-    arguments = ("simulate-system", "lorenz96", "frame=0.1", "--trajectories", 3, "--steps", 4, "--seed", 7)
+    arguments = (
+        "simulate",
+        "system",
+        "lorenz96",
+        "frame=0.1",
+        "--trajectories",
+        3,
+        "--steps",
+        4,
+        "--seed",
+        7,
+    )
     done = inside(*arguments, "--grid", 12, "--out", path)
     assert "3 x 4 x 1 x 1 x 12" in done.stderr
     expected = simulate(Lorenz96(size=12, frame=0.1), trajectories=3, frames=4, seed=7)
@@ -77,9 +88,9 @@ def test_the_verb_writes_an_archive(tmp_path, ending):
 
 
 def test_the_settings_printed_make_the_system_again():
-    printed = inside("simulate-system", "navier-stokes", "viscosity=1e-3", "--print-config").stdout
+    printed = inside("simulate", "system", "navier-stokes", "viscosity=1e-3", "--print-config").stdout
     assert NavierStokes.model_validate(yaml.safe_load(printed)) == NavierStokes(viscosity=1e-3)
-    assert "total" in inside("simulate-system", "kolmogorov", "--plan").stdout
+    assert "total" in inside("simulate", "system", "kolmogorov", "--plan").stdout
 
 
 @pytest.mark.parametrize(
@@ -99,7 +110,7 @@ def test_the_settings_printed_make_the_system_again():
 )
 def test_mistakes_are_told_in_one_line(tmp_path, monkeypatch, arguments, told):
     monkeypatch.chdir(tmp_path)
-    assert told in mistake("simulate-system", *arguments)
+    assert told in mistake("simulate", "system", *arguments)
     assert list(tmp_path.iterdir()) == []
 
 

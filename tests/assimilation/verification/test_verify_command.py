@@ -29,7 +29,7 @@ def files(tmp_path_factory):
 
 
 def test_the_contracted_scores_are_printed_as_json(files):
-    done = inside("verify", files / "run", files / "truth.nc", "--json", "-", "--threshold", "1")
+    done = inside("score", "ensemble", files / "run", files / "truth.nc", "--json", "-", "--threshold", "1")
     scores = json.loads(done.stdout)
     assert (scores["trajectories"], scores["members"], scores["times"]) == (2, 8, 4)
     # Truth and members are draws of one normal law: rmse sqrt(1 + 1/8), fair CRPS 1 / sqrt(pi); 288 points.
@@ -44,7 +44,7 @@ def test_the_contracted_scores_are_printed_as_json(files):
 def test_a_file_a_table_and_departures(files):
     out = files / "scores.json"
     options = ["--json", out, "--observations", files / "obs.nc", "--region", "west=0:5,0:2"]
-    done = inside("verify", files / "run" / "analysis.nc", files / "truth.nc", *options)
+    done = inside("score", "ensemble", files / "run" / "analysis.nc", files / "truth.nc", *options)
     scores = json.loads(out.read_text())
     assert "w [K]" in done.stdout
     assert "observation minus analysis" in done.stdout
@@ -55,7 +55,7 @@ def test_a_file_a_table_and_departures(files):
 
 
 def test_the_report_gains_truth_and_scores(files):
-    inside("verify", files / "run", files / "truth.nc", "--report")
+    inside("score", "ensemble", files / "run", files / "truth.nc", "--report")
     assert "rmse" in (files / "run" / "report.html").read_text().lower()
 
 
@@ -69,11 +69,13 @@ def test_the_report_gains_truth_and_scores(files):
     ],
 )
 def test_mistakes_are_one_line(files, options, message):
-    done = inside("verify", files / "run", files / "truth.nc", *options, status=2)
+    done = inside("score", "ensemble", files / "run", files / "truth.nc", *options, status=2)
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_report_needs_a_run_folder(files):
-    done = inside("verify", files / "run" / "analysis.nc", files / "truth.nc", "--report", status=2)
+    done = inside(
+        "score", "ensemble", files / "run" / "analysis.nc", files / "truth.nc", "--report", status=2
+    )
     assert "run folder" in done.stderr

@@ -9,7 +9,7 @@ SHORT = ["frames=3", *(f"runs.{name}.{key}" for name in ("lag-0", "lag-3", "lag-
 
 
 def test_it_prints_scores_and_leaves_a_report_for_every_lag(tmp_path):
-    done = inside("demo-assimilation", "--out", tmp_path / "demo", *SHORT)
+    done = inside("demo", "assimilation", "--out", tmp_path / "demo", *SHORT)
     scores = json.loads((tmp_path / "demo" / "metrics.json").read_text())
     assert set(scores) == {"last observation", "lag-0", "lag-3", "lag-inf"}
     for name in ("lag-0", "lag-3", "lag-inf"):

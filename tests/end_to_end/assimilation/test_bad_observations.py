@@ -255,48 +255,52 @@ ASSIMILATE_CASES: dict[str, tuple[Spoil, list[str], str]] = {
 }
 
 OTHER_CASES: dict[str, tuple[Spoil, list[str], str]] = {
-    "an unknown system": (nothing, ["simulate-system", "ocean", "--out", "new.nc"], "found 'ocean'"),
+    "an unknown system": (nothing, ["simulate", "system", "ocean", "--out", "new.nc"], "found 'ocean'"),
     "no trajectories": (
         nothing,
-        ["simulate-system", "lorenz96", "--out", "new.nc", "--trajectories", "0"],
+        ["simulate", "system", "lorenz96", "--out", "new.nc", "--trajectories", "0"],
         "--trajectories",
     ),
     "a misspelt field of a system": (
         nothing,
-        ["simulate-system", "lorenz96", "forcin=8", "--out", "new.nc"],
+        ["simulate", "system", "lorenz96", "forcin=8", "--out", "new.nc"],
         "did you mean 'forcing'",
     ),
     "an archive of another kind": (
         nothing,
-        ["simulate-system", "lorenz96", "--out", "new.txt"],
+        ["simulate", "system", "lorenz96", "--out", "new.txt"],
         ".nc or .zarr",
     ),
-    "no truth": (nothing, ["verify", "fields.nc", "none.nc"], "none.nc: does not exist"),
-    "no analysis": (nothing, ["verify", "none.nc", "fields.nc"], "none.nc: does not exist"),
+    "no truth": (nothing, ["score", "ensemble", "fields.nc", "none.nc"], "none.nc: does not exist"),
+    "no analysis": (nothing, ["score", "ensemble", "none.nc", "fields.nc"], "none.nc: does not exist"),
     "a forecast from nothing": (
         nothing,
         ["forecast", "none.nc", "--prior", PRIOR, "--out", "new.nc"],
         "none.nc: does not exist",
     ),
-    "no configuration": (nothing, ["prepare", "none.yaml", "--out", "new.nc"], "none.yaml: cannot be read"),
+    "no configuration": (
+        nothing,
+        ["prepare", "trajectories", "none.yaml", "--out", "new.nc"],
+        "none.yaml: cannot be read",
+    ),
     "a configuration without events": (
         content("some.yaml", b"spacing: 2\n"),
-        ["prepare", "some.yaml", "--out", "new.nc"],
+        ["prepare", "trajectories", "some.yaml", "--out", "new.nc"],
         "events: found nothing",
     ),
     "a split that is none": (
         content("some.yaml", b"events: [{path: fields.nc, split: test}]\n"),
-        ["prepare", "some.yaml", "--out", "new.nc"],
+        ["prepare", "trajectories", "some.yaml", "--out", "new.nc"],
         "split: found 'test'",
     ),
     "an event that is not there": (
         content("some.yaml", b"events: [{path: none.nc, split: train}]\n"),
-        ["prepare", "some.yaml", "--out", "new.nc"],
+        ["prepare", "trajectories", "some.yaml", "--out", "new.nc"],
         "none.nc: does not exist",
     ),
     "a spacing that does not divide": (
         content("some.yaml", b"spacing: 0.25\nevents: [{path: fields.nc, split: train}]\n"),
-        ["prepare", "some.yaml", "--out", "new.nc"],
+        ["prepare", "trajectories", "some.yaml", "--out", "new.nc"],
         "found spacing 0.0981",
     ),
 }

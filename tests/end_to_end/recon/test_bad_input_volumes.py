@@ -203,7 +203,7 @@ def test_a_volume_that_cannot_be_used(
 ) -> None:
     write, told = CASES[case]
     out = tmp_path / "out" / "scan.h5"
-    arguments = ["simulate", str(write(tmp_path)), "--views", "4", "--grid", "8", "--out", str(out)]
+    arguments = ["simulate", "scan", str(write(tmp_path)), "--views", "4", "--grid", "8", "--out", str(out)]
     answer = call(arguments, monkeypatch, capfd)
     assert_refused(answer, told=told, unwritten=out.parent)
     assert "SECRET" not in answer.err

@@ -34,7 +34,7 @@ def simulated(folder, kind):
     truth, orbit, scan = folder / "truth.nii.gz", folder / "orbit.yaml", folder / "scan.h5"
     inside("phantom", "--slices", 8, "--grid", 48, "pixel_mm=4.0", "slice_mm=3.0", "--out", truth)
     orbit.write_text(yaml.safe_dump(ORBITS[kind]))
-    inside("simulate", truth, "--orbit", orbit, "--grid", 24, "--out", scan)
+    inside("simulate", "scan", truth, "--orbit", orbit, "--grid", 24, "--out", scan)
     return truth, scan
 
 
@@ -51,7 +51,7 @@ def test_every_method_reconstructs_it(case, method, tmp_path):
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["beam"] == "cone"
     assert metrics["held_out"]["views"] == 1
-    figures = json.loads(inside("score", run, truth, "--json", "-").stdout)
+    figures = json.loads(inside("score", "volume", run, truth, "--json", "-").stdout)
     # Air alone scores 11 dB; two dozen views of 24 pixels give 20 and more.
     assert figures["psnr_hu"] > 17
     assert abs(figures["mean_error_hu"]) < 60
@@ -127,7 +127,7 @@ def test_an_impossible_orbit_is_refused(changes, told, tmp_path):
     truth, orbit, scan = tmp_path / "truth.nii.gz", tmp_path / "orbit.yaml", tmp_path / "scan.h5"
     inside("phantom", "--slices", 4, "--grid", 48, "pixel_mm=4.0", "--out", truth)
     orbit.write_text(yaml.safe_dump({**ORBITS["circle"], **changes}))
-    assert told in mistake("simulate", truth, "--orbit", orbit, "--grid", 24, "--out", scan)
+    assert told in mistake("simulate", "scan", truth, "--orbit", orbit, "--grid", 24, "--out", scan)
     assert not scan.exists()
 
 
@@ -135,7 +135,7 @@ def test_a_tilted_detector_is_for_iterative_methods(tmp_path):
     truth, orbit, scan = tmp_path / "truth.nii.gz", tmp_path / "orbit.yaml", tmp_path / "scan.h5"
     inside("phantom", "--slices", 4, "--grid", 48, "pixel_mm=4.0", "--out", truth)
     orbit.write_text(yaml.safe_dump({**ORBITS["circle"], "views": 4, "tilt_deg": 5.0}))
-    inside("simulate", truth, "--orbit", orbit, "--grid", 16, "--out", scan)
+    inside("simulate", "scan", truth, "--orbit", orbit, "--grid", 16, "--out", scan)
     told = mistake("reconstruct", scan, "--method", "fbp", "--out", tmp_path / "run")
     assert "lean out of the plane of rotation by 5 degrees" in told
     inside("reconstruct", scan, "--method", "cgls", "method.iterations=2", "--out", tmp_path / "run2")

@@ -12,7 +12,7 @@ from tests.support.real_data import real_data
 def test_a_dicom_zip_is_scanned_reconstructed_and_scored(tmp_path):
     patient = real_data("ct/covidctmd_cap002.zip")
     size = ["--slices", "20:24", "--views", 90, "--grid", 128, "--seed", 1]
-    inside("simulate", patient, "--out", tmp_path / "scan.h5", *size)
+    inside("simulate", "scan", patient, "--out", tmp_path / "scan.h5", *size)
     inside(
         "reconstruct",
         tmp_path / "scan.h5",
@@ -22,7 +22,7 @@ def test_a_dicom_zip_is_scanned_reconstructed_and_scored(tmp_path):
         tmp_path / "run",
         "method.filter=hann",
     )
-    figures = json.loads(inside("score", tmp_path / "run", patient, "--json", "-").stdout)
+    figures = json.loads(inside("score", "volume", tmp_path / "run", patient, "--json", "-").stdout)
     # 90 views of 128 columns at 1e5 photons are easy: below 25 dB something is misplaced.
     assert figures["psnr_hu"] > 25
     assert figures["ssim_coronal"] is None

@@ -30,7 +30,17 @@ def place(tmp_path_factory, method):
     disc = np.where(x**2 + 1.5 * y**2 < 0.7, 30.0 - 800 * ((x - 0.3) ** 2 + y**2 < 0.1), -1000.0)
     volume = np.repeat(disc[:, :, None], 4, axis=2).astype(np.float32)
     nibabel.save(nibabel.Nifti1Image(volume, np.diag([-3.0, -3.0, 2.0, 1.0])), folder / "phantom.nii.gz")
-    inside("simulate", folder / "phantom.nii.gz", "--out", folder / "scan.h5", "--views", 16, "--grid", 48)
+    inside(
+        "simulate",
+        "scan",
+        folder / "phantom.nii.gz",
+        "--out",
+        folder / "scan.h5",
+        "--views",
+        16,
+        "--grid",
+        48,
+    )
     inside("reconstruct", folder / "scan.h5", "--out", folder / "whole", *method)
     return folder
 

@@ -18,7 +18,9 @@ METHODS = {
 def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scan")
     inside("phantom", "slices=6", "grid=96", "pixel_mm=4.0", "--out", folder / "body.nii.gz")
-    inside("simulate", folder / "body.nii.gz", "--views", 12, "--grid", 48, "--out", folder / "scan.h5")
+    inside(
+        "simulate", "scan", folder / "body.nii.gz", "--views", 12, "--grid", 48, "--out", folder / "scan.h5"
+    )
     return folder / "scan.h5"
 
 

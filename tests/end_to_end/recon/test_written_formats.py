@@ -23,7 +23,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("formats")
     values = thorax_like(SHAPE).astype(np.float32)
     write_nifti(folder / "askew.nii.gz", Volume(values, placed(3, (2.0, 2.0, 3.0)), "HU"))
-    inside("simulate", folder / "askew.nii.gz", "--views", 30, "--grid", 16, "--out", folder / "scan.h5")
+    inside(
+        "simulate", "scan", folder / "askew.nii.gz", "--views", 30, "--grid", 16, "--out", folder / "scan.h5"
+    )
     asked = [word for name in WRITTEN for word in ("--format", name)]
     inside("reconstruct", folder / "scan.h5", "--method", "fbp", "--out", folder / "run", *asked)
     return folder / "run"

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from priors.commands.verbs import describe_prior
+from priors.commands.inspect import describe_prior
 from priors.runtime.errors import InputError
 from tests.support.priors.small_training import STEPS, settings
 from tomocast import cli

@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from priors.card import load_prior, self_test_errors
-from priors.commands.verbs import describe_prior
+from priors.commands.inspect import describe_prior
 from priors.diffusion.denoiser import NetworkDenoiser
 from priors.diffusion.parametrisation import Velocity
 from priors.diffusion.sampler import Multistep

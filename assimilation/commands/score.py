@@ -1,24 +1,21 @@
-"""The verb verify: scores of an analysis or forecast against the truth."""
+"""The verb ``score ensemble``: analyses or forecasts against the truth."""
 
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
+from priors.commands.options import Json
+
 Numbers = Optional[list[float]]  # noqa: UP045 (typer reads the old spelling on every supported version)
 
 
-def add_to(app: typer.Typer) -> None:
-    """Give the command line its verb."""
-    app.command()(verify)
-
-
-def verify(
+def score_ensemble(
     archive: Annotated[Path, typer.Argument(help="Run folder, or an archive (.nc, .zarr) with members.")],
     truth: Annotated[
         Path, typer.Argument(help="NetCDF, Zarr, GRIB or radar folder, on the same or a finer grid.")
     ],
-    json: Annotated[str | None, typer.Option(help="Write JSON to this file; - prints it.")] = None,
+    json: Json = None,
     variable: Annotated[str | None, typer.Option(help="Variable of the truth to read.")] = None,
     threshold: Annotated[
         Numbers, typer.Option(help="Event threshold in the variable's unit; may be repeated.")
@@ -40,7 +37,7 @@ def verify(
         bool, typer.Option("--report", help="Write the run's report again with truth and scores.")
     ] = False,
 ) -> None:
-    """Score an analysis or a forecast against the truth."""
+    """Score an ensemble of analyses or forecasts against the truth."""
     from assimilation.run import verify as job
     from assimilation.verification.verify import VerifyOptions
 

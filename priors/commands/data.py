@@ -6,6 +6,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from priors.commands.options import Json
+
 Name = Annotated[
     str, typer.Argument(help="Data set (see 'tomocast data list'), or a manifest of your own (.yaml).")
 ]
@@ -16,15 +18,14 @@ data = typer.Typer(
 
 @data.command("list")
 def list_data(
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    json: Json = None,
 ) -> None:
     """List the data sets that have a manifest."""
     from priors.datasets.manifest import manifest, names
-    from priors.runtime.record import to_json
+    from priors.runtime.output import emit_json
 
     held = [manifest(name) for name in names()]
-    if json:
-        sys.stdout.write(to_json([item.model_dump(exclude={"files"}) for item in held]) + "\n")
+    if emit_json([each.model_dump(exclude={"files"}) for each in held], json):
         return
     width = max(len(item.name) for item in held)
     print("\n".join(f"{item.name:<{width}}  {item.access:<12}  {item.title}" for item in held))
@@ -33,17 +34,15 @@ def list_data(
 @data.command()
 def show(
     name: Name,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    json: Json = None,
 ) -> None:
     """Tell source, licence, axes, units, splits, files and preparation of a data set."""
     from priors.datasets.manifest import manifest
     from priors.runtime.config import to_yaml
-    from priors.runtime.record import to_json
+    from priors.runtime.output import emit_json
 
     found = manifest(name)
-    told = found.model_dump(exclude_none=True)
-    if json:
-        sys.stdout.write(to_json(told) + "\n")
+    if emit_json(found.model_dump(exclude_none=True), json):
         return
     sys.stdout.write(to_yaml(found.model_copy(update={"files": []})).replace("files: []\n", ""))
     for item in found.files:

@@ -1,0 +1,67 @@
+"""The verb ``forecast``: clean frames to an ensemble of what follows, in a run folder."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from assimilation.commands.options import Members, Steps
+from priors.commands.options import (
+    Config,
+    Json,
+    OutFolder,
+    Overrides,
+    Overwrite,
+    Plan,
+    PrintConfig,
+    PriorName,
+    Resume,
+    Seed,
+    required,
+    show,
+)
+
+
+def forecast(
+    start: Annotated[
+        Path, typer.Argument(help="Fields, an ensemble or a run; its last frames are the start.")
+    ],
+    overrides: Overrides = None,
+    out: OutFolder = None,
+    prior: PriorName = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Frames to forecast.")] = None,
+    members: Members = None,
+    seed: Seed = None,
+    steps: Steps = None,
+    motion: Annotated[
+        str | None, typer.Option(help="advect carries the forecast along, none does not; auto advects rain.")
+    ] = None,
+    config: Config = None,
+    plan: Plan = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    print_config: PrintConfig = False,
+    json: Json = None,
+) -> None:
+    """Forecast an ensemble from clean frames, without observations."""
+    from assimilation.run import jobs
+    from assimilation.run.settings import ForecastSettings
+    from priors.runtime.config import settings_of
+
+    options: dict[str, Any] = {
+        "prior": prior,
+        "frames": frames,
+        "members": members,
+        "seed": seed,
+        "sampler.steps": steps,
+        "motion": motion,
+    }
+    chosen = settings_of(ForecastSettings, config, options, overrides)
+    if print_config:
+        show(chosen)
+        return
+    job = jobs.open_forecast(start, chosen)
+    if plan:
+        jobs.print_plan(job, as_json=json)
+    else:
+        jobs.run(job, required(out), resume=resume, overwrite=overwrite, as_json=json)

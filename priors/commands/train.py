@@ -1,0 +1,40 @@
+"""The verb ``train``: prepared arrays to a prior with its card."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from priors.commands.options import Overrides, Overwrite, Plan, PrintConfig, Resume, required, show
+
+
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the training run.")],
+    overrides: Overrides = None,
+    layers: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option("--config", "-c", help="More YAML files, laid over the first; may be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run folder; the prior is left in OUT/prior.")
+    ] = None,
+    plan: Plan = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    print_config: PrintConfig = False,
+) -> None:
+    """Train a prior on prepared arrays and export it with its card."""
+    from priors.training.config import load_training
+    from priors.training.run import print_plan, run
+
+    files = [config, *(layers or [])]
+    chosen = load_training(files, overrides or [])
+    if print_config:
+        show(chosen)
+    elif plan:
+        print_plan(chosen)
+    else:
+        target = required(out)
+        named = " -c ".join(file.name for file in files)
+        command = " ".join([f"tomocast train {named}", *(overrides or []), f"--out {target.name}"])
+        run(chosen, target, command=command, resume=resume, overwrite=overwrite)

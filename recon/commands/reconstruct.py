@@ -1,0 +1,73 @@
+"""The verb ``reconstruct``: a scan to a volume, in a run folder."""
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from priors.commands.options import (
+    Config,
+    Json,
+    OutFolder,
+    Overrides,
+    Overwrite,
+    Plan,
+    PrintConfig,
+    PriorName,
+    Resume,
+    Seed,
+    required,
+    show,
+)
+
+
+def reconstruct(
+    scan: Annotated[
+        Path,
+        typer.Argument(metavar="SCAN", help="Scan: tomocast HDF5, HTC 2022, Data Exchange, or scan.yaml."),
+    ],
+    overrides: Overrides = None,
+    out: OutFolder = None,
+    method: Annotated[
+        str | None, typer.Option(help="fbp, cgls, sirt, tv, nerd-fast, nerd-admm or nerd-pdhg.")
+    ] = None,
+    prior: PriorName = None,
+    config: Config = None,
+    seed: Seed = None,
+    views: Annotated[str | None, typer.Option(help="Views to use, START:STOP:STEP.")] = None,
+    views_step: Annotated[int | None, typer.Option(min=1, help="Use every K-th view.")] = None,
+    slices: Annotated[str | None, typer.Option(help="Slices to reconstruct, START:STOP.")] = None,
+    grid: Annotated[int | None, typer.Option(min=1, help="Pixels of the square slice.")] = None,
+    formats: Annotated[
+        Optional[list[str]],  # noqa: UP045 (typer reads the old spelling on every supported version)
+        typer.Option("--format", help="Write the volume in this format too, such as dicom; may be repeated."),
+    ] = None,
+    plan: Plan = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    print_config: PrintConfig = False,
+    json: Json = None,
+) -> None:
+    """Reconstruct a volume from a scan into a run folder."""
+    from recon.run import jobs
+
+    if views_step is not None and views is not None:
+        raise typer.BadParameter("give --views or --views-step, not both")
+    options: dict[str, Any] = {
+        "method.name": method,
+        "method.prior": prior,
+        "seed": seed,
+        "views": f"::{views_step}" if views_step else views,
+        "slices": slices,
+        "grid": grid,
+        "formats": formats or None,
+    }
+    settings = jobs.settings("reconstruct", config, options, overrides)
+    if print_config:
+        show(settings)
+    elif plan:
+        from recon.run.planning import print_plan
+
+        print_plan(scan, settings, as_json=json)
+    else:
+        jobs.reconstruct(scan, settings, required(out), resume=resume, overwrite=overwrite, as_json=json)

@@ -1,0 +1,61 @@
+"""The verb ``inspect``: what a file, a folder, a prior or this machine is."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from priors.commands.options import Json
+from priors.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from priors.runtime.inspection import Inspection
+
+
+def inspect(
+    thing: Annotated[
+        str,
+        typer.Argument(help="A prior, a file or folder (volume, scan, fields, observations), or 'backends'."),
+    ],
+    json: Json = None,
+    png: Annotated[
+        Path | None, typer.Option("--png", help="Draw the scanner of a scan to this file.")
+    ] = None,
+) -> None:
+    """Tell what something is, and what looks wrong with it."""
+    path = Path(thing)
+    if thing == "backends" and not path.exists():
+        from recon.inspect.backends import describe_backends
+
+        _print(describe_backends(), json)
+        return
+    # An event of an archive, FILE/EVENT, is a name inside a file.
+    inside = path.parent.is_file()
+    if not (path.exists() or inside) or (path.is_dir() and (path / "card.yaml").is_file()):
+        from priors.commands.inspect import inspect_prior
+
+        inspect_prior(thing, as_json=json)
+        return
+    _inspect_file(path, json, inside=inside, png=png)
+
+
+def _inspect_file(path: Path, json: str | None, *, inside: bool, png: Path | None) -> None:
+    import assimilation.inspect.files
+    import recon.inspect.files
+
+    if png is not None:
+        recon.inspect.files.draw(path, png)
+    families = (assimilation.inspect.files,) if inside else (recon.inspect.files, assimilation.inspect.files)
+    for family in families:
+        if family.claims(path):
+            _print(family.inspect_file(path), json)
+            return
+    raise InputError(f"{path}: unknown kind, expected a prior, a CT volume or scan, fields or observations")
+
+
+def _print(description: "Inspection", json: str | None) -> None:
+    from priors.runtime.output import emit_json
+
+    if not emit_json(description.record(), json):
+        sys.stdout.write(description.text())
