@@ -33,11 +33,11 @@ def place(tmp_path_factory):
     return folder
 
 
+# typer itself imports pydantic once a verb has options.
 HEAVY = (
     "torch",
     "numpy",
     "scipy",
-    "pydantic",
     "omegaconf",
     "xarray",
     "h5py",
