@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from priors.runtime.inspection import Inspection
-from recon.io.volumes.tiff import ENDINGS, load_tiff, natural_order
+from recon.io.volumes.tiff.pages import ENDINGS, load_tiff, natural_order
 
 _DARK, _FLAT = ("dark",), ("flat", "white", "open", "ffield")
 
@@ -33,7 +33,7 @@ def inspect_file(path: Path) -> Inspection:
     rest = [file for file in files if not file.name.lower().startswith(_DARK + _FLAT)]
     facts = {"dark field": f"median {dark:.5g}", "flat field": f"median {flat:.5g}"}
     if rest:
-        first = load_tiff(rest[0])[0]
+        first = load_tiff(rest[0]).values
         shape = " x ".join(map(str, first.shape))
         facts = {"radiographs": f"{len(rest)} of {shape} (row, column), {first.dtype}", **facts}
         facts["first radiograph"] = f"{first.min():.5g} .. {first.max():.5g}, median {np.median(first):.5g}"
@@ -47,5 +47,5 @@ def inspect_file(path: Path) -> Inspection:
 
 def _mean_median(files: list[Path], words: tuple[str, ...]) -> float:
     return float(
-        np.mean([np.median(load_tiff(file)[0]) for file in files if file.name.lower().startswith(words)])
+        np.mean([np.median(load_tiff(file).values) for file in files if file.name.lower().startswith(words)])
     )

@@ -16,7 +16,7 @@ from jaxtyping import Real
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from priors.runtime.errors import InputError
-from recon.io.volumes.tiff import ENDINGS, load_tiff, natural_order_of
+from recon.io.volumes.tiff.pages import ENDINGS, load_tiff, natural_order_of
 
 
 class RawLayout(BaseModel):
@@ -76,7 +76,9 @@ def load_frames(
     frames = [_load(file, raw) for file in files]
     if len({frame.shape for frame in frames}) > 1:
         raise InputError(f"{pattern}: files of different shapes, found {sorted({f.shape for f in frames})}")
-    array = frames[0] if len(frames) == 1 else np.stack(frames)
+    # Files of several frames each follow one another, as single frames do.
+    several = frames[0].ndim == 3
+    array = frames[0] if len(frames) == 1 else np.concatenate(frames) if several else np.stack(frames)
     if array.ndim == 2:
         # One file of a scan is a sinogram (view, column); one file of a field is a frame (row, column).
         array = array[:, None] if views else array[None]
@@ -90,7 +92,7 @@ def load_frames(
 def _load(file: Path, raw: RawLayout | None) -> np.ndarray:
     name = file.name.lower()
     if name.endswith(ENDINGS):
-        return load_tiff(file)[0]
+        return load_tiff(file).values
     if raw is not None:
         return raw.load(file)
     if not name.endswith(".npy"):

@@ -46,9 +46,23 @@ def read_npy(path: Path) -> Volume:
 
 
 def described_array(
-    path: Path, values: Shaped[np.ndarray, "z y x"], voxel_mm: tuple[float, float, float] | None
+    path: Path,
+    values: Shaped[np.ndarray, "z y x"],
+    voxel_mm: tuple[float, float, float] | None,
+    *,
+    calibrated: Shaped[np.ndarray, "z y x"] | None = None,
+    pixel_mm: tuple[float, float] | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> Volume:
     """Return an array whose unit, and voxel size unless the file states ``voxel_mm``, are told beside it.
+
+    Args:
+        path: of the array, for the name of its description.
+        values: stored numbers; a ``value_range`` of the description is about these.
+        voxel_mm: (z, y, x) as the file states it; the description wins, and a contradiction is told.
+        calibrated: the numbers after a calibration that the file states, for a description without ``value_range``.
+        pixel_mm: (y, x) by a resolution that may be meant for printing: told where it contradicts, else not used.
+        warnings: what the reader of the file has to say.
 
     Raises:
         InputError: they are not.
@@ -66,7 +80,25 @@ def described_array(
             f"state {wanted} in {sidecar_path(path).name} beside it{flat}"
         )
     affine = centred_affine(values.shape, voxel)
-    return Volume(np.ascontiguousarray(sidecar.scaled(values)), affine, sidecar.unit)
+    stored = values if calibrated is None or sidecar.value_range is not None else calibrated
+    told = (*warnings, *_contradictions(path, voxel, voxel_mm, pixel_mm))
+    return Volume(np.ascontiguousarray(sidecar.scaled(stored)), affine, sidecar.unit, warnings=told)
+
+
+def _contradictions(
+    path: Path,
+    voxel: tuple[float, float, float],
+    stated: tuple[float, float, float] | None,
+    pixel: tuple[float, float] | None,
+) -> tuple[str, ...]:
+    """Return where the description beside a file and the file itself say different lengths."""
+    for found, wanted, name in ((stated, voxel, "voxels"), (pixel, voxel[1:], "a resolution")):
+        if found is not None and not np.allclose(found, wanted, rtol=0.01):
+            sizes = " x ".join(f"{size:.4g}" for size in found)
+            return (
+                f"the file states {name} of {sizes} mm, {sidecar_path(path).name} others; the latter were taken",
+            )
+    return ()
 
 
 def centred_affine(

@@ -16,9 +16,11 @@ class ReadOptions:
 
     Attributes:
         series: SeriesInstanceUID, or its ending, of the DICOM series to read where there are several.
+        allow_gaps: interpolate slices that are missing between others, instead of refusing the volume.
     """
 
     series: str | None = None
+    allow_gaps: bool = False
 
 
 @dataclass(frozen=True)

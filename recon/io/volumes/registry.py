@@ -13,12 +13,13 @@ import numpy as np
 from priors.runtime.errors import InputError
 from recon.data.volume import Volume
 from recon.io.scans.format import HEAD, is_hdf5
-from recon.io.volumes import arrays, metaimage, nifti, nrrd, tiff
+from recon.io.volumes import arrays, metaimage, nifti, nrrd
 from recon.io.volumes import hdf5 as hdf5_volume
 from recon.io.volumes import zarr as zarr_volume
 from recon.io.volumes.dicom import stack as dicom
 from recon.io.volumes.format import ReadOptions, VolumeFormat, WriteOptions
 from recon.io.volumes.nifti import write_nifti
+from recon.io.volumes.tiff import stack as tiff
 
 __all__ = [
     "FORMATS",

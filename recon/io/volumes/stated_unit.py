@@ -28,8 +28,10 @@ def with_unit(
     values: Shaped[np.ndarray, "z y x"],
     affine: Float64[np.ndarray, "4 4"],
     stated: Unit | None = None,
+    *,
+    warnings: tuple[str, ...] = (),
 ) -> Volume:
-    """Return the image of stored ``values`` (z, y, x).
+    """Return the image of stored ``values`` (z, y, x), with what its reader has to say.
 
     Raises:
         InputError: the affine is not one, or the unit is not known.
@@ -37,12 +39,12 @@ def with_unit(
     check_affine(affine, f"{path}: affine")
     sidecar = read_sidecar(path)
     if sidecar is not None:
-        return Volume(np.ascontiguousarray(sidecar.scaled(values)), affine, sidecar.unit)
+        return Volume(np.ascontiguousarray(sidecar.scaled(values)), affine, sidecar.unit, warnings=warnings)
     real = np.ascontiguousarray(values, dtype=np.float32)
     if stated is not None:
-        return Volume(real, affine, stated)
+        return Volume(real, affine, stated, warnings=warnings)
     _check_looks_like_hu(path, real, values.dtype)
-    return Volume(real, affine, "HU")
+    return Volume(real, affine, "HU", warnings=warnings)
 
 
 def self_described(path: Path, values: Shaped[np.ndarray, "z y x"], told: Any) -> Volume:
