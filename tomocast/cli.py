@@ -21,7 +21,7 @@ from assimilation.commands.simulate import simulate_system
 from priors.commands.data import data
 from priors.commands.sample import sample
 from priors.commands.train import train
-from priors.runtime.errors import InputError, Interrupted
+from priors.runtime.errors import InputError, Interrupted, show_warnings
 from recon.commands.convert import convert
 from recon.commands.demo import demo_recon
 from recon.commands.phantom import phantom
@@ -88,6 +88,7 @@ app.add_typer(data, name="data")
 def main() -> None:
     """Run the command line and exit with its status."""
     spelling = note(sys.argv[1:], SECONDS)
+    show_warnings()
     try:
         status = app(standalone_mode=False)
     except (Interrupted, KeyboardInterrupt, typer.Abort) as stop:

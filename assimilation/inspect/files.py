@@ -5,6 +5,7 @@ description says so.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from assimilation.fields.streams import FieldStream
 from assimilation.inspect.table import inspect_table
 from assimilation.io.registry import READERS, open_dataset, open_stream, reader_of
 from assimilation.io.tables import SUFFIXES
+from priors.runtime.errors import warnings_kept
 from priors.runtime.inspection import Inspection
 
 BUDGET = 2 * 2**30
@@ -36,8 +38,14 @@ def inspect_file(path: Path) -> Inspection:
         InputError: they are damaged, of an unknown kind, or must be refused; the message says why.
     """
     path = Path(path)
-    if path.suffix.lower() in SUFFIXES:
-        return inspect_table(path)
+    with warnings_kept() as told:
+        found = inspect_table(path) if path.suffix.lower() in SUFFIXES else _fields(path)
+    prefix = f"{path}: "
+    return replace(found, warnings=(*(text.removeprefix(prefix) for text in told), *found.warnings))
+
+
+def _fields(path: Path) -> Inspection:
+    """Describe fields or gridded observations."""
     with open_stream(path) as stream:
         seen = _look(stream)
         facts = {

@@ -1,4 +1,4 @@
-"""NetCDF 3 and 4 files and Zarr folders (formats 2 and 3), as xarray decodes them."""
+"""NetCDF 3 and 4 files and Zarr folders (formats 2 and 3): opened by xarray, decoded by ``foreign.missing``."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +9,7 @@ import xarray as xr
 
 from assimilation.fields.calendars import civil
 from assimilation.io.classic import check_classic
+from assimilation.io.foreign.missing import decoded, looks_like_a_code
 from assimilation.io.store import check_hdf5
 from priors.runtime.errors import InputError
 
@@ -63,8 +64,12 @@ def _opened(path: Path, engine: str, options: dict[str, Any]) -> Iterator[xr.Dat
     try:
         if engine == "h5netcdf":
             check_hdf5(path)
-        coded = xr.open_dataset(path, engine=engine, decode_times=False, **options)
-        dataset = xr.decode_cf(civil(coded, str(path)))
+        coded = xr.open_dataset(path, engine=engine, decode_cf=False, **options)
+        if engine == "zarr":
+            coded = _with_fill_values(coded, path)
+        values = decoded(coded, str(path), defaults=engine != "zarr")
+        dataset = xr.decode_cf(civil(values, str(path)))
+        dataset.set_close(coded.close)
     except (InputError, MemoryError):
         raise
     except Exception as error:
@@ -73,3 +78,22 @@ def _opened(path: Path, engine: str, options: dict[str, Any]) -> Iterator[xr.Dat
         raise InputError(f"{path}: is damaged or truncated, not readable as {engine} ({reason})") from error
     with dataset:
         yield dataset
+
+
+def _with_fill_values(dataset: xr.Dataset, path: Path) -> xr.Dataset:
+    """Leave those of Zarr 2's fill values that mean missing: xarray takes all of them (pydata/xarray#5475)."""
+    import zarr
+
+    group = zarr.open_group(path, mode="r", use_consolidated=False)
+    if group.metadata.zarr_format != 2:
+        return dataset
+    for name in map(str, dataset.variables):
+        array = group.get(name)
+        attributes = dataset[name].attrs
+        if array is None or "_FillValue" not in attributes:
+            continue
+        if "_FillValue" in array.attrs:
+            attributes["_FillValue"] = array.attrs["_FillValue"]
+        elif not looks_like_a_code(attributes["_FillValue"]):
+            del attributes["_FillValue"]
+    return dataset

@@ -1,4 +1,10 @@
-"""What a user can cause: an input that cannot be used, and an interruption."""
+"""What a user can cause: an input that cannot be used, one that is used with a warning, and an interruption."""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 
 class InputError(Exception):
@@ -11,3 +17,50 @@ class InputError(Exception):
 
 class Interrupted(Exception):  # noqa: N818 (a wish of the user, not an error)
     """The user stopped a job that can be continued; the message says how. Exit status 130."""
+
+
+class InputWarning(UserWarning):
+    """Something about an input that a user should know although it is used: told in one line, as an error is.
+
+    The command line prints it as ``warning: ...``; ``inspect`` lists it; a job writes it into its log and metrics.
+    """
+
+
+def warn(text: str) -> None:
+    """Tell a user about an input that is used in spite of what the text says."""
+    # The line of the reader that noticed it means nothing to the user: the text names the file.
+    warnings.warn(" ".join(text.split()), InputWarning, stacklevel=2)
+
+
+def show_warnings() -> None:
+    """Print warnings about inputs as lines ``warning: ...`` on standard error, each once."""
+    warnings.simplefilter("always", InputWarning)
+    told: set[str] = set()
+    others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, InputWarning):
+            others(message, category, *place, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            print(f"warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
+
+
+@contextmanager
+def warnings_kept() -> Iterator[list[str]]:
+    """Yield a list that fills with the texts of the warnings inside the block, each once; they are not shown."""
+    texts: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)
+        shown = warnings.showwarning
+
+        def keep(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if not issubclass(category, InputWarning):
+                shown(message, category, *place, **more)
+            elif str(message) not in texts:
+                texts.append(str(message))
+
+        warnings.showwarning = keep
+        yield texts

@@ -100,7 +100,7 @@ SUSPECT = {
         np.linspace(270, 280, 60).reshape(3, 4, 5), times=START + np.array([0, 1, 5]) * np.timedelta64(1, "h")
     ),
     "below its least value 0": lambda: fields(
-        np.linspace(-1, 3, 60).reshape(3, 4, 5), variable=Variable("q", "1", "", 0.0)
+        np.linspace(-1, 3, 60).reshape(3, 4, 5), variable=Variable("q", "1", "specific_humidity")
     ),
 }
 
