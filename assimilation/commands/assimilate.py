@@ -65,8 +65,10 @@ def assimilate(
     if print_config:
         show(chosen)
         return
-    job = jobs.open_assimilation(observations, background, chosen)
+    inputs = {"observations": observations}
+    if background is not None:
+        inputs["background"] = background
     if plan:
-        jobs.print_plan(job, as_json=json)
+        jobs.print_plan(chosen, inputs, as_json=json)
     else:
-        jobs.run(job, required(out), resume=resume, overwrite=overwrite, as_json=json)
+        jobs.run(chosen, inputs, required(out), resume=resume, overwrite=overwrite, as_json=json)

@@ -60,8 +60,8 @@ def forecast(
     if print_config:
         show(chosen)
         return
-    job = jobs.open_forecast(start, chosen)
+    inputs = {"start": start}
     if plan:
-        jobs.print_plan(job, as_json=json)
+        jobs.print_plan(chosen, inputs, as_json=json)
     else:
-        jobs.run(job, required(out), resume=resume, overwrite=overwrite, as_json=json)
+        jobs.run(chosen, inputs, required(out), resume=resume, overwrite=overwrite, as_json=json)

@@ -8,23 +8,22 @@ Every draw comes from a generator seeded by (seed, trajectory, member, row): a m
 number of members, the chunks, or the point at which an interrupted run continued.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 from torch import Tensor
 
 from assimilation.inference.likelihoods import FrameObservations
+from assimilation.inference.problem import Problem
 from assimilation.inference.schedule import InferenceSchedule, Row
 from assimilation.inference.trajectory import Stepper, Trajectories, TrajectoryModel, Window
-from assimilation.observation.base import ObservationStream
 from priors.codec import FieldCodec
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,38 +32,19 @@ class Analysis:
 
     Attributes:
         trajectory: which one.
-        frame: place in the run.
+        frame: index in the problem's times.
+        time: valid time.
         members: physical units.
     """
 
     trajectory: int
     frame: int
+    time: np.datetime64
     members: Float32[np.ndarray, "m k y x"]
 
 
-@dataclass(frozen=True, eq=False)
-class Task:
-    """What is to be analysed.
-
-    Attributes:
-        frames: length of the run.
-        trajectories: how many.
-        shape: of a state, (k, y, x).
-        stream: observations; None for a forecast.
-        places: index in the stream of every frame, -1 where the stream has no such time.
-        context: clean frames before the first one in network units, (n or 1, members or 1, c, k, y, x).
-    """
-
-    frames: int
-    trajectories: int
-    shape: tuple[int, int, int]
-    stream: ObservationStream | None = None
-    places: Sequence[int] = ()
-    context: Float[Tensor, "n m c k y x"] | None = None
-
-
 @dataclass(frozen=True)
-class Ensemble:
+class EnsemblePlan:
     """How many members, from which seed, computed how many at a time."""
 
     members: int
@@ -79,41 +59,42 @@ class Ensemble:
         ]
 
     def draws(self, members: range, *, trajectory: int, row: int) -> list[torch.Generator]:
-        """Return one generator per member for one row."""
-        found = []
+        """Return one generator per member for one row.
+
+        A generator per (seed, trajectory, member, row) instead of one that runs on makes a draw independent of how
+        many were made before it: chunks, resumed runs and larger ensembles see the same numbers.
+        """
+        generators = []
         for member in members:
             seed = np.random.SeedSequence((self.seed, trajectory, member, row)).generate_state(1, np.uint64)
-            found.append(torch.Generator().manual_seed(int(seed[0] >> np.uint64(1))))
-        return found
+            # manual_seed takes a signed 64-bit number.
+            generators.append(torch.Generator().manual_seed(int(seed[0] >> np.uint64(1))))
+        return generators
 
 
 @dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """Where a run stands: windows of all chunks of one trajectory, before one row."""
+class RunState:
+    """Where a run stands: within one row of one trajectory, after some of its chunks.
+
+    Attributes:
+        trajectory: in progress.
+        row: of the schedule, in progress.
+        chunk: members per chunk.
+        windows: of every chunk.
+        complete: frames (b f k y x) this row has completed, of the chunks that have taken it; the last chunk may
+            have fewer members, so b differs.
+    """
 
     trajectory: int
     row: int
     chunk: int
-    windows: list[dict[str, Tensor | list[Tensor]]]
+    windows: tuple[Window, ...]
+    complete: tuple[Tensor, ...] = ()
 
-    def save(self, path: Path) -> None:
-        """Write the state so that a kill leaves the old file or the new one."""
-        with atomic(path) as temporary:
-            torch.save({**vars(self), "windows": self.windows}, temporary)
-
-    @staticmethod
-    def load(path: Path) -> "Checkpoint | None":
-        """Return the state, None where there is none.
-
-        Raises:
-            InputError: the file is no checkpoint.
-        """
-        if not path.is_file():
-            return None
-        try:
-            return Checkpoint(**torch.load(path, weights_only=True, map_location="cpu"))
-        except Exception as error:
-            raise InputError(f"{path}: is no checkpoint of this version; start the run anew") from error
+    def saved(self) -> dict[str, Any]:
+        """Return numbers and tensors that `restored` understands."""
+        windows = [window.saved() for window in self.windows]
+        return {**vars(self), "windows": windows, "complete": list(self.complete)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,89 +115,115 @@ class Assimilator:
 
     def run(
         self,
-        task: Task,
-        ensemble: Ensemble,
+        problem: Problem,
+        plan: EnsemblePlan,
         *,
-        checkpoint: Path | None = None,
+        state: Mapping[str, Any] | None = None,
+        on_state: Callable[[RunState], None] = lambda state: None,
         on_step: Callable[[int, int], None] = lambda done, total: None,
     ) -> Iterator[Analysis]:
         """Yield the analyses of every trajectory, times ascending.
 
         Args:
-            task: what is to be analysed.
-            ensemble: members, seed, chunks.
-            checkpoint: file to continue from where it exists, rewritten whenever an analysis was taken over.
+            problem: what is to be estimated.
+            plan: members, seed, chunks.
+            state: what `RunState.saved` returned, to continue from.
+            on_state: called with the state after every step of a chunk; what it keeps can be continued from. The
+                analyses of a row are yielded before the state that no longer holds them.
             on_step: called as ``on_step(done, total)`` after every step of a chunk.
 
         Raises:
-            InputError: a state is not finite.
+            InputError: a state is not finite, or ``state`` is of another run.
         """
-        saved = None if checkpoint is None else Checkpoint.load(checkpoint)
-        rows = self.schedule.count(task.frames)
-        total = rows * len(ensemble.chunks()) * task.trajectories
-        for trajectory in range(0 if saved is None else saved.trajectory, task.trajectories):
-            job = Job(self, task, ensemble, trajectory)
-            windows, start = job.start(), 0
-            if saved is not None:
-                windows = [new.restored(old) for new, old in zip(windows, saved.windows, strict=True)]
-                start, saved = saved.row, None
-            for number, row in islice(enumerate(self.schedule.rows(task.frames)), start, None):
-                parts = []
-                for place, members in enumerate(ensemble.chunks()):
-                    windows[place], emitted = job.advance(windows[place], members, row, number)
-                    parts.append(emitted)
-                    done = (trajectory * rows + number) * len(ensemble.chunks()) + place + 1
-                    on_step(done, total)
-                yield from job.analyses(row, torch.cat(parts))
-                if checkpoint is not None and row.emit:
-                    held = [window.saved() for window in windows]
-                    Checkpoint(trajectory, number + 1, ensemble.chunk, held).save(checkpoint)
+        chunks, rows = plan.chunks(), self.schedule.count(problem.frames)
+        total = rows * len(chunks) * problem.trajectories
+        first = 0 if state is None else int(state["trajectory"])
+        for trajectory in range(first, problem.trajectories):
+            run = TrajectoryRun(self, problem, plan, trajectory)
+            current = run.start() if state is None else run.restored(state)
+            state = None
+            for number, row in islice(enumerate(self.schedule.rows(problem.frames)), current.row, None):
+                for index in range(len(current.complete), len(chunks)):
+                    current = run.advance(current, row, chunks[index])
+                    on_state(current)
+                    on_step((trajectory * rows + number) * len(chunks) + index + 1, total)
+                yield from run.analyses(row, torch.cat(current.complete))
+                current = RunState(trajectory, number + 1, plan.chunk, current.windows)
+                on_state(current)
 
 
-class Job:
-    """One trajectory of a run: its windows, chunk by chunk, and its observations."""
+class TrajectoryRun:
+    """One trajectory of a problem: its windows, chunk by chunk, and its observations."""
 
-    def __init__(self, owner: Assimilator, task: Task, ensemble: Ensemble, trajectory: int) -> None:
-        self.owner, self.task, self.ensemble, self.trajectory = owner, task, ensemble, trajectory
+    def __init__(
+        self, assimilator: Assimilator, problem: Problem, plan: EnsemblePlan, trajectory: int
+    ) -> None:
+        """Prepare a trajectory; nothing is read or computed before it is asked for."""
+        self.assimilator, self.problem, self.plan, self.trajectory = assimilator, problem, plan, trajectory
         self.observations = None
-        if task.stream is not None:
+        if problem.stream is not None:
+            model = assimilator.model
             self.observations = FrameObservations(
-                task.stream, owner.codec, trajectory, task.places, owner.model.device, owner.model.dtype
+                problem.stream, assimilator.codec, trajectory, problem.stream_index, model.device, model.dtype
             )
 
-    def start(self) -> list[Window]:
-        """Return the window of every chunk, after its members' context."""
+    def start(self) -> RunState:
+        """Return the state before the first row, every chunk after its members' context."""
         windows = []
-        for members in self.ensemble.chunks():
-            context = self.task.context
+        for members in self.plan.chunks():
+            context = self.problem.context
             if context is not None:
+                # A background of one trajectory or of fewer members serves all in turn.
                 own = context[self.trajectory % len(context)]
                 context = own[[member % len(own) for member in members]]
-            windows.append(self.owner.model.start(len(members), self.task.shape, context))
-        return windows
+            windows.append(self.assimilator.model.start(len(members), self.problem.shape, context))
+        return RunState(self.trajectory, 0, self.plan.chunk, tuple(windows))
 
-    def advance(self, window: Window, members: range, row: Row, number: int) -> tuple[Window, Trajectories]:
-        """Take the row's step with one chunk; return its window and the frames that are complete.
+    def restored(self, saved: Mapping[str, Any]) -> RunState:
+        """Return the state that was saved.
+
+        Raises:
+            InputError: it has other chunks than the plan.
+        """
+        start, windows = self.start(), saved["windows"]
+        if len(windows) != len(start.windows) or int(saved["chunk"]) != self.plan.chunk:
+            raise InputError(
+                f"state: found {len(windows)} chunks of {saved['chunk']} members, expected {len(start.windows)} of "
+                f"{self.plan.chunk}"
+            )
+        restored = [new.restored(old) for new, old in zip(start.windows, windows, strict=True)]
+        device = self.assimilator.model.device
+        complete = tuple(frames.to(device) for frames in saved["complete"])
+        return RunState(self.trajectory, int(saved["row"]), self.plan.chunk, tuple(restored), complete)
+
+    def advance(self, state: RunState, row: Row, members: range) -> RunState:
+        """Take the row's step with the next chunk.
 
         Raises:
             InputError: a state is not finite.
         """
+        index = len(state.complete)
         likelihood = None
         if self.observations is not None:
             likelihood = self.observations.likelihood(row.first, len(row.before))
-        draws = self.ensemble.draws(members, trajectory=self.trajectory, row=number)
-        stepper = self.owner.stepper
-        after, emitted = self.owner.model.advance(window, row, stepper, likelihood=likelihood, draws=draws)
-        if not bool(torch.isfinite(after.u).all()) or not bool(torch.isfinite(emitted).all()):
+        draws = self.plan.draws(members, trajectory=self.trajectory, row=state.row)
+        window, complete = self.assimilator.model.advance(
+            state.windows[index], row, self.assimilator.stepper, likelihood=likelihood, draws=draws
+        )
+        if not bool(torch.isfinite(window.u).all()) or not bool(torch.isfinite(complete).all()):
             raise InputError(
                 f"assimilation: a state of frame {row.first} or later is not finite; expected finite values: check "
                 "the observations' units and sigma, or use more steps"
             )
-        return after, emitted
+        windows = (*state.windows[:index], window, *state.windows[index + 1 :])
+        return RunState(self.trajectory, state.row, state.chunk, windows, (*state.complete, complete))
 
     def analyses(self, row: Row, frames: Trajectories) -> Iterator[Analysis]:
         """Yield the frames a row completed, in physical units, cut to what is possible."""
-        physical = self.owner.codec.clip_to_physical(self.owner.codec.decode(frames.float()))
-        for place, frame in enumerate(row.emit):
-            members = physical[:, place].cpu().contiguous().numpy()
-            yield Analysis(self.trajectory, frame, members)
+        codec, problem = self.assimilator.codec, self.problem
+        physical = codec.clip_to_physical(codec.decode(frames.float()))
+        for index, frame in enumerate(row.emit):
+            members = physical[:, index].cpu().contiguous().numpy()
+            if problem.advection is not None:
+                members = problem.advection.carried(members, self.trajectory, frame)
+            yield Analysis(self.trajectory, frame, problem.times[frame], members)

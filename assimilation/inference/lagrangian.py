@@ -15,7 +15,6 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from assimilation.fields.grid import Grid, Variable
-from assimilation.inference.assimilator import Analysis
 from assimilation.inference.motion import Places, beyond, cells, displaced, motion, sampled
 from priors.runtime.errors import InputError
 
@@ -25,6 +24,7 @@ RAIN = ("rainfall_rate", "lwe_precipitation_rate")
 
 Frames = Float32[np.ndarray, "n m f k y x"]
 State = Float32[np.ndarray, "k y x"]
+Members = Float32[np.ndarray, "m k y x"]
 
 
 class Advection:
@@ -59,16 +59,16 @@ class Advection:
                 out[n, m, -1 - j] = moved(frames[n, m, -1 - j], gone, elsewhere=frames[n, m, -1])
         return out
 
-    def carried(self, item: Analysis) -> Float32[np.ndarray, "m k y x"]:
+    def carried(self, members: Members, trajectory: int, frame: int) -> Members:
         """Return the members of a frame, forecast in the frame of the rain, where the rain will be."""
-        gone = self._displacements(item.trajectory, item.frame + 1)
+        displacements = self._displacements(trajectory, frame + 1)
         states = [
-            moved(state, gone[number % len(gone)], elsewhere=state)
-            for number, state in enumerate(item.members)
+            moved(state, displacements[number % len(displacements)], elsewhere=state)
+            for number, state in enumerate(members)
         ]
         return np.stack(states)
 
-    def told(self, grid: Grid) -> str:
+    def description(self, grid: Grid) -> str:
         """Return the mean speed in words."""
         size = np.asarray(grid.spacing)[:, None, None]
         speed = float(np.hypot(*np.moveaxis(self.velocity * size, 2, 0)).mean())

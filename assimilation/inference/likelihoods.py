@@ -9,7 +9,6 @@ the whole of H at its current estimate.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -43,7 +42,7 @@ class FrameObservations:
         stream: where they come from.
         codec: of the prior.
         trajectory: which one.
-        places: index in the stream of every frame of the run, -1 where the stream has no such time.
+        stream_index: index in the stream of every frame of the run, -1 where the stream has no such time.
         device: where the prior is.
         dtype: what it computes in.
     """
@@ -51,7 +50,7 @@ class FrameObservations:
     stream: ObservationStream
     codec: FieldCodec
     trajectory: int
-    places: Sequence[int]
+    stream_index: Sequence[int]
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
     _read: dict[int, Observation | None] = field(default_factory=dict)
@@ -72,11 +71,6 @@ class FrameObservations:
 
     def _at(self, frame: int) -> Observation | None:
         if frame not in self._read:
-            place = self.places[frame]
-            self._read[frame] = None if place < 0 else self.stream.at(self.trajectory, place)
+            index = self.stream_index[frame]
+            self._read[frame] = None if index < 0 else self.stream.at(self.trajectory, index)
         return self._read[frame]
-
-
-def frame_times(first: np.datetime64, last: np.datetime64, step: np.timedelta64) -> np.ndarray:
-    """Return every time of a run, datetime64[ns], both ends included."""
-    return np.arange(first, last + step // 2, step).astype("datetime64[ns]")

@@ -49,11 +49,8 @@ def run(chosen: DemoSettings, out: Path, *, overwrite: bool) -> None:
     observe_file(truth, chosen.observe, observed)
     scores: dict[str, dict[str, Any]] = {BASELINE: _baseline(truth, observed)}
     for name, settings in chosen.runs.items():
-        place = folder.file(name)
-        metrics = jobs.run(
-            jobs.open_assimilation(observed, None, settings), place, resume=False, overwrite=overwrite
-        )
-        scores[name] = {**_scored(place, truth), "seconds": metrics["seconds"]}
+        metrics = jobs.run(settings, {"observations": observed}, folder.file(name), overwrite=overwrite)
+        scores[name] = {**_scored(folder.file(name), truth), "seconds": metrics["seconds"]}
     folder.write_json(jobs.METRICS, scores)
     print(table(scores))
     for name in chosen.runs:
@@ -77,9 +74,9 @@ def _baseline(truth: Path, observed: Path) -> dict[str, Any]:
     return {**figures, "spread_skill": None}
 
 
-def _scored(place: Path, truth: Path) -> dict[str, Any]:
+def _scored(run_folder: Path, truth: Path) -> dict[str, Any]:
     """Return the scores of a run and write its report again, with the truth in it."""
-    ensemble, fields = read_ensemble(analysis_path(place)), read_fields(truth)
+    ensemble, fields = read_ensemble(analysis_path(run_folder)), read_fields(truth)
     figures = verify(ensemble, fields)
-    write_report(RunFolder(place).file(jobs.REPORT), ensemble, truth=fields, scores=figures)
+    write_report(RunFolder(run_folder).file(jobs.REPORT), ensemble, truth=fields, scores=figures)
     return figures

@@ -3,33 +3,30 @@
 RUN/analysis.nc     members of every time (.zarr where the settings say so)
 RUN/metrics.json    figures of the run
 RUN/report.html     all of it to look at
+RUN/checkpoint.pt   while it is not complete: its state
 RUN/log.txt, config.yaml, inputs.json, versions.json
 """
 
 import json
-import resource
 import sys
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from assimilation.inference.assimilator import Assimilator, Ensemble
-from assimilation.inference.trajectory import Stepper, TrajectoryModel
+from assimilation.inference.assimilator import Assimilator, EnsemblePlan
+from assimilation.inference.domain import step_of
+from assimilation.inference.problem import Problem
 from assimilation.io.archive import EnsembleWriter, analysis_path
-from assimilation.run.planning import chunk_for, memory_plan, rehearse
-from assimilation.run.problem import Frames, frames_together, read_assimilation, read_forecast
+from assimilation.run.checkpoint import Checkpoint, load_state
+from assimilation.run.planning import ensemble_plan, memory_plan, rehearse
+from assimilation.run.problem import read_problem
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
 from priors.card import Prior, find_prior, load_prior
 from priors.diffusion.denoiser import resolved_device
-from priors.diffusion.guidance import Mmps
 from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.memory import available_bytes, human
 from priors.runtime.output import emit_json
+from priors.runtime.peak import peak_bytes, reset_peak
 from priors.runtime.progress import Progress, clock
 from priors.runtime.record import RunFolder, check_same_config, describe_input, open_run
 
@@ -37,173 +34,191 @@ METRICS = "metrics.json"
 REPORT = "report.html"
 CHECKPOINT = "checkpoint.pt"
 
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """Everything a run needs: settings, prior, and what was read."""
-
-    settings: AssimilateSettings | ForecastSettings
-    prior: Prior
-    frames: Frames
-    inputs: Mapping[str, Path]
-    command: str
-
-    @property
-    def assimilator(self) -> Assimilator:
-        """Return the machine that runs."""
-        guidance = self.settings.guidance if isinstance(self.settings, AssimilateSettings) else Mmps()
-        stepper = Stepper(self.settings.sampler, guidance)
-        model = TrajectoryModel(self.prior.denoiser, cache=self.settings.cache)
-        schedule = self.settings.schedule(frames_together(self.prior))
-        return Assimilator(model, self.prior.fields, schedule, stepper)
+Settings = AssimilateSettings | ForecastSettings
+Inputs = Mapping[str, Path]
 
 
-def open_assimilation(observations: Path, background: Path | None, chosen: AssimilateSettings) -> Run:
-    """Read what an assimilation needs.
+def run(
+    settings: Settings,
+    inputs: Inputs,
+    out: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    as_json: str | None = None,
+) -> dict[str, Any]:
+    """Compute an assimilation or a forecast into the folder ``out`` and return its metrics.
 
-    Raises:
-        InputError: a file cannot be read or does not fit the prior.
-    """
-    prior = load_prior(chosen.prior, device=resolved_device(chosen.device).type)
-    frames = read_assimilation(observations, background, prior)
-    inputs = {"observations": observations, "prior": find_prior(chosen.prior)}
-    if background is not None:
-        inputs["background"] = background
-    return Run(chosen, prior, frames, inputs, "assimilate")
-
-
-def open_forecast(start: Path, chosen: ForecastSettings) -> Run:
-    """Read what a forecast needs.
+    Args:
+        settings: of the run; their class says which of the two it is.
+        inputs: files by role: ``observations`` and maybe ``background``, or ``start``.
+        out: run folder.
+        resume: continue what an interrupted run left there.
+        overwrite: replace an earlier run.
+        as_json: file for the metrics as JSON, ``-`` for standard output.
 
     Raises:
-        InputError: the file cannot be read or does not fit the prior.
-    """
-    prior = load_prior(chosen.prior, device=resolved_device(chosen.device).type)
-    frames = read_forecast(start, prior, chosen)
-    return Run(chosen, prior, frames, {"start": start, "prior": find_prior(chosen.prior)}, "forecast")
-
-
-def run(job: Run, out: Path, *, resume: bool, overwrite: bool, as_json: str | None = None) -> dict[str, Any]:
-    """Compute a run into the folder ``out`` and return its metrics.
-
-    Raises:
-        InputError: the folder cannot be used, the memory does not suffice, or a state is not finite.
+        InputError: a file cannot be read or does not fit the prior, the folder cannot be used, the memory does not
+            suffice, or a state is not finite.
         Interrupted: with the way to continue.
     """
-    memory_plan(job.assimilator, job.frames.task, _ensemble(job, None)).require()
+    prior, problem = _read(settings, inputs)
+    assimilator = settings.assimilator(prior)
+    memory_plan(assimilator, problem, _plan(settings, assimilator, problem, None)).require()
     folder = open_run(out, resume=resume, overwrite=overwrite)
-    check_same_config(folder, job.settings)
+    check_same_config(folder, settings)
+    files = {**inputs, "prior": find_prior(settings.prior)}
     if resume:
-        _check_same_inputs(folder, job.inputs)
+        _check_same_inputs(folder, files)
     if resume and folder.file(METRICS).exists():
         print(f"{out}: this run is complete", file=sys.stderr)
         return _finished(folder, as_json)
-    folder.write_config(job.settings)
-    folder.write_inputs(job.inputs, command=job.command, seed=job.settings.seed)
-    folder.log(f"{'resume' if resume else 'start'} {job.settings!r}")
-    _announce(folder, job)
-    begin = time.perf_counter(), time.process_time()
+    folder.write_config(settings)
+    folder.write_inputs(files, command=settings.command, seed=settings.seed)
+    folder.log(f"{'resume' if resume else 'start'} {settings!r}")
+    _announce(folder, problem, assimilator)
+    writer = EnsembleWriter(
+        folder.file(f"analysis.{settings.format}"),
+        variables=problem.variables,
+        grid=problem.grid,
+        trajectories=problem.trajectories,
+        attributes=_attributes(settings, prior, problem, assimilator),
+        resume=resume,
+    )
     try:
-        figures = _compute(job, folder, resume=resume)
+        figures = _compute(settings, problem, assimilator, folder, writer=writer)
     except KeyboardInterrupt:
         folder.log("interrupted")
         raise Interrupted(f"continue with the same command and --resume (run folder {out})") from None
-    path = analysis_path(folder.path)
-    figures["seconds"] = time.perf_counter() - begin[0]
-    figures["cpu_seconds"] = time.process_time() - begin[1]
-    figures["peak_memory_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    _write_report(job, folder, path, figures)
-    folder.write_json(METRICS, figures)
+    _write_report(folder, problem, figures)
+    folder.write_json(METRICS, {"command": settings.command, "prior": prior.card.name, **figures})
     folder.file(CHECKPOINT).unlink(missing_ok=True)
     folder.log(f"done in {figures['seconds']:.1f} s")
     return _finished(folder, as_json)
 
 
-def print_plan(job: Run, *, as_json: str | None) -> None:
-    """Print the memory and the time a run needs."""
-    ensemble = _ensemble(job, None)
-    plan, free = memory_plan(job.assimilator, job.frames.task, ensemble), available_bytes()
-    fits = plan.total <= free
-    seconds = rehearse(job.assimilator, job.frames.task, ensemble) if fits else None
-    figures = {"bytes": dict(plan.items), "total_bytes": plan.total, "free_bytes": free, "fits": fits}
+def print_plan(settings: Settings, inputs: Inputs, *, as_json: str | None) -> None:
+    """Print the memory and the time a run needs.
+
+    Raises:
+        InputError: a file cannot be read or does not fit the prior.
+    """
+    prior, problem = _read(settings, inputs)
+    assimilator = settings.assimilator(prior)
+    ensemble = _plan(settings, assimilator, problem, None)
+    memory, free = memory_plan(assimilator, problem, ensemble), available_bytes()
+    fits = memory.total <= free
+    seconds = rehearse(assimilator, problem, ensemble) if fits else None
+    figures = {"bytes": dict(memory.items), "total_bytes": memory.total, "free_bytes": free, "fits": fits}
     if emit_json({**figures, "seconds": seconds, "chunk": ensemble.chunk}, as_json):
         return
-    print(plan.table())
+    print(memory.table())
     print(f"free now: {human(free)}; this job {'fits' if fits else 'does not fit'}")
     if seconds is not None:
-        task = job.frames.task
-        size = f"{task.trajectories} x {ensemble.members} members x {task.frames} frames"
+        size = f"{problem.trajectories} x {ensemble.members} members x {problem.frames} frames"
         print(f"time: about {clock(seconds)} ({size}, {ensemble.chunk} members at a time)")
 
 
-def _compute(job: Run, folder: RunFolder, *, resume: bool) -> dict[str, Any]:
-    """Take every step and write every analysis to the archive as soon as it is complete."""
-    task, path = job.frames.task, folder.file(CHECKPOINT)
-    ensemble = _ensemble(job, path if path.exists() else None)
-    writer, advection = _writer(job, folder, resume=resume), job.frames.advection
-    with Progress(1, job.command) as progress:
+def _read(settings: Settings, inputs: Inputs) -> tuple[Prior, Problem]:
+    """Return the loaded prior and the problem in the files."""
+    prior = load_prior(settings.prior, device=resolved_device(settings.device).type)
+    return prior, read_problem(settings, inputs, prior)
+
+
+def _plan(
+    settings: Settings, assimilator: Assimilator, problem: Problem, state: Mapping[str, Any] | None
+) -> EnsemblePlan:
+    """Return members and chunks; a run that continues keeps its chunks, so that it rounds as it did."""
+    chunk = settings.chunk if state is None else int(state["chunk"])
+    return ensemble_plan(assimilator, problem, members=settings.members, seed=settings.seed, chunk=chunk)
+
+
+def _compute(
+    settings: Settings,
+    problem: Problem,
+    assimilator: Assimilator,
+    folder: RunFolder,
+    *,
+    writer: EnsembleWriter,
+) -> dict[str, Any]:
+    """Take every step, write every analysis to the archive as soon as it is complete, and return figures.
+
+    A folder that holds a state is continued from it.
+    """
+    reset_peak()
+    path = folder.file(CHECKPOINT)
+    state = load_state(path)
+    plan = _plan(settings, assimilator, problem, state)
+    checkpoint = Checkpoint(path)
+    if state is not None:
+        checkpoint = Checkpoint(path, float(state["seconds"]), float(state["cpu_seconds"]))
+    with Progress(1, settings.command) as progress:
 
         def on_step(done: int, total: int) -> None:
             progress.total = total
             progress.step(done=done)
 
-        for item in job.assimilator.run(task, ensemble, checkpoint=path, on_step=on_step):
-            members = item.members if advection is None else advection.carried(item)
-            writer.append_one(job.frames.times[item.frame], members, trajectory=item.trajectory)
-            folder.log(f"trajectory {item.trajectory}: {job.frames.times[item.frame]} is complete")
+        try:
+            for analysis in assimilator.run(
+                problem, plan, state=state, on_state=checkpoint.keep, on_step=on_step
+            ):
+                writer.append_one(analysis.time, analysis.members, trajectory=analysis.trajectory)
+                folder.log(f"trajectory {analysis.trajectory}: {analysis.time} is complete")
+        except (KeyboardInterrupt, SystemExit):
+            checkpoint.save()
+            raise
     if not writer.finished:
         writer.finish()
-    schedule = job.assimilator.schedule
+    seconds, cpu_seconds = checkpoint.spent()
     return {
-        "command": job.command,
-        "prior": job.prior.card.name,
-        "trajectories": task.trajectories,
-        "members": ensemble.members,
-        "frames": task.frames,
+        **_sizes(problem, assimilator, plan),
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "peak_memory_bytes": peak_bytes(),
+    }
+
+
+def _sizes(problem: Problem, assimilator: Assimilator, plan: EnsemblePlan) -> dict[str, Any]:
+    """Return what was computed, in numbers."""
+    schedule = assimilator.schedule
+    return {
+        "trajectories": problem.trajectories,
+        "members": plan.members,
+        "frames": problem.frames,
         "lag": "inf" if schedule.lag is None else schedule.lag,
-        "motion": "none" if advection is None else "advect",
+        "motion": "none" if problem.advection is None else "advect",
         "steps": schedule.steps,
-        "frame_evaluations": schedule.evaluations(task.frames),
+        "frame_evaluations": schedule.evaluations(problem.frames),
     }
 
 
-def _writer(job: Run, folder: RunFolder, *, resume: bool) -> EnsembleWriter:
-    """Return what takes the analyses of all trajectories."""
-    frames, task = job.frames, job.frames.task
-    path = folder.file(f"analysis.{job.settings.format}")
+def _attributes(
+    settings: Settings, prior: Prior, problem: Problem, assimilator: Assimilator
+) -> dict[str, str]:
+    """Return what the archive says of its origin."""
     attributes = {
-        "title": f"{job.command} with prior {job.prior.card.name}",
-        "prior": job.prior.card.name,
-        "prior_sha256": job.prior.card.sha256,
-        "seed": str(job.settings.seed),
+        "title": f"{settings.command} with prior {prior.card.name}",
+        "prior": prior.card.name,
+        "prior_sha256": prior.card.sha256,
+        "seed": str(settings.seed),
     }
-    if job.command == "forecast":
-        step = frames.times[1] - frames.times[0] if task.frames > 1 else _step(job)
-        start = str((frames.times[0] - step).astype("datetime64[ms]"))
-        attributes["forecast_reference_time"] = start.removesuffix(".000")
-    else:
-        schedule = job.assimilator.schedule
-        attributes["lag"] = "inf" if schedule.lag is None else str(schedule.lag)
-    return EnsembleWriter(
-        path,
-        variables=frames.variables,
-        grid=frames.grid,
-        trajectories=task.trajectories,
-        attributes=attributes,
-        resume=resume,
-    )
+    if isinstance(settings, ForecastSettings):
+        start = str((problem.times[0] - step_of(prior)).astype("datetime64[ms]"))
+        return {**attributes, "forecast_reference_time": start.removesuffix(".000")}
+    lag = assimilator.schedule.lag
+    return {**attributes, "lag": "inf" if lag is None else str(lag)}
 
 
-def _write_report(job: Run, folder: RunFolder, path: Path, figures: Mapping[str, Any]) -> None:
-    """Write what is to be looked at."""
+def _write_report(folder: RunFolder, problem: Problem, figures: Mapping[str, Any]) -> None:
+    """Write the report of the run."""
     from assimilation.report.assimilation_report import write_run_report
 
-    write_run_report(folder, path, stream=job.frames.task.stream, figures=figures)
+    write_run_report(folder, analysis_path(folder.path), stream=problem.stream, figures=figures)
 
 
-def _announce(folder: RunFolder, job: Run) -> None:
-    """Say in the log what the schedule means for this run."""
-    schedule, frames = job.assimilator.schedule, job.frames.task.frames
+def _announce(folder: RunFolder, problem: Problem, assimilator: Assimilator) -> None:
+    """Write into the log what the schedule means for this run."""
+    schedule, frames = assimilator.schedule, problem.frames
     if schedule.lag is None and frames > schedule.longest:
         text = (
             f"{frames} frames are more than 'longest' ({schedule.longest}) in flight at once: windows of "
@@ -212,24 +227,13 @@ def _announce(folder: RunFolder, job: Run) -> None:
         )
         folder.log(text)
         print(text, file=sys.stderr)
-    if job.frames.advection is not None:
-        folder.log(job.frames.advection.told(job.frames.grid))
-    seen = sum(place >= 0 for place in job.frames.task.places)
-    folder.log(
-        f"{frames} frames from {job.frames.times[0]} to {job.frames.times[-1]}, {seen} with observations"
-    )
+    if problem.advection is not None:
+        folder.log(problem.advection.description(problem.grid))
+    seen = sum(index >= 0 for index in problem.stream_index)
+    folder.log(f"{frames} frames from {problem.times[0]} to {problem.times[-1]}, {seen} with observations")
 
 
-def _ensemble(job: Run, checkpoint: Path | None) -> Ensemble:
-    """Return members and chunks; a run that continues keeps its chunks, so that it rounds as it did."""
-    chunk = job.settings.chunk
-    if checkpoint is not None:
-        chunk = int(torch.load(checkpoint, weights_only=True, mmap=True)["chunk"])
-    found = chunk or chunk_for(job.assimilator, job.frames.task, job.settings.members)
-    return Ensemble(job.settings.members, job.settings.seed, min(found, job.settings.members))
-
-
-def _check_same_inputs(folder: RunFolder, inputs: Mapping[str, Path]) -> None:
+def _check_same_inputs(folder: RunFolder, inputs: Inputs) -> None:
     """Refuse to continue with other files than the run began with.
 
     Raises:
@@ -239,21 +243,15 @@ def _check_same_inputs(folder: RunFolder, inputs: Mapping[str, Path]) -> None:
     if not path.exists():
         return
     begun = json.loads(path.read_text(encoding="utf-8"))["inputs"]
-    for role, item in inputs.items():
-        if begun.get(role, {}).get("sha256") != describe_input(item)["sha256"]:
-            raise InputError(f"{item}: is not the file this run began with ({role}); start another run")
+    for role, file in inputs.items():
+        if begun.get(role, {}).get("sha256") != describe_input(file)["sha256"]:
+            raise InputError(f"{file}: is not the file this run began with ({role}); start another run")
 
 
 def _finished(folder: RunFolder, as_json: str | None) -> dict[str, Any]:
-    """Say where the result is and return its metrics."""
+    """Print where the result is and return its metrics."""
     metrics: dict[str, Any] = json.loads(folder.file(METRICS).read_text(encoding="utf-8"))
     if not emit_json(metrics, as_json):
         print(f"{metrics['frames']} frames, {metrics['members']} members, {metrics['seconds']:.1f} s")
         print(f"analysis {analysis_path(folder.path)}\nreport {folder.file(REPORT)}")
     return metrics
-
-
-def _step(job: Run) -> np.timedelta64:
-    card = job.prior.card.trajectory
-    assert card is not None
-    return np.timedelta64(round(card.step_s * 1e9), "ns")

@@ -5,11 +5,13 @@ time             = seconds per frame and member, tried on the first steps, * all
 """
 
 import time
+from dataclasses import replace
 from itertools import islice
 
 import torch
 
-from assimilation.inference.assimilator import Assimilator, Ensemble, Job, Task
+from assimilation.inference.assimilator import Assimilator, EnsemblePlan, TrajectoryRun
+from assimilation.inference.problem import Problem
 from priors.networks import SpaceTimeTransformer
 from priors.runtime.memory import MemoryPlan, available_bytes
 
@@ -21,13 +23,13 @@ SHARE = 0.4
 TRIED_ROWS = 2
 
 
-def graph_bytes(assimilator: Assimilator, task: Task) -> int:
+def graph_bytes(assimilator: Assimilator, problem: Problem) -> int:
     """Return the memory of a guided step per member: activations of all frames in flight."""
-    frames = assimilator.schedule.largest(task.frames)
-    pixels = task.shape[-2] * task.shape[-1]
+    frames = assimilator.schedule.largest(problem.frames)
+    pixels = problem.shape[-2] * problem.shape[-1]
     network = getattr(assimilator.model.denoiser, "network", None)
     if not isinstance(network, SpaceTimeTransformer):
-        return SMALLEST_GRAPH + 400 * pixels * task.shape[0] * frames
+        return SMALLEST_GRAPH + 400 * pixels * problem.shape[0] * frames
     card = network.settings
     # Channels at full resolution that all stages together amount to.
     cells = (
@@ -37,16 +39,20 @@ def graph_bytes(assimilator: Assimilator, task: Task) -> int:
     return SMALLEST_GRAPH + int(BYTES_PER_PIXEL_CHANNEL * pixels * cells * frames)
 
 
-def chunk_for(assimilator: Assimilator, task: Task, members: int) -> int:
-    """Return the members to compute at once: as many as fit a share of the free memory."""
-    fitting = int(SHARE * available_bytes() // graph_bytes(assimilator, task))
-    return max(1, min(LARGEST_CHUNK, members, fitting))
+def ensemble_plan(
+    assimilator: Assimilator, problem: Problem, *, members: int, seed: int, chunk: int | None = None
+) -> EnsemblePlan:
+    """Return members and how many of them to compute at once: as many as fit a share of the free memory."""
+    if chunk is None:
+        fitting = int(SHARE * available_bytes() // graph_bytes(assimilator, problem))
+        chunk = max(1, min(LARGEST_CHUNK, fitting))
+    return EnsemblePlan(members, seed, min(chunk, members))
 
 
-def memory_plan(assimilator: Assimilator, task: Task, ensemble: Ensemble) -> MemoryPlan:
+def memory_plan(assimilator: Assimilator, problem: Problem, ensemble: EnsemblePlan) -> MemoryPlan:
     """Return the memory of a run, by purpose."""
-    state = 4 * task.shape[0] * task.shape[1] * task.shape[2]
-    frames = assimilator.schedule.largest(task.frames)
+    state = 4 * problem.shape[0] * problem.shape[1] * problem.shape[2]
+    frames = assimilator.schedule.largest(problem.frames)
     weights = sum(4 * weight.numel() for weight in assimilator.model.denoiser.parameters())
     reach = 8
     network = getattr(assimilator.model.denoiser, "network", None)
@@ -55,32 +61,33 @@ def memory_plan(assimilator: Assimilator, task: Task, ensemble: Ensemble) -> Mem
         card, reach = network.settings, network.settings.reach
         places = sum(2 * c / (card.patch * 2**depth) ** 2 for depth, c in enumerate(card.stages))
         places += card.width * card.depth / card.stride**2
-        cached = int(2 * 4 * reach * places * task.shape[1] * task.shape[2])
+        cached = int(2 * 4 * reach * places * problem.shape[1] * problem.shape[2])
     return MemoryPlan(
         {
             "prior weights": weights,
             "frames in flight": 2 * ensemble.members * frames * state,
             "finished frames": ensemble.members * max(cached, reach * state),
-            "network graph of one chunk": ensemble.chunk * graph_bytes(assimilator, task),
-            "one analysis of all trajectories": task.trajectories * ensemble.members * state,
+            "network graph of one chunk": ensemble.chunk * graph_bytes(assimilator, problem),
+            "one analysis of all trajectories": problem.trajectories * ensemble.members * state,
         }
     )
 
 
-def rehearse(assimilator: Assimilator, task: Task, ensemble: Ensemble) -> float:
+def rehearse(assimilator: Assimilator, problem: Problem, ensemble: EnsemblePlan) -> float:
     """Return the seconds a run will take, from a few steps of one chunk."""
-    job = Job(assimilator, task, ensemble, 0)
-    members = ensemble.chunks()[0]
-    window = job.start()[0]
+    run = TrajectoryRun(assimilator, problem, ensemble, 0)
+    members, state = ensemble.chunks()[0], run.start()
+    rows = assimilator.schedule.rows(problem.frames)
     seconds, computed = 0.0, 0
-    for number, row in islice(enumerate(assimilator.schedule.rows(task.frames)), TRIED_ROWS + 1):
+    for number, row in islice(enumerate(rows), TRIED_ROWS + 1):
         begin = time.perf_counter()
-        window, _ = job.advance(window, members, row, number)
+        window = run.advance(replace(state, row=number), row, members).windows[0]
+        state = replace(state, windows=(window, *state.windows[1:]))
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         # The first step carries the start-up.
-        if number > 0 or assimilator.schedule.count(task.frames) == 1:
+        if number > 0 or assimilator.schedule.count(problem.frames) == 1:
             seconds += time.perf_counter() - begin
             computed += len(row.before) * len(members)
-    total = assimilator.schedule.evaluations(task.frames) * ensemble.members * task.trajectories
+    total = assimilator.schedule.evaluations(problem.frames) * ensemble.members * problem.trajectories
     return seconds / max(1, computed) * total

@@ -1,13 +1,17 @@
-"""What the jobs of ``assimilation`` can be told, in YAML or as ``key=value``; saved resolved beside every result."""
+"""Settings of assimilations and forecasts, in YAML or as ``key=value``; saved resolved beside every result."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from assimilation.inference.assimilator import Assimilator
+from assimilation.inference.domain import reanalysis_frames
 from assimilation.inference.schedule import InferenceSchedule
+from assimilation.inference.trajectory import Stepper, TrajectoryModel
+from priors.card import Prior
 from priors.diffusion.denoiser import DeviceName
-from priors.diffusion.guidance import AnyGuidance, Mmps
+from priors.diffusion.guidance import AnyGuidance, Guidance, Mmps
 from priors.diffusion.sampler import AnySampler, Multistep
 
 
@@ -49,6 +53,10 @@ class RunSettings(_Settings):
     device: DeviceName = "auto"
     format: Literal["nc", "zarr"] = "nc"
 
+    def _assimilator(self, prior: Prior, schedule: InferenceSchedule, guidance: Guidance) -> Assimilator:
+        model = TrajectoryModel(prior.denoiser, cache=self.cache)
+        return Assimilator(model, prior.fields, schedule, Stepper(self.sampler, guidance))
+
 
 class AssimilateSettings(RunSettings):
     """An assimilation.
@@ -62,17 +70,23 @@ class AssimilateSettings(RunSettings):
         guidance: what observations do.
     """
 
+    command: ClassVar[str] = "assimilate"
+
     lag: Lag = 0
     overlap: int | None = Field(1, ge=0)
     longest: int | None = Field(None, ge=2)
     guidance: AnyGuidance = Mmps()
 
-    def schedule(self, together: int) -> InferenceSchedule:
-        """Return the schedule of a run with a prior that is best with ``together`` frames in flight."""
-        steps, longest = self.sampler.steps, self.longest or max(2, together)
+    def schedule(self, reanalysis: int) -> InferenceSchedule:
+        """Return the schedule of a run with a prior whose reanalysis draws so many frames at once."""
+        steps, longest = self.sampler.steps, self.longest or max(2, reanalysis)
         if self.lag == "inf":
             return InferenceSchedule(steps=steps, lag=None, longest=longest)
         return InferenceSchedule(steps=steps, lag=self.lag, overlap=self.overlap, longest=longest)
+
+    def assimilator(self, prior: Prior) -> Assimilator:
+        """Return the method these settings describe, with a prior."""
+        return self._assimilator(prior, self.schedule(reanalysis_frames(prior)), self.guidance)
 
 
 class ForecastSettings(RunSettings):
@@ -85,10 +99,12 @@ class ForecastSettings(RunSettings):
             forecasts in fixed places, ``auto`` advects rain.
     """
 
+    command: ClassVar[str] = "forecast"
+
     frames: int = Field(12, ge=1)
     context: int | None = Field(None, ge=1)
     motion: Literal["auto", "none", "advect"] = "auto"
 
-    def schedule(self, together: int) -> InferenceSchedule:
-        """Return the schedule of the run, whatever the prior is best at."""
-        return InferenceSchedule(steps=self.sampler.steps, lag=0)
+    def assimilator(self, prior: Prior) -> Assimilator:
+        """Return the method these settings describe, with a prior: a filter that observes nothing."""
+        return self._assimilator(prior, InferenceSchedule(steps=self.sampler.steps, lag=0), Mmps())

@@ -18,27 +18,30 @@ from typing import Any
 import numpy as np
 import torch
 
-from assimilation.inference.assimilator import Ensemble
+from assimilation.inference.assimilator import EnsemblePlan
 from assimilation.io.observations import write_observations
 from assimilation.observation.instruments import Points
 from assimilation.observation.observing import observe
-from assimilation.run import jobs
+from assimilation.run.problem import read_assimilation
 from assimilation.run.settings import AssimilateSettings
 from assimilation.systems.base import simulate
 from assimilation.systems.navier_stokes import NavierStokes
+from priors.card import load_prior
 from priors.diffusion.denoiser import NetworkDenoiser
 
 
 def filtered(observations: Path, given: dict[str, Any], dtype: torch.dtype) -> tuple[np.ndarray, float]:
     """Return the analyses of a filter run, (frame, member, k, y, x), and its CPU seconds."""
-    job = jobs.open_assimilation(observations, None, AssimilateSettings(**given))
-    machine, denoiser = job.assimilator, job.prior.denoiser
+    settings = AssimilateSettings(**given)
+    prior = load_prior(settings.prior)
+    problem, machine = read_assimilation(observations, None, prior), settings.assimilator(prior)
+    denoiser = prior.denoiser
     assert isinstance(denoiser, NetworkDenoiser)
     denoiser = denoiser.with_settings(reduced=False).to(dtype)
     machine = replace(machine, model=replace(machine.model, denoiser=denoiser))
-    ensemble = Ensemble(job.settings.members, job.settings.seed, job.settings.members)
+    plan = EnsemblePlan(settings.members, settings.seed, settings.members)
     before = time.process_time()
-    analyses = [item.members for item in machine.run(job.frames.task, ensemble)]
+    analyses = [analysis.members for analysis in machine.run(problem, plan)]
     return np.stack(analyses), time.process_time() - before
 
 

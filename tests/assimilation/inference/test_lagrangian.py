@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from assimilation.fields.grid import Grid, Variable
-from assimilation.inference.assimilator import Analysis
 from assimilation.inference.lagrangian import Advection, advection_of
 from assimilation.inference.motion import cells, motion, sampled
 from priors.runtime.errors import InputError
@@ -49,7 +48,7 @@ def test_a_forecast_arrives_where_the_shower_is():
     whole, advection = travelling(8), Advection(uniform(*VELOCITY))
     unchanged = whole[0, :, 3]
     for lead in (0, 1, 2, 3, 2):
-        told = advection.carried(Analysis(0, lead, np.repeat(unchanged, 2, axis=0)))
+        told = advection.carried(np.repeat(unchanged, 2, axis=0), 0, lead)
         assert told.shape == (2, 1, SIZE, SIZE)
         assert np.abs(told - whole[0, :, 4 + lead]).max() < TOLERANCE
 
@@ -58,13 +57,13 @@ def test_a_run_that_continues_carries_as_if_it_had_never_stopped():
     whole = travelling(4)
     first, later = Advection.seen(whole), Advection.seen(whole)
     for lead in range(4):
-        told = first.carried(Analysis(0, lead, whole[0, :, 3]))
-    np.testing.assert_array_equal(later.carried(Analysis(0, 3, whole[0, :, 3])), told)
+        told = first.carried(whole[0, :, 3], 0, lead)
+    np.testing.assert_array_equal(later.carried(whole[0, :, 3], 0, 3), told)
 
 
 def test_seen_motion_carries_a_shower_better_than_persistence():
     whole = travelling(8)
-    told = Advection.seen(whole[:, :, :4]).carried(Analysis(0, 3, whole[0, :, 3]))
+    told = Advection.seen(whole[:, :, :4]).carried(whole[0, :, 3], 0, 3)
     truth = whole[0, :, 7]
     assert np.abs(told - truth).mean() < 0.3 * np.abs(whole[0, :, 3] - truth).mean()
 
@@ -80,7 +79,7 @@ def test_motion_is_that_of_the_rain_where_the_flow_diverges():
 def test_members_of_the_start_keep_their_own_motion():
     advection = Advection(np.concatenate([uniform(0, 3), uniform(2, 0)], axis=1))
     state = np.repeat(shower(30, 30)[None, None], 3, axis=0).astype(np.float32)
-    told = advection.carried(Analysis(0, 1, state))
+    told = advection.carried(state, 0, 1)
     for member, centre in enumerate([(30, 36), (34, 30), (30, 36)]):
         # Whole cells: splines interpolate, up to the rounding of their float64 filter.
         np.testing.assert_allclose(told[member, 0], shower(*centre), atol=1e-5 * HEIGHT)
@@ -88,7 +87,7 @@ def test_members_of_the_start_keep_their_own_motion():
 
 def test_what_comes_from_beyond_the_grid_passes_over_to_what_the_prior_says_there():
     state = np.random.default_rng(0).random((1, 1, SIZE, SIZE)).astype(np.float32)
-    told = Advection(uniform(0, 10)).carried(Analysis(0, 1, state))
+    told = Advection(uniform(0, 10)).carried(state, 0, 1)
     np.testing.assert_allclose(told[..., 20:], state[..., :-20], atol=1e-5)
     # 20 to 1 cells from the edge the share of the edge's value falls by a factor e every 3 cells.
     share = np.exp(-np.arange(20, 0, -1) / 3)
@@ -107,7 +106,7 @@ def test_without_motion_nothing_changes():
     for advection in (Advection.seen(frames), Advection.seen(0 * frames)):
         assert (advection.velocity == 0).all()
         np.testing.assert_array_equal(advection.context(frames), frames)
-        np.testing.assert_array_equal(advection.carried(Analysis(0, 5, frames[0, :, 0])), frames[0, :, 0])
+        np.testing.assert_array_equal(advection.carried(frames[0, :, 0], 0, 5), frames[0, :, 0])
 
 
 def test_sampling_makes_nothing_wet_and_no_peak_higher():

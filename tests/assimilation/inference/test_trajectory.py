@@ -1,10 +1,14 @@
 """The rolling window: the past as cache or as given frames, members on their own, what reaches an analysis."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
 
-from assimilation.inference.assimilator import Analysis, Assimilator, Checkpoint, Ensemble, Task
+from assimilation.fields.grid import Grid, Variable
+from assimilation.inference.assimilator import Analysis, Assimilator, EnsemblePlan, RunState
+from assimilation.inference.problem import Problem
 from assimilation.inference.schedule import InferenceSchedule
 from assimilation.inference.trajectory import CachedPast, GivenPast, Stepper, TrajectoryModel
 from assimilation.observation.base import Observation, ObservationStream
@@ -55,14 +59,23 @@ def assimilator(schedule: InferenceSchedule, guidance: Guidance | None = None, *
     return Assimilator(TrajectoryModel(denoiser(), **options), CODEC, schedule, stepper)
 
 
-def task(frames: int, **options) -> Task:
+def free(frames: int, trajectories: int = 1, **options) -> Problem:
+    """A problem without observations."""
+    axis = np.arange(float(SHAPE[-1]))
+    times = np.datetime64("2000-01-01", "ns") + np.arange(frames) * np.timedelta64(60, "s")
+    return Problem(times, (Variable("a", "K"),), Grid(axis, axis, "plane", "km"), trajectories, **options)
+
+
+def observed(frames: int, **options) -> Problem:
     stream = Stream(frames, **options)
-    return Task(frames, stream.trajectories, SHAPE, stream, list(range(frames)))
+    return free(frames, stream.trajectories, stream=stream, stream_index=list(range(frames)))
 
 
-def run(machine: Assimilator, what: Task, *, members: int = 2, chunk: int = 2, seed: int = 0) -> np.ndarray:
+def run(
+    machine: Assimilator, what: Problem, *, members: int = 2, chunk: int = 2, seed: int = 0
+) -> np.ndarray:
     """Return (n, f, m, k, y, x)."""
-    found: list[Analysis] = list(machine.run(what, Ensemble(members, seed, chunk)))
+    found: list[Analysis] = list(machine.run(what, EnsemblePlan(members, seed, chunk)))
     order = [(one.trajectory, one.frame) for one in found]
     assert order == [(n, k) for n in range(what.trajectories) for k in range(what.frames)]
     return np.stack([one.members for one in found]).reshape(what.trajectories, what.frames, members, *SHAPE)
@@ -84,12 +97,12 @@ every_schedule = pytest.mark.parametrize(
 def test_the_cache_of_finished_frames_changes_nothing(schedule):
     machines = (assimilator(schedule), assimilator(schedule, cache=False))
     # Keys and values are the same sums in another order: float32, several hundred terms, of values about 300.
-    np.testing.assert_allclose(*(run(one, task(6)) for one in machines), rtol=1e-4, atol=2e-3)
+    np.testing.assert_allclose(*(run(one, observed(6)) for one in machines), rtol=1e-4, atol=2e-3)
 
 
 @every_schedule
 def test_a_member_depends_on_no_other_member_and_on_no_chunk(schedule):
-    what, machine = task(5, trajectories=2), assimilator(schedule)
+    what, machine = observed(5, trajectories=2), assimilator(schedule)
     whole = run(machine, what, members=5, chunk=5)
     for members, chunk in ((5, 2), (3, 1), (2, 2)):
         part = run(machine, what, members=members, chunk=chunk)
@@ -114,7 +127,7 @@ def test_a_member_depends_on_no_other_member_and_on_no_chunk(schedule):
 def test_an_observation_reaches_the_analyses_of_at_most_lag_earlier_frames(schedule, reached):
     # Frame 4 of 7 is observed differently; the network's two layers of reach 2 carry it over the whole run.
     machine = assimilator(schedule)
-    change = np.abs(run(machine, task(7, moved=4)) - run(machine, task(7)))[0].max(axis=(1, 2, 3, 4))
+    change = np.abs(run(machine, observed(7, moved=4)) - run(machine, observed(7)))[0].max(axis=(1, 2, 3, 4))
     assert (change[[k for k in range(7) if k not in reached]] == 0).all()
     assert (change[list(reached)] > 0).all()
 
@@ -122,55 +135,59 @@ def test_an_observation_reaches_the_analyses_of_at_most_lag_earlier_frames(sched
 @every_schedule
 def test_frames_without_observations_are_forecast(schedule):
     machine = assimilator(schedule)
-    whole, gap = run(machine, task(6)), run(machine, task(6, missing=(2, 3)))
+    whole, gap = run(machine, observed(6)), run(machine, observed(6, missing=(2, 3)))
     assert np.isfinite(gap).all()
     assert np.abs(gap - whole)[0, 2:4].max() > 0
-    nothing = run(machine, task(6, missing=tuple(range(6))))
-    free = run(machine, Task(6, 1, SHAPE))
-    np.testing.assert_array_equal(nothing, free)
+    nothing = run(machine, observed(6, missing=tuple(range(6))))
+    np.testing.assert_array_equal(nothing, run(machine, free(6)))
 
 
 def test_context_conditions_members_and_trajectories_in_turn():
     machine = assimilator(InferenceSchedule(steps=3, lag=0))
     context = torch.randn(2, 3, 2, *SHAPE, generator=torch.Generator().manual_seed(3))
-    whole = run(machine, Task(2, 2, SHAPE, context=context), members=4)
-    cold = run(machine, Task(2, 2, SHAPE), members=4)
+    whole = run(machine, free(2, 2, context=context), members=4)
+    cold = run(machine, free(2, 2), members=4)
     assert np.abs(whole - cold).max(axis=(1, 2, 3, 4, 5)).min() > 0.01
-    alone = run(machine, Task(2, 1, SHAPE, context=context[:1, :1]), members=1)
+    alone = run(machine, free(2, context=context[:1, :1]), members=1)
     np.testing.assert_allclose(alone[0, :, 0], whole[0, :, 0], rtol=1e-4, atol=2e-3)
 
 
 @pytest.mark.parametrize("method", [Mmps(backprop=False), Sda(), Sda(backprop=False), Forcing()])
 def test_every_guidance_runs_on_a_network(method):
     machine = assimilator(InferenceSchedule(steps=3, lag=1), method)
-    with_it, without = run(machine, task(4)), run(machine, Task(4, 1, SHAPE))
+    with_it, without = run(machine, observed(4)), run(machine, free(4))
     assert np.isfinite(with_it).all()
     assert np.abs(with_it - without).max() > 0.01
 
 
 @every_schedule
-def test_a_run_continues_from_any_checkpoint_bit_by_bit(schedule, tmp_path):
-    what, machine, path = task(6, trajectories=2), assimilator(schedule), tmp_path / "state.pt"
-    ensemble = Ensemble(3, 0, 2)
-    whole = list(machine.run(what, ensemble, checkpoint=path))
-    for stop in (1, 5, 8):
-        path.unlink()
-        found = {}
-        iterator = machine.run(what, ensemble, checkpoint=path)
-        for one, _ in zip(iterator, range(stop), strict=False):
-            found[one.trajectory, one.frame] = one.members
-        iterator.close()
-        for one in machine.run(what, ensemble, checkpoint=path):
-            found[one.trajectory, one.frame] = one.members
-        for one in whole:
-            np.testing.assert_array_equal(found[one.trajectory, one.frame], one.members)
+def test_a_run_continues_from_any_state_bit_by_bit(schedule):
+    what, machine, plan = observed(6, trajectories=2), assimilator(schedule), EnsemblePlan(3, 0, 2)
+    states: list[tuple[int, dict]] = []
+    whole: list[Analysis] = []
+
+    def keep(state: RunState) -> None:
+        # Through a file, as a run does, and with the number of analyses that were out by then.
+        buffer = io.BytesIO()
+        torch.save(state.saved(), buffer)
+        states.append((len(whole), torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)))
+
+    for one in machine.run(what, plan, on_state=keep):
+        whole.append(one)  # noqa: PERF402 (keep reads how many there are)
+    for count, state in states[:: len(states) // 5]:
+        again = list(machine.run(what, plan, state=state))
+        # Nothing is left out: what was complete but not yet yielded comes again.
+        assert len(again) >= len(whole) - count
+        for one, other in zip(whole[::-1], again[::-1], strict=False):
+            assert (one.trajectory, one.frame) == (other.trajectory, other.frame)
+            np.testing.assert_array_equal(other.members, one.members)
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    path = tmp_path / "state.pt"
-    path.write_bytes(b"nothing")
-    with pytest.raises(InputError, match="checkpoint"):
-        Checkpoint.load(path)
+def test_a_state_of_other_chunks_is_refused():
+    machine, states = assimilator(InferenceSchedule(steps=2, lag=0)), []
+    list(machine.run(observed(2), EnsemblePlan(3, 0, 2), on_state=states.append))
+    with pytest.raises(InputError, match="chunks"):
+        list(machine.run(observed(2), EnsemblePlan(3, 0, 3), state=states[0].saved()))
 
 
 def test_a_state_that_is_not_finite_stops_the_run():
@@ -179,7 +196,7 @@ def test_a_state_that_is_not_finite_stops_the_run():
             found = super().at(trajectory, index)
             return Observation(found.values * 1e30, found.variance * 1e-30, found.operator)
 
-    what = Task(2, 1, SHAPE, Broken(2), [0, 1])
+    what = free(2, stream=Broken(2), stream_index=[0, 1])
     with pytest.raises(InputError, match="not finite"):
         run(assimilator(InferenceSchedule(steps=3, lag=0)), what)
 
@@ -198,4 +215,4 @@ def test_heun_and_ancestral_samplers_run_on_windows():
         machine = Assimilator(
             TrajectoryModel(denoiser()), CODEC, InferenceSchedule(steps=4, lag=2), Stepper(sampler, Mmps())
         )
-        assert np.isfinite(run(machine, task(5))).all()
+        assert np.isfinite(run(machine, observed(5))).all()

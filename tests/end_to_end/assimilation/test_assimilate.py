@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from assimilation.fields.fields import Fields
 from assimilation.io.archive import read_ensemble, write_fields
@@ -143,20 +144,29 @@ def frames_written(run: Path) -> int:
     return sum(json.loads(done.read_text())["counts"]) if done.exists() else 0
 
 
-def test_a_killed_run_continues_to_the_same_analyses(place, tmp_path):
+def stopped(place: Path, run: Path, *options: str, after: int, how: signal.Signals) -> int:
+    """Start a run, send it a signal once so many frames are written, and return its exit status."""
+    process = start(place, run, *options)
+    end = time.monotonic() + 240
+    while frames_written(run) < after:
+        assert process.poll() is None, "it ended before it could be stopped"
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    process.send_signal(how)
+    return process.wait(timeout=60)
+
+
+def test_a_stopped_run_continues_to_the_same_analyses(place, tmp_path):
     run = tmp_path / "run"
-    for reach, extra in ((2, ()), (7, ("--resume",))):
-        process = start(place, run, "chunk=8", *extra)
-        end = time.monotonic() + 240
-        while frames_written(run) < reach:
-            assert process.poll() is None, "it ended before it could be killed"
-            assert time.monotonic() < end
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait(timeout=30) == -signal.SIGKILL
-        assert not (run / "analysis.nc").exists()
-    assert start(place, run, "chunk=8", "--resume").wait(timeout=240) == 0
-    assert start(place, tmp_path / "whole", "chunk=8").wait(timeout=240) == 0
+    assert stopped(place, run, "chunk=4", after=2, how=signal.SIGKILL) == -signal.SIGKILL
+    assert stopped(place, run, "chunk=4", "--resume", after=5, how=signal.SIGINT) == 130
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    # An interrupt loses nothing: six frames of one trajectory, and the fifth was complete.
+    assert (state["trajectory"], state["row"] >= 12 * 5) in ((0, True), (1, False))
+    assert not (run / "analysis.nc").exists()
+    assert start(place, run, "chunk=4", "--resume").wait(timeout=240) == 0
+    assert json.loads((run / "metrics.json").read_text())["cpu_seconds"] > state["cpu_seconds"] > 0
+    assert start(place, tmp_path / "whole", "chunk=4").wait(timeout=240) == 0
     whole, resumed = (read_ensemble(folder).members for folder in (tmp_path / "whole", run))
     np.testing.assert_array_equal(resumed, whole)
 

@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 
 from assimilation.fields.fields import Ensemble
-from assimilation.run.problem import (
-    clean_frames,
-    context_of,
-    frames_of,
-    frames_together,
-    own_grid,
-    reach_of,
-    state_variables,
-)
+from assimilation.inference.domain import own_grid, reach_of, reanalysis_frames, state_variables
+from assimilation.inference.problem import clean_frames, context_of, frames_of
 from assimilation.run.settings import AssimilateSettings
 from priors.card import Prior, PriorCard, TrajectoryCard
 from priors.diffusion.denoiser import NetworkDenoiser
@@ -106,9 +99,9 @@ def test_a_value_missing_within_a_frame_becomes_its_mean():
     assert found[0, 1, 2, 0, 4, 5] == pytest.approx(mean, rel=1e-5)
 
 
-def test_a_reanalysis_draws_as_many_frames_together_as_the_card_says_or_the_network_sees():
-    assert frames_together(prior()) == reach_of(prior()) == 3
-    assert frames_together(prior(reanalysis=7)) == 7
+def test_a_reanalysis_draws_as_many_reanalysis_frames_as_the_card_says_or_the_network_sees():
+    assert reanalysis_frames(prior()) == reach_of(prior()) == 3
+    assert reanalysis_frames(prior(reanalysis=7)) == 7
     assert AssimilateSettings(prior="x", lag="inf").schedule(7).largest(20) == 7
     assert AssimilateSettings(prior="x", lag="inf", longest=4).schedule(7).largest(20) == 4
 
