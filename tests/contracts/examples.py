@@ -24,8 +24,27 @@ from recon.operators.base import Adjoint, LinearOperator
 from recon.operators.differences import Differences
 from recon.operators.projector import Projector
 from recon.preprocess import BadPixels, BeamHardening, Centre, Metal, RingsSorting, RingsWavelet, Step
-from recon.reconstructors import CGLS, FBP, SIRT, TV, NerdAdmm, NerdFast, NerdPdhg
+from recon.reconstructors import (
+    CGLS,
+    DDS,
+    DDS3D,
+    DPS,
+    FBP,
+    SIRT,
+    SITCOM,
+    TV,
+    DiffPIR,
+    DiffusionMBIR,
+    NerdAdmm,
+    NerdFast,
+    NerdPdhg,
+    NerdThorough,
+    PnPADMM,
+    PnPHQS,
+    REDDiff,
+)
 from recon.reconstructors.base import Reconstructor
+from recon.reconstructors.diffusion.ladder import Geometric
 from recon.reconstructors.diffusion.nerd import CgStage, VjpStage
 from recon.reconstructors.diffusion.refine import VjpRefinement
 from recon.solvers.base import IterativeMethod
@@ -99,8 +118,18 @@ def reconstructors() -> list[Reconstructor]:
         SIRT(iterations=20, subsets=3),
         TV(iterations=20),
         NerdFast(fast=few, warm_start="fbp"),
+        NerdThorough(fast=few, warm_start="fbp"),
         NerdAdmm(fast=few, refine=through, warm_start="fbp"),
         NerdPdhg(fast=few, refine=through, warm_start="fbp"),
+        DDS(ladder=Geometric(levels=2, start=0.3, stop=0.1)),
+        DDS3D(ladder=Geometric(levels=2, start=0.3, stop=0.1)),
+        DiffPIR(ladder=Geometric(levels=2, start=0.3, stop=0.1)),
+        DiffusionMBIR(ladder=Geometric(levels=3, start=0.3, stop=0.03), iterations=5),
+        DPS(ladder=Geometric(levels=4, start=0.3, stop=0.05), warm_start="fbp"),
+        REDDiff(ladder=Geometric(levels=4, start=0.3, stop=0.05)),
+        SITCOM(ladder=Geometric(levels=2, start=0.3, stop=0.1), warm_start="fbp"),
+        PnPHQS(ladder=Geometric(levels=2, start=0.3, stop=0.1), warm_start="fbp"),
+        PnPADMM(ladder=Geometric(levels=3, start=0.3, stop=0.1), warm_start="fbp"),
     ]
 
 

@@ -1,12 +1,13 @@
-r"""What both refinements of NERD work on: the data term, the denoiser slice by slice, the coupling, a memory bound.
+r"""What every diffusion method works on: the data term, the denoiser slice by slice, the coupling, a memory bound.
 
 The network sees slices in chunks; the projector, the differences and the duals see the whole volume and run without
 autograd. Peak memory therefore grows with the chunk, and beyond that only by volume buffers. A chunk that does not fit
 is halved, once and for all.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from priors.diffusion.denoiser import Denoiser
 from priors.diffusion.sampler import clean_estimate
+from priors.linalg import cg
 from priors.runtime import processes
 from priors.runtime.errors import InputError
 from recon.operators.differences import Differences
@@ -41,6 +43,7 @@ class NerdProblem:
         threshold: tau / rho in network units.
         chunk: slices per network call; halved when memory runs out.
         mirrored: the network is shown the mirror image of every slice.
+        calls: how often all slices went through the network, ``looks`` forward and ``gradients`` back as well.
     """
 
     data: DataTerm
@@ -50,6 +53,7 @@ class NerdProblem:
     threshold: float
     chunk: int
     mirrored: bool = False
+    calls: Counter[str] = field(default_factory=Counter)
 
     @property
     def coupled(self) -> bool:
@@ -58,6 +62,7 @@ class NerdProblem:
 
     def denoise(self, u: Volumes, level: float) -> Volumes:
         """Return E[x | u] slice by slice, without gradients, slice-last."""
+        self.calls["looks"] += 1
         with torch.no_grad():
             return slice_last(self._by_chunk(lambda part, _: self._estimate(part, level), u, u))
 
@@ -69,6 +74,7 @@ class NerdProblem:
                 leaf = part.detach().requires_grad_(True)
                 return torch.autograd.grad(self._estimate(leaf, level), leaf, weight)[0]
 
+        self.calls["gradients"] += 1
         return slice_last(self._by_chunk(pullback, u, cotangent))
 
     def _estimate(self, part: Tensor, level: float) -> Tensor:
@@ -76,6 +82,31 @@ class NerdProblem:
         if not self.mirrored:
             return clean_estimate(self.denoiser, part, level)
         return clean_estimate(self.denoiser, part.flip(-1), level).flip(-1)
+
+    def data_solve(
+        self,
+        estimate: Volumes,
+        duals: Mapping[str, Tensor],
+        *,
+        start: Volumes,
+        weight: float,
+        iterations: int,
+    ) -> Volumes:
+        """Return the volume that agrees with data, neighbours and ``estimate``, by CG on the correction to ``start``.
+
+        Minimises 1/2 ||W^(1/2) (A X - y)||^2 + weight/2 ||X - estimate||^2 and, with a coupling, its quadratic part.
+        """
+        linear = self.coupling.linear_part() if self.coupled else 0.0
+
+        def matvec(v: Volumes) -> Volumes:
+            product = self.data.normal(v) + weight * v
+            if linear:
+                product = product + linear * self.differences.normal(v)
+            return product
+
+        gradient = self.data.gradient(self.data.residual(start)) + self.pull(duals, start)
+        gradient = gradient + weight * (start - estimate)
+        return start - cg(matvec, gradient, iterations=iterations)
 
     def pull(self, duals: Mapping[str, Tensor], x: Volumes) -> Volumes | float:
         """Return D.T q, zero without a coupling."""

@@ -24,7 +24,6 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from priors.linalg import cg
 from recon.reconstructors.diffusion.coupling import Duals
 from recon.reconstructors.diffusion.problem import NerdProblem
 
@@ -80,19 +79,9 @@ class CgRefinement(BaseModel):
     def solve(
         self, problem: NerdProblem, estimate: Volumes, duals: Duals, *, start: Volumes, level: float
     ) -> Volumes:
-        """Return the minimiser around ``estimate``, by CG on the correction to ``start``."""
+        """Return the minimiser around ``estimate``, see `NerdProblem.data_solve`."""
         weight = self._weight(level)
-        linear = problem.coupling.linear_part() if problem.coupled else 0.0
-
-        def matvec(v: Volumes) -> Volumes:
-            product = problem.data.normal(v) + weight * v
-            if linear:
-                product = product + linear * problem.differences.normal(v)
-            return product
-
-        gradient = problem.data.gradient(problem.data.residual(start)) + problem.pull(duals, start)
-        gradient = gradient + weight * (start - estimate)
-        return start - cg(matvec, gradient, iterations=self.iterations)
+        return problem.data_solve(estimate, duals, start=start, weight=weight, iterations=self.iterations)
 
 
 class VjpRefinement(BaseModel):

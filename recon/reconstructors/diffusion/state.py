@@ -1,4 +1,4 @@
-"""The state of a NERD run between two noise levels, and its file.
+"""The state of a diffusion reconstructor between two noise levels, and its file.
 
 Everything a later level depends on is here, the generator included, so a run that was killed continues to the same
 bits on the CPU. The file is written to a temporary name and renamed, so it is always whole.
@@ -20,7 +20,7 @@ Volumes = Float[Tensor, "z y x"]
 
 
 @dataclass(frozen=True)
-class NerdState:
+class DiffusionState:
     """What one level hands to the next.
 
     Attributes:
@@ -49,13 +49,13 @@ def fingerprint(settings: str, *arrays: Tensor) -> str:
     return digest.hexdigest()
 
 
-def save_state(state: NerdState, path: Path, *, mark: str) -> None:
+def save_state(state: DiffusionState, path: Path, *, mark: str) -> None:
     """Write the state with its run's fingerprint, atomically."""
     with atomic(path) as temporary:
         torch.save({"mark": mark, **vars(state)}, temporary)
 
 
-def load_state(path: Path, *, mark: str) -> NerdState:
+def load_state(path: Path, *, mark: str) -> DiffusionState:
     """Read a state.
 
     Raises:
@@ -64,9 +64,9 @@ def load_state(path: Path, *, mark: str) -> NerdState:
     try:
         content: dict[str, Any] = torch.load(path, weights_only=True)
         found = content.pop("mark")
-        state = NerdState(**content)
+        state = DiffusionState(**content)
     except Exception as error:
-        raise InputError(f"{path}: not a checkpoint of NERD ({type(error).__name__})") from error
+        raise InputError(f"{path}: not a checkpoint of this method ({type(error).__name__})") from error
     if found != mark:
         raise InputError(
             f"{path}: belongs to a run with other settings, data, seed or prior; expected the same ones"
