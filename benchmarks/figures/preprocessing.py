@@ -75,9 +75,9 @@ def neutron() -> Scan:
     views, _, columns = lines.shape
     orbit = Parallel(views=views, arc_deg=360, columns=columns, column_mm=1.0, rows=1, row_mm=1.0)
     # The axis is searched where no defect disturbs the search.
-    clean = RingsSorting()(Scan(orbit.geometry(), orbit.grid(), lines, np.ones_like(lines)))
+    clean = RingsSorting()(Scan(lines, orbit.geometry(), orbit.grid(), np.ones_like(lines)))
     centre = Centre(column=Centre()(clean).provenance["preprocess"][-1]["column"])  # type: ignore[index]
-    return centre(Scan(orbit.geometry(), orbit.grid(), lines, np.ones_like(lines)))
+    return centre(Scan(lines, orbit.geometry(), orbit.grid(), np.ones_like(lines)))
 
 
 def ring_strength(image: np.ndarray) -> float:

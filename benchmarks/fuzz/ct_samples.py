@@ -147,7 +147,7 @@ def lines() -> np.ndarray:
 def own_scan(folder: Path) -> Sample:
     orbit = Parallel(views=VIEWS, columns=20, column_mm=1.0, rows=1, row_mm=1.0)
     data = Scan(
-        orbit.geometry(), Grid((1, 20, 20), (1.0, 1.0, 1.0)), lines(), np.ones((VIEWS, 1, 20), np.float32)
+        lines(), orbit.geometry(), Grid((1, 20, 20), (1.0, 1.0, 1.0)), np.ones((VIEWS, 1, 20), np.float32)
     )
     write_scan(folder / "scan.h5", data)
     return Sample(read_scan, folder / "scan.h5", [folder / "scan.h5"])

@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from priors.runtime.errors import InputError
-from recon.data.noise import Exposure, line_integrals
+from recon.data.noise import Exposure, estimate_i0, line_integrals, weights_without_counts
 from recon.data.units import MU_WATER
-from recon.data.volume import Unit, check_affine, grid_affine
+from recon.data.volume import Unit, as_float32, check_affine, grid_affine
 from recon.geometry.grid import Grid
 from recon.geometry.scan import Index, ScanGeometry
+from recon.geometry.suggestion import suggested_grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +25,11 @@ class Scan:
     """Line integrals with their statistics and geometry.
 
     Attributes:
+        sinogram: line integrals of attenuation (view, row, column), dimensionless; float64 is stored as float32.
         geometry: poses of the views.
-        grid: suggested grid of the reconstruction.
-        sinogram: line integrals of attenuation (view, row, column), dimensionless.
-        weights: inverse variances of ``sinogram``; 0 where a pixel is bad.
+        grid: suggested grid of the reconstruction; by default `suggested_grid` of the geometry.
+        weights: inverse variances of ``sinogram``; 0 where a pixel is bad. By default those of the photons that
+            explain its noise (`estimate_i0`).
         counts: photons per ray where the detector's counts are known, else None.
         exposure: how ``counts`` were made; given exactly when ``counts`` are.
         frame: scanner mm (x, y, z) to patient RAS mm.
@@ -39,11 +41,11 @@ class Scan:
         InputError: shapes disagree with the detector or the slices, values are NaN, or weights negative.
     """
 
-    geometry: ScanGeometry
-    grid: Grid
-    # Whether the shapes agree is for __post_init__ to say, in words.
+    # Whether the shapes agree is for __post_init__ to say, in words; it also fills what is None.
     sinogram: Float32[np.ndarray, "_ _ _"]
-    weights: Float32[np.ndarray, "_ _ _"]
+    geometry: ScanGeometry
+    grid: Grid = None  # type: ignore[assignment]
+    weights: Float32[np.ndarray, "_ _ _"] = None  # type: ignore[assignment]
     counts: Float32[np.ndarray, "_ _ _"] | None = None
     exposure: Exposure | None = None
     frame: Float64[np.ndarray, "4 4"] = field(default_factory=lambda: np.eye(4))
@@ -52,6 +54,7 @@ class Scan:
     provenance: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._complete()
         check_affine(self.frame, "frame")
         rows, slices = self.geometry.shape[0], self.grid.shape[0]
         if self.geometry.sliced and rows != slices:
@@ -69,6 +72,26 @@ class Scan:
                 check_sinogram_shape(array, self.geometry, name)
         check_line_integrals(self.sinogram, self.weights)
 
+    def _complete(self) -> None:
+        """Store arrays as float32, and fill the grid and the weights where none were given."""
+        for name in ("sinogram", "weights", "counts"):
+            array = getattr(self, name)
+            if array is not None:
+                object.__setattr__(self, name, as_float32(array, name))
+        object.__setattr__(self, "frame", np.asarray(self.frame, np.float64))
+        check_sinogram_shape(self.sinogram, self.geometry, "sinogram")
+        if self.grid is None:
+            object.__setattr__(self, "grid", suggested_grid(self.geometry))
+        if self.weights is None:
+            check_line_integrals(self.sinogram, np.ones_like(self.sinogram))
+            weights = weights_without_counts(self.sinogram, estimate_i0(self.sinogram))
+            object.__setattr__(self, "weights", weights)
+
+    def __repr__(self) -> str:
+        views, (rows, columns) = self.geometry.views, self.geometry.shape
+        beam, i0 = self.geometry.beam, "" if self.i0 is None else f", {self.i0:g} photons per ray"
+        return f"Scan({views} views of {rows} x {columns}, {beam} beam{i0}, for {self.grid})"
+
     @classmethod
     def from_counts(
         cls, geometry: ScanGeometry, grid: Grid, *, counts: Float32[np.ndarray, "v r c"], exposure: Exposure
@@ -80,7 +103,7 @@ class Scan:
         """
         check_sinogram_shape(counts, geometry, "counts")
         sinogram, weights = line_integrals(counts, exposure)
-        return cls(geometry, grid, sinogram, weights, counts, exposure)
+        return cls(sinogram, geometry, grid, weights, counts, exposure)
 
     @property
     def i0(self) -> float | None:

@@ -1,4 +1,4 @@
-"""A volume read from a file: values, where its voxels are, and their unit.
+"""A volume: values, where its voxels are, and their unit.
 
 ``affine`` maps voxel indices (x, y, z, 1) to millimetres in the patient's right-anterior-superior frame, as
 NIfTI does. DICOM and MetaImage use left-posterior-superior: their readers multiply by diag(-1, -1, 1).
@@ -6,7 +6,8 @@ NIfTI does. DICOM and MetaImage use left-posterior-superior: their readers multi
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -23,24 +24,61 @@ class Volume:
     """Values (z, y, x) with their position and unit.
 
     Attributes:
-        values: attenuation in ``unit``.
+        values: attenuation in ``unit``; float64 is stored as float32.
         affine: index (x, y, z) to RAS millimetres.
         unit: Hounsfield units, or attenuation in 1/mm.
         facts: what else the file says, label to value; never anything about a patient.
         warnings: what a reader had to assume or leave out, one sentence each.
+        grid: of the voxels in the scanner's frame; by default about its own centre, the frame of a scanner whose
+            axes are the volume's.
+        metrics: figures of the reconstruction that made it, as in ``metrics.json``; empty for other volumes.
 
     Raises:
-        InputError: the affine is not a finite invertible map with the bottom row 0 0 0 1.
+        InputError: the affine is not a finite invertible map with the bottom row 0 0 0 1, the values are not a
+            volume, or not on the grid.
     """
 
-    values: Float32[np.ndarray, "z y x"]
+    values: Float32[np.ndarray, "_ _ _"]
     affine: Float64[np.ndarray, "4 4"]
-    unit: Unit
+    unit: Unit = "HU"
     facts: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    # Filled by __post_init__ where it is None.
+    grid: Grid = None  # type: ignore[assignment]
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "values", as_float32(self.values, "values"))
+        object.__setattr__(self, "affine", np.asarray(self.affine, np.float64))
+        if self.values.ndim != 3:
+            raise InputError(f"values: found shape {self.values.shape}, expected (z, y, x)")
+        if self.affine.shape != (4, 4):
+            raise InputError(f"affine: found shape {self.affine.shape}, expected (4, 4)")
         check_affine(self.affine, "affine")
+        z, y, x = self.values.shape
+        if self.grid is None:
+            object.__setattr__(self, "grid", Grid((z, y, x), self.voxel_mm))
+        if self.grid.shape != (z, y, x):
+            raise InputError(f"values: found shape {(z, y, x)}, expected that of the grid {self.grid.shape}")
+
+    def __repr__(self) -> str:
+        low, high = (float(f(self.values)) for f in (np.min, np.max))
+        rows = "; ".join(" ".join(f"{number:.6g}" for number in row) for row in self.affine[:3])
+        shape = " x ".join(map(str, self.values.shape))
+        return (
+            f"Volume(values: {shape} (z, y, x), {low:.5g} to {high:.5g} {self.unit}; {self.grid}; "
+            f"affine to RAS mm: {rows})"
+        )
+
+    def save(self, path: str | Path) -> tuple[str, ...]:
+        """Write the volume in the format that the ending of ``path`` says, and return remarks for a person.
+
+        Raises:
+            InputError: no format has that ending, or the file cannot be written.
+        """
+        from recon.io.volumes.registry import write_volume
+
+        return write_volume(Path(path), self)
 
     @property
     def voxel_mm(self) -> tuple[float, float, float]:
@@ -48,11 +86,20 @@ class Volume:
         x, y, z = (float(d) for d in np.linalg.norm(self.affine[:3, :3], axis=0))
         return z, y, x
 
-    def grid(self) -> Grid:
-        """Return the grid of the voxels about its own centre: the frame of a scanner whose axes are the
-        image's."""
-        z, y, x = self.values.shape
-        return Grid((z, y, x), self.voxel_mm)
+
+def as_float32(array: Any, name: str) -> Float32[np.ndarray, "..."]:
+    """Return numbers of any precision as a float32 array: of NumPy, of torch on any device, or a list.
+
+    Raises:
+        InputError: they are no real numbers.
+    """
+    if hasattr(array, "detach"):
+        array = array.detach().cpu().numpy()
+    array = np.asarray(array)
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{name}: found {array.dtype}, expected real numbers")
+    converted: Float32[np.ndarray, ...] = array.astype(np.float32, copy=False)
+    return converted
 
 
 def check_affine(affine: Float64[np.ndarray, "4 4"], name: str) -> None:

@@ -20,6 +20,7 @@ from priors.runtime.errors import InputError
 from recon.geometry.circular import CircularOrbit, DetectorOrbit, directions
 from recon.geometry.grid import Grid
 from recon.geometry.scan import Beam, Detector, ScanGeometry
+from recon.geometry.suggestion import suggested_grid
 
 
 class Parallel3D(CircularOrbit):
@@ -129,16 +130,7 @@ class Vectors(DetectorOrbit):
 
     def grid(self) -> Grid:
         """Return as many pixels as columns and slices as rows, as large as those are at the rotation axis."""
-        scan = self.geometry()
-        column, row = (float(np.linalg.norm(x, axis=1).mean()) for x in (scan.u_mm, scan.v_mm))
-        factor = 1.0
-        if not scan.parallel:
-            reach = np.linalg.norm(scan.detector_mm - scan.source_mm, axis=1)
-            factor = float((np.linalg.norm(scan.source_mm[:, :2], axis=1) / reach).mean())
-        if scan.sliced:
-            row = row / factor
-        rows, columns = scan.shape
-        return Grid((rows, columns, columns), (row * factor, column * factor, column * factor))
+        return suggested_grid(self.geometry())
 
     def _numbers(self) -> np.ndarray:
         if self.poses is not None:

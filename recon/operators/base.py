@@ -7,10 +7,14 @@ in a few steps, and an operator that cancels constants (a difference) still sees
 
 import math
 from abc import ABC, abstractmethod
+from typing import overload
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+Array = Float[Tensor, "..."] | Float[np.ndarray, "..."]
 
 
 class LinearOperator(ABC):
@@ -98,13 +102,23 @@ class Adjoint(LinearOperator):
     def __repr__(self) -> str:
         return f"Adjoint({self.operator!r})"
 
-    def __call__(self, x: Float[Tensor, "*domain"]) -> Float[Tensor, "*range"]:
-        """Return A.T x."""
-        return self.operator.adjoint(x)
+    @overload
+    def __call__(self, x: Float[Tensor, "*domain"]) -> Float[Tensor, "*range"]: ...
+    @overload
+    def __call__(self, x: Float[np.ndarray, "*domain"]) -> Float[np.ndarray, "*range"]: ...
 
-    def adjoint(self, y: Float[Tensor, "*range"]) -> Float[Tensor, "*domain"]:
+    def __call__(self, x: Array) -> Array:
+        """Return A.T x, as an array of NumPy where ``operator`` takes those and x is one."""
+        return self.operator.adjoint(x)  # type: ignore[arg-type]
+
+    @overload
+    def adjoint(self, y: Float[Tensor, "*range"]) -> Float[Tensor, "*domain"]: ...
+    @overload
+    def adjoint(self, y: Float[np.ndarray, "*range"]) -> Float[np.ndarray, "*domain"]: ...
+
+    def adjoint(self, y: Array) -> Array:
         """Return A y."""
-        return self.operator(y)
+        return self.operator(y)  # type: ignore[arg-type]
 
     @property
     def T(self) -> LinearOperator:  # noqa: N802
@@ -114,3 +128,9 @@ class Adjoint(LinearOperator):
     def norm(self, *, tolerance: float = 1e-4, iterations: int = 100) -> float:
         """Return the largest singular value, which A and A.T share."""
         return self.operator.norm(tolerance=tolerance, iterations=iterations)
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    """Return an array of NumPy as a tensor, sharing its memory unless it is read-only or runs backwards."""
+    usable = array.flags.writeable and all(step >= 0 for step in array.strides)
+    return torch.from_numpy(array if usable else array.copy())

@@ -12,8 +12,9 @@ on the device of the argument; a backend that cannot work there has the argument
 result back.
 """
 
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -25,7 +26,7 @@ from recon.operators.backends import BackendName
 from recon.operators.backends.base import Backend, Engine, Table, Traced
 from recon.operators.backends.choice import check_name, choose
 from recon.operators.backends.shared import shared
-from recon.operators.base import LinearOperator
+from recon.operators.base import Array, LinearOperator, as_tensor
 from recon.operators.cone_rays import trace_cone
 from recon.operators.rays import trace
 
@@ -51,23 +52,39 @@ class Projector(LinearOperator):
     def __repr__(self) -> str:
         return f"Projector({self.geometry!r}, {self.grid!r}, backend={self.backend!r})"
 
-    def __call__(self, x: Float[Tensor, "z y x"]) -> Float[Tensor, "v r c"]:
+    @overload
+    def __call__(self, x: Float[Tensor, "z y x"]) -> Float[Tensor, "v r c"]: ...
+    @overload
+    def __call__(self, x: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, "v r c"]: ...
+
+    def __call__(self, x: Array) -> Array:
         """Return the line integrals of attenuation ``x``, dimensionless for x in 1/mm.
+
+        An array of NumPy gives one; a tensor gives a tensor on its device, with gradients.
 
         Raises:
             InputError: ``x`` does not have the shape of the volume, or is not float32 or float64.
         """
         self._check(x, self.domain, "volume (z, y, x)")
+        if isinstance(x, np.ndarray):
+            return self._project(as_tensor(x)).contiguous().numpy()
         result: Tensor = _Forward.apply(x, self)  # type: ignore[no-untyped-call]
         return result
 
-    def adjoint(self, y: Float[Tensor, "v r c"]) -> Float[Tensor, "z y x"]:
-        """Return the backprojection A.T y, which is not an inverse.
+    @overload
+    def adjoint(self, y: Float[Tensor, "v r c"]) -> Float[Tensor, "z y x"]: ...
+    @overload
+    def adjoint(self, y: Float[np.ndarray, "v r c"]) -> Float[np.ndarray, "z y x"]: ...
+
+    def adjoint(self, y: Array) -> Array:
+        """Return the backprojection A.T y, which is not an inverse; NumPy and torch as in ``A(x)``.
 
         Raises:
             InputError: ``y`` does not have the shape of the sinogram, or is not float32 or float64.
         """
         self._check(y, self.range, "sinogram (view, row, column)")
+        if isinstance(y, np.ndarray):
+            return self._backproject(as_tensor(y)).contiguous().numpy()
         result: Tensor = _Adjoint.apply(y, self)  # type: ignore[no-untyped-call]
         return result
 
@@ -143,23 +160,34 @@ class Projector(LinearOperator):
 
     def _project(self, x: Tensor) -> Tensor:
         engine, home = self._engine(x.device)
-        line = x.detach().to(home).permute(1, 2, 0).contiguous()
-        return engine.forward(line).permute(0, 2, 1).to(x.device)
+        line = x.detach().to(home, self._dtype(x)).permute(1, 2, 0).contiguous()
+        return self._as_given(engine.forward(line).permute(0, 2, 1), x)
 
     def _backproject(self, y: Tensor, *, fading: bool = False) -> Tensor:
         engine, home = self._engine(y.device)
-        line = y.detach().to(home).permute(0, 2, 1).contiguous()
-        return engine.adjoint(line, fading=fading).permute(2, 0, 1).to(y.device)
+        line = y.detach().to(home, self._dtype(y)).permute(0, 2, 1).contiguous()
+        return self._as_given(engine.adjoint(line, fading=fading).permute(2, 0, 1), y)
 
-    def _check(self, array: Tensor, shape: tuple[int, ...], what: str) -> None:
+    def _dtype(self, array: Tensor) -> torch.dtype:
+        """Return the precision to work in: a backend without float64 computes those arrays in its own."""
+        dtypes = self._backend(array.device).dtypes
+        return array.dtype if array.dtype in dtypes else dtypes[0]
+
+    def _as_given(self, result: Tensor, argument: Tensor) -> Tensor:
+        """Return a result on the device of its argument, in float64 where the argument was."""
+        return result.to(argument.device, torch.float64 if argument.dtype == torch.float64 else result.dtype)
+
+    def _check(self, array: Array, shape: tuple[int, ...], what: str) -> None:
         if tuple(array.shape) != shape:
             raise InputError(
                 f"projector: found an array of shape {tuple(array.shape)}, expected {what} = {shape}"
             )
-        dtypes = self._backend(array.device).dtypes
-        if array.dtype not in dtypes:
-            names = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-            raise InputError(f"projector: found an array of {array.dtype}, expected {names}")
+        taken: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
+        if isinstance(array, Tensor):
+            taken = *taken, *(set(self._backend(array.device).dtypes) - set(taken))
+        names = [str(dtype).removeprefix("torch.") for dtype in taken]
+        if str(array.dtype).removeprefix("torch.") not in names:
+            raise InputError(f"projector: found an array of {array.dtype}, expected {' or '.join(names)}")
 
 
 class _Forward(torch.autograd.Function):

@@ -56,7 +56,7 @@ class Problem:
         values = attenuation.detach().cpu().contiguous().numpy()
         if self.scan.unit == "HU":
             values = attenuation_to_hu(values, self.scan.mu_water)
-        return Volume(values.astype(np.float32), self.scan.affine(self.grid), self.scan.unit)
+        return Volume(values, self.scan.affine(self.grid), self.scan.unit, grid=self.grid)
 
 
 def read_problem(path: Path, settings: ReconstructSettings) -> Problem:

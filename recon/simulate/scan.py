@@ -56,7 +56,7 @@ def simulate(image: Volume, orbit: Orbit, *, i0: float | Exposure, grid: int | N
     if not np.isfinite(image.values).all():
         raise InputError("image: holds NaN or infinite values, expected finite HU")
     exposure = i0 if isinstance(i0, Exposure) else Exposure(i0)
-    target = image.grid() if grid is None else image.grid().square(grid)
+    target = image.grid if grid is None else image.grid.square(grid)
     filled = orbit.fit(target)
     if orbit.columns is None and filled.columns is not None:
         rounded = math.ceil(filled.columns / COLUMN_MULTIPLE) * COLUMN_MULTIPLE
@@ -65,7 +65,7 @@ def simulate(image: Volume, orbit: Orbit, *, i0: float | Exposure, grid: int | N
     transmission = _transmission(image, target, scan)
     counts = draw_counts(transmission, exposure, np.random.default_rng(seed))
     data = Scan.from_counts(scan, target, counts=counts, exposure=exposure)
-    frame = image.affine @ np.linalg.inv(grid_affine(image.grid()))
+    frame = image.affine @ np.linalg.inv(grid_affine(image.grid))
     provenance = {
         "kind": "simulated",
         "orbit": filled.model_dump(mode="json"),
@@ -76,7 +76,6 @@ def simulate(image: Volume, orbit: Orbit, *, i0: float | Exposure, grid: int | N
         "rays_per_cell": RAYS_PER_CELL,
     }
     rest = (
-        data.sinogram,
         data.weights,
         counts,
         exposure,
@@ -85,11 +84,11 @@ def simulate(image: Volume, orbit: Orbit, *, i0: float | Exposure, grid: int | N
         image.unit,
         provenance,
     )
-    return Scan(scan, target, *rest)
+    return Scan(data.sinogram, scan, target, *rest)
 
 
 def _transmission(image: Volume, target: Grid, geometry: ScanGeometry) -> Float32[np.ndarray, "v r c"]:
-    fine = image.grid()
+    fine = image.grid
     upsample = min(target.voxel_mm[1:]) < FINER * max(fine.voxel_mm[1:])
     if geometry.sliced:
         return _by_slices(image, geometry, (1, 2, 2) if upsample else (1, 1, 1))
@@ -101,7 +100,7 @@ def _by_slices(
     image: Volume, geometry: ScanGeometry, factors: tuple[int, int, int]
 ) -> Float32[np.ndarray, "v r c"]:
     """Return the transmission of a scan whose rows are the slices, some slices at a time."""
-    fine = _finer(image.grid(), factors)
+    fine = _finer(image.grid, factors)
     projector = Projector(_split_cells(geometry, 1), fine)
     result = np.empty((geometry.views, *geometry.shape), np.float32)
     for start in range(0, fine.shape[0], SLICES_AT_A_TIME):
@@ -116,7 +115,7 @@ def _by_views(
     image: Volume, geometry: ScanGeometry, factors: tuple[int, int, int]
 ) -> Float32[np.ndarray, "v r c"]:
     """Return the transmission of a scan whose rays cross slices, some views at a time."""
-    fine = _finer(image.grid(), factors)
+    fine = _finer(image.grid, factors)
     attenuation = torch.from_numpy(_attenuation(image, slice(None), factors))
     slice_last = attenuation.permute(1, 2, 0).contiguous().permute(2, 0, 1)
     result = np.empty((geometry.views, *geometry.shape), np.float32)

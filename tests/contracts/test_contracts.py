@@ -172,7 +172,7 @@ class TestStep:
         truth[:, 5:11, 4:12] = 0.02
         sinogram = Projector(scan, examples.GRID)(truth).numpy()
         sinogram = (sinogram + generator.normal(0, 1e-3, sinogram.shape)).astype(np.float32)
-        data = Scan(scan, examples.GRID, sinogram, np.full_like(sinogram, 1e6))
+        data = Scan(sinogram, scan, examples.GRID, np.full_like(sinogram, 1e6))
         done = step(data)
         assert done.sinogram.shape == done.weights.shape == sinogram.shape
         assert np.isfinite(done.sinogram).all()

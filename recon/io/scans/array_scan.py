@@ -22,7 +22,7 @@ from jaxtyping import Real
 from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError, model_validator
 
 from priors.runtime.errors import InputError
-from recon.data.noise import Exposure, line_integrals
+from recon.data.noise import Exposure, estimate_i0, line_integrals, weights_without_counts
 from recon.data.scan import Scan, check_line_integrals, check_sinogram_shape
 from recon.data.units import MU_WATER
 from recon.data.volume import Unit
@@ -30,7 +30,7 @@ from recon.geometry.orbits import Orbit, Parallel, Vectors
 from recon.io.scans.format import ScanFormat
 from recon.io.scans.frames import RawLayout, load_frames
 from recon.preprocess.centre_search import find_centre
-from recon.preprocess.radiographs import LineIntegrals, estimate_i0, flat_correct, weights_without_counts
+from recon.preprocess.radiographs import LineIntegrals, flat_correct
 
 
 class ArrayScan(BaseModel):
@@ -102,9 +102,9 @@ def _scan_data(description: ArrayScan, folder: Path) -> Scan:
         centre = find_centre(lines.sinogram[:, busiest], np.rad2deg(orbit.angles()))
         orbit = orbit.model_copy(update={"offset_columns": (columns - 1) / 2 - centre})
     return Scan(
+        lines.sinogram,
         orbit.geometry(),
         orbit.grid(),
-        lines.sinogram,
         lines.weights,
         mu_water=description.mu_water,
         unit=description.unit,

@@ -28,6 +28,7 @@ import pydicom
 from jaxtyping import Float32, Float64
 
 from priors.runtime.errors import InputError
+from recon.data.noise import estimate_i0, weights_without_counts
 from recon.data.scan import Scan
 from recon.data.units import MU_WATER
 from recon.geometry.grid import Grid
@@ -37,7 +38,6 @@ from recon.io.scans.format import ScanFormat
 from recon.io.volumes.dicom.files import in_threads, is_dicom, read_files
 from recon.io.volumes.dicom.geometry import Slice
 from recon.io.volumes.dicom.pixels import stored_pixels
-from recon.preprocess.radiographs import estimate_i0, weights_without_counts
 
 PIXELS = 512
 MISFIT = 0.1
@@ -82,9 +82,9 @@ def read_ct_pd(path: Path) -> Scan:
         position = str(items[0].get("PatientPosition") or "")
         frame = np.diag([*_FRAMES.get(position, _FRAMES["HFS"]), 1.0])
         return Scan(
+            sinogram,
             poses.geometry,
             _volume(views, poses.geometry),
-            sinogram,
             weights,
             frame=frame,
             mu_water=_mu_water(items[0]),

@@ -94,9 +94,9 @@ def parallel_data(
     centre = find_centre(lines.sinogram[:, busiest], angles)
     size = pixel_mm or 1.0
     return Scan(
+        lines.sinogram,
         parallel_scan(angles, (rows, columns), size, centre).geometry(),
         Grid((rows, columns, columns), (size, size, size)),
-        lines.sinogram,
         lines.weights,
         unit="1/mm",
         provenance={

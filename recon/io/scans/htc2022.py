@@ -25,11 +25,11 @@ import scipy.io
 from jaxtyping import Float32, Float64
 
 from priors.runtime.errors import InputError
+from recon.data.noise import estimate_i0, weights_without_counts
 from recon.data.scan import Scan
 from recon.geometry.grid import Grid
 from recon.geometry.orbits import FanFlat
 from recon.io.scans.format import ScanFormat, hdf5_holds
-from recon.preprocess.radiographs import estimate_i0, weights_without_counts
 
 PIXELS = 512
 _STRUCTS = ("CtDataLimited", "CtDataFull")
@@ -71,9 +71,9 @@ def read_htc2022(path: Path) -> Scan:
     measured = np.ascontiguousarray(sinogram[:, None, :], dtype=np.float32)
     i0 = estimate_i0(measured)
     return Scan(
+        measured,
         scan,
         Grid((1, PIXELS, PIXELS), (figures["pixel"],) * 3),
-        measured,
         weights_without_counts(measured, i0),
         unit="1/mm",
         provenance={"kind": "measured", "format": "HTC 2022", "photons_estimated_from_noise": round(i0)},

@@ -101,9 +101,9 @@ def _read(file: h5py.File) -> Scan:
     rest: dict[str, Any] = {"mu_water": float(file.attrs["mu_water_per_mm"]), "unit": unit, "frame": frame}
     provenance = json.loads(file.attrs["provenance"])
     return Scan(
+        data.sinogram,
         data.geometry,
         data.grid,
-        data.sinogram,
         data.weights,
         data.counts,
         data.exposure,
@@ -118,7 +118,7 @@ def _measured(file: h5py.File, geometry: ScanGeometry, grid: Grid) -> Scan:
         attrs = file["counts"].attrs
         exposure = Exposure(float(attrs["i0"]), float(attrs["background"]), float(attrs["electronic_sd"]))
         return Scan.from_counts(geometry, grid, counts=counts, exposure=exposure)
-    return Scan(geometry, grid, _array(file, "sinogram"), _array(file, "weights"))
+    return Scan(_array(file, "sinogram"), geometry, grid, _array(file, "weights"))
 
 
 def _volume(group: h5py.Group) -> Grid:

@@ -27,7 +27,7 @@ def scan_file(folder: Path, *, counted: bool = True) -> Path:
     counts = np.random.default_rng(0).poisson(500, (VIEWS, ROWS, COLUMNS)).astype(np.float32)
     data = Scan.from_counts(scan, volume, counts=counts, exposure=Exposure(1000.0))
     if not counted:
-        data = Scan(scan, volume, data.sinogram, data.weights)
+        data = Scan(data.sinogram, scan, volume, data.weights)
     write_scan(folder / "scan.h5", data)
     return folder / "scan.h5"
 

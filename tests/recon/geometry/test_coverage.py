@@ -32,7 +32,7 @@ def data_of(geometry: ScanGeometry, grid: Grid = VOLUME, edge: float = 0.0) -> S
     lines = np.zeros((geometry.views, *geometry.shape), np.float32)
     lines[..., geometry.shape[1] // 3 : -(geometry.shape[1] // 3)] = 1
     lines[..., [0, -1]] = edge
-    return Scan(geometry, grid, lines, np.ones_like(lines))
+    return Scan(lines, geometry, grid, np.ones_like(lines))
 
 
 @pytest.mark.parametrize("orbit", GOOD.values(), ids=GOOD)

@@ -35,11 +35,11 @@ def body(metal: float = 0.0) -> torch.Tensor:
 def scan_of(image: torch.Tensor, views: int = 180, offset: float = 0.0) -> Scan:
     orbit = Parallel(views=views, columns=COLUMNS, column_mm=1.0, rows=2, row_mm=1.0, offset_columns=offset)
     sinogram = Projector(orbit.geometry(), VOLUME)(image).numpy()
-    return Scan(orbit.geometry(), VOLUME, sinogram, np.full_like(sinogram, 1e4))
+    return Scan(sinogram, orbit.geometry(), VOLUME, np.full_like(sinogram, 1e4))
 
 
 def with_sinogram(data: Scan, sinogram: np.ndarray) -> Scan:
-    return Scan(data.geometry, data.grid, sinogram.astype(np.float32), data.weights)
+    return Scan(sinogram.astype(np.float32), data.geometry, data.grid, data.weights)
 
 
 def fbp(data: Scan) -> np.ndarray:
@@ -156,7 +156,7 @@ def test_metal_spoils_less_of_its_surroundings() -> None:
 
 def test_the_centre_is_found_or_given() -> None:
     data = scan_of(body(), views=120, offset=2.3)
-    told = Scan(scan_of(body(), views=120).geometry, VOLUME, data.sinogram, data.weights)
+    told = Scan(data.sinogram, scan_of(body(), views=120).geometry, VOLUME, data.weights)
     for step, tolerance in ((Centre(), 0.3), (Centre(column=69.5 - 2.3), 1e-9)):
         done = step(told)
         np.testing.assert_allclose(done.geometry.detector_mm, data.geometry.detector_mm, atol=tolerance)
@@ -164,7 +164,7 @@ def test_the_centre_is_found_or_given() -> None:
     fan = FanFlat(views=9, sod_mm=200, sdd_mm=300).fit(VOLUME).geometry()
     ones = np.ones((9, *fan.shape), np.float32)
     with pytest.raises(InputError, match="found a fan beam"):
-        Centre()(Scan(fan, VOLUME, ones, ones))
+        Centre()(Scan(ones, fan, VOLUME, ones))
 
 
 def test_too_few_views_have_no_stripes() -> None:

@@ -119,7 +119,7 @@ def test_noise_follows_the_seed_and_the_exposure() -> None:
 
 def test_a_wide_image_is_covered_by_a_square_grid() -> None:
     image = Volume(np.full((1, 20, 30), -1000, np.float32), np.diag([1.0, 1.0, 2.0, 1.0]), "HU")
-    grid = image.grid().square(15)
+    grid = image.grid.square(15)
     assert grid.shape == (1, 15, 15)
     assert grid.voxel_mm == (2.0, 2.0, 2.0)
     affine = grid_affine(grid)

@@ -76,11 +76,11 @@ def test_scan_file_round_trip(
         exposure = Exposure(60.0, 2.0, electronic_sd)
         bare = Scan.from_counts(scan, volume, counts=counts, exposure=exposure)
         data = Scan(
-            scan, volume, bare.sinogram, bare.weights, counts, exposure, frame, 0.02, "HU", {"seed": 1}
+            bare.sinogram, scan, volume, bare.weights, counts, exposure, frame, 0.02, "HU", {"seed": 1}
         )
     else:
         sinogram = generator.uniform(0, 3, shape).astype(np.float32)
-        data = Scan(scan, volume, sinogram, np.exp(-sinogram), frame=frame, unit="1/mm")
+        data = Scan(sinogram, scan, volume, np.exp(-sinogram), frame=frame, unit="1/mm")
     write_scan(tmp_path / "scan.h5", data)
     assert_same(read_scan(tmp_path / "scan.h5"), data)
 

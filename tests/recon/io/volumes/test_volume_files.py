@@ -135,7 +135,7 @@ def test_a_description_beside_an_array_maps_its_range(tmp_path: Path, ending: st
 
 def test_grid_affine_puts_voxels_where_the_grid_says() -> None:
     image = Volume(np.zeros((4, 6, 5), np.float32), turned_affine(7, (0.5, 0.7, 2.0)), "HU")
-    grid = image.grid()
+    grid = image.grid
     affine = grid_affine(grid)
     x, y, z, _ = affine @ [4, 2, 3, 1]
     found = [grid.coordinates(axis)[index] for axis, index in ((2, 4), (1, 2), (0, 3))]
