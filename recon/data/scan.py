@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float, Float32, Float64, Real
 
 from priors.runtime.errors import InputError
 from recon.data.noise import Exposure, estimate_i0, line_integrals, weights_without_counts
@@ -42,11 +42,11 @@ class Scan:
     """
 
     # Whether the shapes agree is for __post_init__ to say, in words; it also fills what is None.
-    sinogram: Float32[np.ndarray, "_ _ _"]
+    sinogram: Float[np.ndarray, "_ _ _"]
     geometry: ScanGeometry
     grid: Grid = None  # type: ignore[assignment]
-    weights: Float32[np.ndarray, "_ _ _"] = None  # type: ignore[assignment]
-    counts: Float32[np.ndarray, "_ _ _"] | None = None
+    weights: Float[np.ndarray, "_ _ _"] = None  # type: ignore[assignment]
+    counts: Real[np.ndarray, "_ _ _"] | None = None
     exposure: Exposure | None = None
     frame: Float64[np.ndarray, "4 4"] = field(default_factory=lambda: np.eye(4))
     mu_water: float = MU_WATER

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float, Float32, Float64
 
 from priors.runtime.errors import InputError
 from recon.geometry.grid import Grid
@@ -38,7 +38,7 @@ class Volume:
             volume, or not on the grid.
     """
 
-    values: Float32[np.ndarray, "_ _ _"]
+    values: Float[np.ndarray, "_ _ _"]
     affine: Float64[np.ndarray, "4 4"]
     unit: Unit = "HU"
     facts: Mapping[str, str] = field(default_factory=dict)

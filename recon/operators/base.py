@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Array = Float[Tensor, "..."] | Float[np.ndarray, "..."]
+Array = Tensor | np.ndarray
 
 
 class LinearOperator(ABC):

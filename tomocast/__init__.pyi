@@ -1,0 +1,12 @@
+from .ct import Grid as Grid
+from .ct import Projector as Projector
+from .ct import Scan as Scan
+from .ct import ScanGeometry as ScanGeometry
+from .ct import Volume as Volume
+from .ct import orbits as orbits
+from .ct import read_scan as read_scan
+from .ct import read_volume as read_volume
+from .ct import reconstruct as reconstruct
+from .ct import score as score
+from .prior import Prior as Prior
+from .prior import load_prior as load_prior

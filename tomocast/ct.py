@@ -1,0 +1,139 @@
+"""CT of the public face: read, reconstruct, score; nothing is printed and no run folder is written."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from priors.card import Prior
+from priors.runtime.config import load
+from recon.data.scan import Scan
+from recon.data.volume import Volume
+from recon.geometry import orbits
+from recon.geometry.grid import Grid
+from recon.geometry.scan import ScanGeometry
+from recon.io.scans.registry import read_scan as _read_scan
+from recon.io.volumes.format import ReadOptions
+from recon.io.volumes.registry import read_volume as _read_volume
+from recon.operators.projector import Projector
+from recon.reconstructors.base import Reconstructor, RunContext, StepRecord
+from recon.run.compare import score_volumes
+from recon.run.problem import pose
+from recon.run.settings import ReconstructSettings
+from recon.run.solve import solve
+
+__all__ = [
+    "Grid",
+    "Projector",
+    "Scan",
+    "ScanGeometry",
+    "Volume",
+    "orbits",
+    "read_scan",
+    "read_volume",
+    "reconstruct",
+    "score",
+]
+
+
+def read_scan(path: str | Path) -> Scan:
+    """Return the scan in a file or folder: line integrals with weights, geometry and a suggested grid.
+
+    Raises:
+        InputError: it does not exist, is of an unknown kind or damaged, or holds what no scanner measures.
+    """
+    return _read_scan(Path(path))
+
+
+def read_volume(path: str | Path, *, series: str | None = None) -> Volume:
+    """Return the volume in a file, folder or zip archive: values (z, y, x) in HU or 1/mm, affine, grid.
+
+    Args:
+        path: DICOM, NIfTI, MetaImage, NRRD, TIFF, Zarr, HDF5 or NumPy.
+        series: SeriesInstanceUID, or its ending, where a DICOM folder holds several.
+
+    Raises:
+        InputError: it does not exist, is damaged, or its unit or geometry is not known.
+    """
+    return _read_volume(Path(path), ReadOptions(series))
+
+
+def reconstruct(
+    scan: Scan | str | Path,
+    method: str | Reconstructor = "fbp",
+    *,
+    prior: str | Path | Prior | None = None,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    checkpoint: str | Path | None = None,
+    on_step: Callable[[StepRecord], None] | None = None,
+    **options: Any,
+) -> Volume:
+    """Reconstruct a volume, as ``tomocast reconstruct`` does.
+
+    Args:
+        scan: a scan, or a file of one.
+        method: fbp, cgls, sirt, tv, nerd-fast, nerd-admm, nerd-pdhg, or a `Reconstructor`.
+        prior: of the diffusion methods: the name of an embedded prior, a folder with a card, or a loaded `Prior`.
+        seed: of every random draw.
+        settings: of the job beside the method: ``views``, ``slices``, ``grid``, ``backend``, ``preprocess``.
+        checkpoint: file that keeps the state, to continue from when it exists; None keeps none.
+        on_step: called after every iteration or noise level.
+        options: of the method, such as ``weight=0.3`` for tv (``tomocast config schema`` lists them).
+
+    Returns:
+        A volume in HU (in 1/mm where the scan does not say what water attenuates), with the grid and the affine, and
+        the figures of the fit in ``metrics``.
+
+    Raises:
+        InputError: the scan or a setting cannot be used, or the memory does not suffice.
+    """
+    given = {**options} if prior is None else {**options, "prior": _as_setting(prior)}
+    chosen = {"name": method, **given} if isinstance(method, str) else method.model_copy(update=given)
+    job = load(ReconstructSettings, [{**(settings or {}), "method": chosen, "seed": seed}])
+    problem = pose(scan if isinstance(scan, Scan) else read_scan(scan), job)
+    problem.plan().require()
+    path = None if checkpoint is None else Path(checkpoint)
+    listener = {} if on_step is None else {"on_step": on_step}
+    outcome = solve(problem, RunContext(seed, path, resume=path is not None, **listener))
+    volume = outcome.volume
+    return Volume(volume.values, volume.affine, volume.unit, grid=volume.grid, metrics=outcome.metrics)
+
+
+def score(
+    volume: Volume | str | Path,
+    reference: Volume | str | Path,
+    *,
+    window_hu: tuple[float, float] = (-1000.0, 1000.0),
+    mask: str | None = None,
+) -> dict[str, Any]:
+    """Compare a volume with a reference, as ``tomocast score volume`` does.
+
+    Args:
+        volume: a volume in HU, a file of one, or the run folder of a reconstruction.
+        reference: what it should be; it is resampled to the grid of ``volume`` by its affine.
+        window_hu: range of values compared.
+        mask: "body" compares inside the reference's body only.
+
+    Returns:
+        PSNR in dB, RMSE in HU, SSIM in three planes and in 3-D, by name.
+
+    Raises:
+        InputError: a file cannot be read, a volume is not in HU, or the two do not overlap.
+    """
+    return score_volumes(_volume(volume), _volume(reference), window_hu=window_hu, mask=mask)
+
+
+def _volume(given: Volume | str | Path) -> Volume:
+    """Return a volume in HU."""
+    from priors.runtime.errors import InputError
+    from recon.run.outputs import result_path
+
+    volume = given if isinstance(given, Volume) else read_volume(result_path(Path(given)))
+    if volume.unit != "HU":
+        name = "volume" if isinstance(given, Volume) else str(given)
+        raise InputError(f"{name}: found a volume in {volume.unit}, expected HU")
+    return volume
+
+
+def _as_setting(prior: str | Path | Prior) -> str | Prior:
+    return str(prior) if isinstance(prior, Path) else prior
