@@ -9,6 +9,7 @@ interpolation is an error here, because a configuration is data and evaluates no
 """
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -249,9 +250,14 @@ def _plain(text: str, source: str) -> Any:
     if "${" in text:
         raise InputError(f"{source}: found '${{...}}', expected a value: expressions are not evaluated")
     try:
-        return OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+        return OmegaConf.to_container(OmegaConf.create(_ranges_quoted(text)), resolve=False)
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
         raise InputError(f"{source}: is no valid YAML ({_one_line(error)})") from error
+
+
+def _ranges_quoted(text: str) -> str:
+    """Return YAML in which 20:28 is the text it looks like: YAML 1.1 reads it as a number of base 60, 1228."""
+    return re.sub(r"(?<=[\s\[,{:])(\d+(?::\d+)+)(?=\s*(?:[,\]}#]|$))", r"'\1'", text, flags=re.MULTILINE)
 
 
 def _explain(detail: ErrorDetails, tree: Any, schema: Tree) -> str:

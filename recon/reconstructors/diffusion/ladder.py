@@ -26,7 +26,7 @@ class Geometric(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["geometric"] = "geometric"
+    name: Literal["geometric"] = "geometric"
     levels: int = Field(20, ge=1)
     start: float = Field(0.5, gt=0)
     stop: float = Field(0.02, gt=0)
@@ -49,7 +49,7 @@ class LinearBetas(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["linear-betas"] = "linear-betas"
+    name: Literal["linear-betas"] = "linear-betas"
     levels: int = Field(50, ge=1, le=1000)
 
     def sequence(self, largest: float) -> list[float]:
@@ -60,4 +60,4 @@ class LinearBetas(BaseModel):
         return [float(level) for level in levels if level <= largest] or [largest]
 
 
-Ladder = Annotated[Geometric | LinearBetas, Field(discriminator="kind")]
+Ladder = Annotated[Geometric | LinearBetas, Field(discriminator="name")]

@@ -176,3 +176,17 @@ def test_an_override_reads_numbers_as_yaml_does(value):
 def test_the_nearest_word_is_near():
     assert nearest("wieght", ["weight", "steps"]) == "weight"
     assert nearest("zzz", ["weight", "steps"]) is None
+
+
+@pytest.mark.parametrize("text", ["20:28", "100:102", "0:8:2", "9:25"])
+def test_a_range_is_a_text_and_no_number_of_base_60(text, tmp_path):
+    assert parse_override(f"slices={text}") == {"slices": text}
+    (tmp_path / "a.yaml").write_text(
+        f"slices: {text}  # some\nlist: [{text}, 1:2]\nflow: {{a: {text}}}\nquoted: '{text}'\n"
+    )
+    assert read_yaml(tmp_path / "a.yaml") == {
+        "slices": text,
+        "list": [text, "1:2"],
+        "flow": {"a": text},
+        "quoted": text,
+    }
