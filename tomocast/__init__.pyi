@@ -8,5 +8,15 @@ from .ct import read_scan as read_scan
 from .ct import read_volume as read_volume
 from .ct import reconstruct as reconstruct
 from .ct import score as score
+from .fields import Ensemble as Ensemble
+from .fields import Fields as Fields
+from .fields import Observations as Observations
+from .fields import analyses as analyses
+from .fields import assimilate as assimilate
+from .fields import forecast as forecast
+from .fields import read_ensemble as read_ensemble
+from .fields import read_fields as read_fields
+from .fields import read_observations as read_observations
+from .fields import verify as verify
 from .prior import Prior as Prior
 from .prior import load_prior as load_prior

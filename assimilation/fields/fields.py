@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float32
+from jaxtyping import Float
 
 from assimilation.fields import cf
 from assimilation.fields.grid import Grid, Variable
@@ -36,14 +36,19 @@ class Fields:
         InputError: sizes do not agree.
     """
 
-    values: Float32[np.ndarray, "n time k y x"]
+    values: Float[np.ndarray, "n time k y x"]
     times: np.ndarray
     variables: tuple[Variable, ...]
     grid: Grid
     attributes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "values", np.asarray(self.values, np.float32))
         _check_sizes(self.values.shape[1:], self)
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return `to_dataset`, by the name the public face has for it."""
+        return self.to_dataset()
 
     def to_dataset(self) -> xr.Dataset:
         """Return the CF dataset; ``trajectory`` is a dimension where there is more than one."""
@@ -100,13 +105,14 @@ class Ensemble:
         InputError: sizes do not agree.
     """
 
-    members: Float32[np.ndarray, "n m time k y x"]
+    members: Float[np.ndarray, "n m time k y x"]
     times: np.ndarray
     variables: tuple[Variable, ...]
     grid: Grid
     attributes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "members", np.asarray(self.members, np.float32))
         _check_sizes(self.members.shape[2:], self)
 
     def mean(self) -> Fields:
@@ -122,6 +128,17 @@ class Ensemble:
     def member(self, place: int) -> Fields:
         """Return one member."""
         return self._fields(self.members[:, place])
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return `to_dataset`, by the name the public face has for it."""
+        return self.to_dataset()
+
+    def __repr__(self) -> str:
+        n, m, frames, _, y, x = self.members.shape
+        names = ", ".join(f"{item.name} [{item.unit}]" for item in self.variables)
+        span = f"{self.times[0].astype('datetime64[s]')} to {self.times[-1].astype('datetime64[s]')}"
+        some = "" if n == 1 else f"{n} trajectories, "
+        return f"Ensemble({some}{m} members, {frames} times from {span}, {names} on {y} x {x})"
 
     def to_dataset(self) -> xr.Dataset:
         """Return the CF dataset; ``trajectory`` is a dimension where there is more than one."""

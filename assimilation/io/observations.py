@@ -92,16 +92,30 @@ def read_gridded(path: Path, *, variables: tuple[Variable, ...] | None = None) -
             the state lacks.
     """
     with open_dataset(path) as dataset:
-        names = [str(name) for name in dataset.data_vars]
-        errors = {name: dataset[name] for name in names if name.endswith(_SIGMA)}
-        fields = Fields.from_dataset(dataset.drop_vars(list(errors)), str(path))
-        sigma = np.stack(
-            [
-                _sigma(item, errors.get(f"{item.name}{_SIGMA}"), dataset, fields, path=path)
-                for item in fields.variables
-            ],
-            axis=2,
-        )
+        return gridded_of(dataset, path, variables=variables)
+
+
+def gridded_of(dataset: xr.Dataset, path: Path, *, variables: tuple[Variable, ...] | None = None) -> Observed:
+    """Return the observations in a normalised dataset; see `read_gridded`.
+
+    Args:
+        dataset: values, and their errors as attribute ``sigma`` or as variables ``NAME_sigma``.
+        path: what messages call it.
+        variables: of the state; those the dataset tells where not given.
+
+    Raises:
+        InputError: see `read_gridded`.
+    """
+    names = [str(name) for name in dataset.data_vars]
+    errors = {name: dataset[name] for name in names if name.endswith(_SIGMA)}
+    fields = Fields.from_dataset(dataset.drop_vars(list(errors)), str(path))
+    sigma = np.stack(
+        [
+            _sigma(item, errors.get(f"{item.name}{_SIGMA}"), dataset, fields, path=path)
+            for item in fields.variables
+        ],
+        axis=2,
+    )
     instrument = _instrument(fields.attributes, path)
     told = fields.attributes.get("observed_state")
     try:

@@ -1,11 +1,17 @@
 """Observation files as streams: what a file states, or what the caller expects, on the grid and steps of the state."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from assimilation.fields.grid import Grid, Variable
-from assimilation.io.observations import read_gridded
+from assimilation.io.layout import Layout
+from assimilation.io.observations import gridded_of
+from assimilation.io.registry import open_dataset
 from assimilation.io.tables import SUFFIXES, read_table, to_rows
 from assimilation.observation.base import ObservationStream
 from assimilation.observation.stream import GriddedStream, TableStream
@@ -34,17 +40,42 @@ def read_observations(
         InputError: the file is damaged, does not fit the state, or does not tell it and nothing was given.
     """
     path = Path(path)
+    if path.suffix in SUFFIXES:
+        with _named(path):
+            frame, layout = read_table(path)
+        return table_stream(
+            frame, layout, path, grid=grid, variables=variables, step_s=step_s, spacing=spacing
+        )
+    with _named(path), open_dataset(path) as dataset:
+        return gridded_stream(dataset, path, grid=grid, variables=variables, step_s=step_s, spacing=spacing)
+
+
+def gridded_stream(
+    dataset: xr.Dataset,
+    path: Path,
+    *,
+    grid: Grid | None = None,
+    variables: tuple[Variable, ...] | None = None,
+    step_s: float | None = None,
+    spacing: tuple[float, float] | None = None,
+) -> GriddedStream:
+    """Return the stream of a normalised dataset, which messages call ``path``; see `read_observations`."""
     spacing = grid.spacing if spacing is None and grid is not None else spacing
-    try:
-        if path.suffix in SUFFIXES:
-            return _table_stream(path, grid, variables, step_s=step_s, spacing=spacing)
-        observed = read_gridded(path, variables=variables)
+    with _named(path):
+        observed = gridded_of(dataset, path, variables=variables)
         if step_s is not None:
             observed = on_steps(observed, step_s)
         if spacing is not None:
             observed = on_coarser_grid(observed, coarser_by(observed.grid, spacing))
         _check_grid(observed.grid, grid)
         return GriddedStream(observed)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Begin every message with the name of the file."""
+    try:
+        yield
     except InputError as error:
         raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
 
@@ -61,15 +92,31 @@ def _check_grid(found: Grid, wanted: Grid | None) -> None:
     raise InputError(f"found observations of a grid of {told}, expected {expected}")
 
 
+def table_stream(
+    frame: Any,
+    layout: Layout | None,
+    path: Path,
+    *,
+    grid: Grid | None = None,
+    variables: tuple[Variable, ...] | None = None,
+    step_s: float | None = None,
+    spacing: tuple[float, float] | None = None,
+) -> TableStream:
+    """Return the stream of a data frame (see `tables`), which messages call ``path``; see `read_observations`."""
+    spacing = grid.spacing if spacing is None and grid is not None else spacing
+    with _named(path):
+        return _table_stream(frame, layout, path, grid, variables, step_s, spacing)
+
+
 def _table_stream(
+    frame: Any,
+    layout: Layout | None,
     path: Path,
     grid: Grid | None,
     variables: tuple[Variable, ...] | None,
-    *,
     step_s: float | None,
     spacing: tuple[float, float] | None,
 ) -> TableStream:
-    frame, layout = read_table(path)
     if layout is not None:
         # What the table tells of its own place goes before a grid that only has the prior's shape.
         variables = variables or layout.variables

@@ -63,6 +63,19 @@ def read_table(path: Path) -> tuple[Any, Layout | None]:
         # pandas and pyarrow fail on damaged files in many ways (Parser, Unicode, ArrowInvalid, EOF, ...).
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise InputError(f"{path}: is not readable as a table ({reason})") from error
+    return checked_table(frame, path), layout
+
+
+def checked_table(frame: Any, path: Path) -> Any:
+    """Return a data frame with the usual names of its columns.
+
+    Args:
+        frame: of pandas.
+        path: what messages call it.
+
+    Raises:
+        InputError: a column is lacking, or there are no rows.
+    """
     frame = frame.rename(columns=lambda name: str(name).strip().lower()).rename(columns=_ALIASES)
     places = {"latitude", "longitude"} if "latitude" in frame.columns else {"y", "x"}
     needed = ["time", *sorted(places), "variable", "value", "sigma"]
@@ -73,7 +86,7 @@ def read_table(path: Path) -> tuple[Any, Layout | None]:
         )
     if len(frame) == 0:
         raise InputError(f"{path}: found no rows, expected one observation at least")
-    return frame, layout
+    return frame
 
 
 def to_rows(frame: Any, *, variables: tuple[Variable, ...], grid: Grid, source: str) -> Rows:

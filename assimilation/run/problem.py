@@ -13,8 +13,8 @@ from assimilation.inference.domain import (
 )
 from assimilation.inference.problem import Problem, analysis_problem, forecast_problem
 from assimilation.io.archive import read_ensemble
+from assimilation.io.observed import Observations
 from assimilation.io.registry import read_any_fields
-from assimilation.io.streams import read_observations
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
 from priors.card import Prior
 
@@ -39,54 +39,67 @@ def read_problem(
     return read_forecast(inputs["start"], prior, settings)
 
 
-def read_assimilation(observations: Path, background: Path | None, prior: Prior) -> Problem:
-    """Read observations and, if there is one, a background.
+def read_assimilation(
+    observations: Path | Observations, background: Path | Ensemble | None, prior: Prior
+) -> Problem:
+    """Read observations and, if there is one, a background; either may be in memory already.
 
     Raises:
         InputError: a file cannot be read or does not fit the prior.
     """
     card = trajectory_card(prior)
-    known = None if background is None else _read_state(background, prior)
+    observed = observations if isinstance(observations, Observations) else Observations(observations)
+    known = None if background is None else read_state(background, prior)
     grid = None if known is None else known.grid
-    if grid is None and observations.suffix in (".csv", ".parquet"):
+    if grid is None and observed.tabular:
         grid = own_grid(prior.card)
-    stream = read_observations(
-        observations,
+    stream = observed.stream(
         grid=grid,
         variables=state_variables(prior.fields),
         step_s=card.step_s,
         spacing=card.spacing,
     )
     return analysis_problem(
-        stream, prior, background=known, source=str(observations), background_source=str(background)
+        stream, prior, background=known, source=str(observed.source), background_source=_name(background)
     )
 
 
-def read_forecast(start: Path, prior: Prior, settings: ForecastSettings) -> Problem:
-    """Read the fields a forecast starts from.
+def read_forecast(start: Path | Ensemble, prior: Prior, settings: ForecastSettings) -> Problem:
+    """Read the fields a forecast starts from; they may be in memory already.
 
     Raises:
         InputError: the file cannot be read, does not fit the prior, or motion cannot be told from it.
     """
     return forecast_problem(
-        _read_state(start, prior),
+        read_state(start, prior),
         prior,
         frames=settings.frames,
         longest=settings.context,
         motion=settings.motion,
-        source=str(start),
+        source=_name(start),
     )
 
 
-def _read_state(path: Path, prior: Prior) -> Ensemble:
-    """Return fields or an ensemble that fit the prior."""
-    if (path.is_dir() and (path / "config.yaml").exists()) or path.suffix in ARCHIVES:
+def read_state(path: Path | Ensemble, prior: Prior) -> Ensemble:
+    """Return fields or an ensemble that fit the prior.
+
+    Raises:
+        InputError: the file cannot be read, or does not fit.
+    """
+    if isinstance(path, Ensemble):
+        known = path
+    elif (path.is_dir() and (path / "config.yaml").exists()) or path.suffix in ARCHIVES:
         known = read_ensemble(path)
     else:
         fields = read_any_fields(path)
         known = Ensemble(
             fields.values[:, None], fields.times, fields.variables, fields.grid, fields.attributes
         )
-    check_variables(known.variables, prior, source=str(path))
-    check_grid(known.grid, prior, source=str(path))
+    check_variables(known.variables, prior, source=_name(path))
+    check_grid(known.grid, prior, source=_name(path))
     return known
+
+
+def _name(given: Path | Ensemble | None) -> str:
+    """Return what messages call fields."""
+    return "fields in memory" if isinstance(given, Ensemble) else str(given)

@@ -1,0 +1,103 @@
+"""The public face of data assimilation does what the command line does, from files and from memory."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import tomocast as tc
+from priors.runtime.errors import InputError
+from tests.support.command_line import inside
+
+PRIOR = "ns-vorticity-64"
+SHORT = {"members": 2, "seed": 3, "settings": {"sampler": {"steps": 3}}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("fields")
+    inside("simulate", "system", "navier-stokes", "--steps", 3, "--seed", 7, "--out", path / "truth.nc")
+    inside("observe", path / "truth.nc", "--fraction", 0.1, "--sigma", 0.1, "--out", path / "observed.nc")
+    inside("observe", path / "truth.nc", "--fraction", 0.1, "--sigma", 0.1, "--out", path / "observed.csv")
+    return path
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return tc.load_prior(PRIOR)
+
+
+@pytest.fixture(scope="module")
+def ensemble(folder, prior):
+    return tc.assimilate(tc.read_observations(folder / "observed.nc"), prior, lag=1, **SHORT)
+
+
+def test_it_is_the_command_lines_result(folder, ensemble):
+    words = ["--prior", PRIOR, "--lag", 1, "--members", 2, "--seed", 3, "--steps", 3]
+    inside("assimilate", folder / "observed.nc", *words, "--out", folder / "run")
+    run = tc.read_ensemble(folder / "run")
+    np.testing.assert_array_equal(run.members, ensemble.members)
+    figures = tc.verify(ensemble, folder / "truth.nc")
+    assert figures["rmse"] == tc.verify(folder / "run", tc.read_fields(folder / "truth.nc"))["rmse"]
+    assert 0.1 < figures["rmse"] < 2  # the field's own deviation
+
+
+def test_an_ensemble_tells_what_it_is_and_becomes_xarray(ensemble):
+    assert "2 members, 3 times" in repr(ensemble)
+    dataset = ensemble.to_xarray()
+    assert isinstance(dataset, xr.Dataset)
+    assert (dataset.sizes["member"], dataset.sizes["time"]) == (2, 3)
+    again = tc.Ensemble.from_dataset(dataset)
+    np.testing.assert_array_equal(again.members, ensemble.members)
+
+
+def test_analyses_come_one_after_the_other(folder, prior, ensemble):
+    some = tc.analyses(folder / "observed.nc", prior, lag=1, **SHORT)
+    first = next(some)
+    assert first.frame == 0
+    np.testing.assert_array_equal(first.members, ensemble.members[0, :, 0])
+    some.close()
+
+
+def test_observations_from_memory_are_those_of_the_file(folder, prior, ensemble):
+    with xr.open_dataset(folder / "observed.nc") as opened:
+        dataset = opened.load()
+    observations = tc.Observations(dataset)
+    assert "vorticity" in repr(observations)
+    held = tc.assimilate(observations, prior, lag=1, **SHORT)
+    np.testing.assert_array_equal(held.members, ensemble.members)
+    name = next(iter(dataset.data_vars))
+    bare = dataset[[name]].astype(np.float64)
+    error = float(bare[name].attrs.pop("sigma"))
+    with pytest.raises(InputError, match="found no sigma"):
+        tc.assimilate(bare, prior, **SHORT)
+    given = tc.assimilate(tc.Observations(bare, sigma=error), prior, lag=1, **SHORT)
+    np.testing.assert_array_equal(given.members, ensemble.members)
+
+
+def test_a_table_is_observations_too(folder, prior):
+    import pandas
+
+    frame = pandas.read_csv(folder / "observed.csv", comment="#")
+    table = tc.Observations(frame)
+    assert f"table of {len(frame)}" in repr(table)
+    held = tc.assimilate(table, prior, **SHORT)
+    file = tc.assimilate(folder / "observed.csv", prior, **SHORT)
+    np.testing.assert_allclose(held.members, file.members, atol=1e-4)
+    with pytest.raises(InputError, match="expected also sigma"):
+        tc.Observations(frame.drop(columns="sigma"))
+
+
+def test_a_forecast_goes_on_from_an_ensemble(folder, prior, ensemble):
+    following = tc.forecast(ensemble, prior, frames=2, **SHORT)
+    assert following.members.shape == (1, 2, 2, 1, 64, 64)
+    step = ensemble.times[1] - ensemble.times[0]
+    assert following.times[0] == ensemble.times[-1] + step
+
+
+def test_mistakes_are_told(folder, prior):
+    with pytest.raises(InputError, match="does not exist"):
+        tc.read_observations("none.nc")
+    with pytest.raises(InputError, match="did you mean 'members'"):
+        tc.assimilate(folder / "observed.nc", prior, member=2)
+    with pytest.raises(InputError, match="expected xarray, pandas or a file"):
+        tc.Observations(np.zeros(3))

@@ -1,0 +1,215 @@
+"""Data assimilation of the public face: observations in, ensembles out; nothing is printed and nothing written."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from assimilation.fields.fields import Ensemble, Fields
+from assimilation.fields.grid import Grid as FieldGrid
+from assimilation.fields.grid import Variable
+from assimilation.fields.streams import FieldStream
+from assimilation.inference.assimilator import Analysis
+from assimilation.inference.problem import Problem
+from assimilation.io.archive import analysis_path, read_ensemble
+from assimilation.io.observed import Observations
+from assimilation.io.registry import open_stream, read_any_fields
+from assimilation.run.planning import ensemble_plan, memory_plan
+from assimilation.run.problem import read_assimilation, read_forecast
+from assimilation.run.settings import AssimilateSettings, ForecastSettings
+from assimilation.verification.verify import VerifyOptions
+from assimilation.verification.verify import verify as _verify
+from priors.card import Prior, load_prior
+from priors.diffusion.denoiser import resolved_device
+from priors.runtime.config import load
+from priors.runtime.errors import InputError
+
+__all__ = [
+    "Analysis",
+    "Ensemble",
+    "FieldGrid",
+    "Fields",
+    "Observations",
+    "Variable",
+    "analyses",
+    "assimilate",
+    "forecast",
+    "read_ensemble",
+    "read_fields",
+    "read_observations",
+    "verify",
+]
+
+AnyObservations = Observations | xr.Dataset | xr.DataArray | str | Path
+AnyState = Ensemble | Fields | xr.Dataset | str | Path
+AnyPrior = Prior | str | Path
+
+
+def read_observations(path: str | Path) -> Observations:
+    """Return the observations in a file: NetCDF, Zarr, CSV or Parquet. Values are read when a prior uses them.
+
+    Raises:
+        InputError: it does not exist, or is of an unknown kind.
+    """
+    return Observations(path)
+
+
+def read_fields(path: str | Path) -> Fields:
+    """Return the fields in a file or folder: NetCDF, Zarr, GRIB, radar composites.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return read_any_fields(Path(path))
+
+
+def analyses(
+    observations: AnyObservations,
+    prior: AnyPrior,
+    *,
+    background: AnyState | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Iterator[Analysis]:
+    """Yield the members of one time after the other, as they are finished, as ``tomocast assimilate`` computes them.
+
+    Args:
+        observations: with errors; see `Observations`.
+        prior: of trajectories: the name of an embedded one, a folder with a card, or a loaded `Prior`.
+        background: fields or an ensemble that end one step before the first observation.
+        settings: of the job, nested, such as ``{"sampler": {"steps": 8}}``.
+        options: of the job: ``lag`` (later frames whose observations reach an analysis, or ``"inf"``), ``members``,
+            ``seed``, ``overlap`` and others of ``tomocast config schema --job assimilate``.
+
+    Yields:
+        Trajectory, frame, time and members (m, k, y, x) in physical units.
+
+    Raises:
+        InputError: observations, background or a setting do not fit the prior, or the memory does not suffice.
+    """
+    loaded, chosen = _job(AssimilateSettings, prior, settings, options)
+    given = observations if isinstance(observations, Observations) else Observations(observations)
+    problem = read_assimilation(given, _state(background), loaded)
+    yield from _run(problem, loaded, chosen)
+
+
+def assimilate(
+    observations: AnyObservations,
+    prior: AnyPrior,
+    *,
+    background: AnyState | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Ensemble:
+    """Return the ensemble of analyses; the arguments are those of `analyses`.
+
+    Raises:
+        InputError: see `analyses`.
+    """
+    loaded, chosen = _job(AssimilateSettings, prior, settings, options)
+    given = observations if isinstance(observations, Observations) else Observations(observations)
+    problem = read_assimilation(given, _state(background), loaded)
+    return _collected(problem, loaded, chosen)
+
+
+def forecast(
+    start: AnyState, prior: AnyPrior, *, settings: Mapping[str, Any] | None = None, **options: Any
+) -> Ensemble:
+    """Return a forecast from the last frames of ``start``, as ``tomocast forecast`` computes it.
+
+    Args:
+        start: fields or an ensemble.
+        prior: see `analyses`.
+        settings: see `analyses`.
+        options: ``frames``, ``members``, ``seed``, ``motion`` and others of ``tomocast config schema --job forecast``.
+
+    Raises:
+        InputError: the start or a setting does not fit the prior, or the memory does not suffice.
+    """
+    loaded, chosen = _job(ForecastSettings, prior, settings, options)
+    state = _state(start)
+    assert state is not None
+    return _collected(read_forecast(state, loaded, chosen), loaded, chosen)
+
+
+def verify(
+    ensemble: AnyState,
+    truth: AnyState,
+    *,
+    thresholds: tuple[float, ...] | None = None,
+    scales: tuple[int, ...] = (1, 5, 11, 21),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Score an ensemble against the truth, as ``tomocast score ensemble`` does.
+
+    Args:
+        ensemble: analyses or a forecast, a file of them, or a run folder.
+        truth: fields on the same or a finer grid.
+        thresholds: of events, in the variable's unit; by default those of rain.
+        scales: of the fractions skill score, odd numbers of cells.
+        seed: of the bootstrap.
+
+    Returns:
+        RMSE, CRPS, spread-skill and others by name, with intervals, by variable, time and region.
+
+    Raises:
+        InputError: a file cannot be read, or the two cannot be compared.
+    """
+    options = VerifyOptions(thresholds=thresholds, scales=scales, seed=seed)
+    if isinstance(ensemble, str | Path):
+        with open_stream(analysis_path(Path(ensemble))) as stream:
+            return verify_stream(stream, truth, options)
+    return verify_stream(_stream(ensemble), truth, options)
+
+
+def verify_stream(ensemble: FieldStream, truth: AnyState, options: VerifyOptions) -> dict[str, Any]:
+    """Score a stream; files are read one frame at a time."""
+    if isinstance(truth, str | Path):
+        with open_stream(Path(truth)) as stream:
+            return _verify(ensemble, stream, options)
+    return _verify(ensemble, _stream(truth), options)
+
+
+def _job(kind: Any, prior: AnyPrior, settings: Mapping[str, Any] | None, options: Any) -> tuple[Prior, Any]:
+    """Return the loaded prior and the validated settings."""
+    name = prior.card.name if isinstance(prior, Prior) else str(prior)
+    chosen = load(kind, [{"prior": name, **(settings or {}), **options}])
+    device = resolved_device(chosen.device).type
+    return prior if isinstance(prior, Prior) else load_prior(prior, device=device), chosen
+
+
+def _run(problem: Problem, prior: Prior, chosen: AssimilateSettings | ForecastSettings) -> Iterator[Analysis]:
+    assimilator = chosen.assimilator(prior)
+    plan = ensemble_plan(assimilator, problem, members=chosen.members, seed=chosen.seed, chunk=chosen.chunk)
+    memory_plan(assimilator, problem, plan).require()
+    yield from assimilator.run(problem, plan)
+
+
+def _collected(problem: Problem, prior: Prior, chosen: AssimilateSettings | ForecastSettings) -> Ensemble:
+    shape = (problem.trajectories, chosen.members, problem.frames, *problem.shape)
+    members = np.empty(shape, np.float32)
+    for analysis in _run(problem, prior, chosen):
+        members[analysis.trajectory, :, analysis.frame] = analysis.members
+    attributes = {"prior": prior.card.name, "prior_sha256": prior.card.sha256, "seed": str(chosen.seed)}
+    return Ensemble(members, problem.times, problem.variables, problem.grid, attributes)
+
+
+def _state(given: AnyState | None) -> Path | Ensemble | None:
+    """Return a state as a file to read, or in memory as an ensemble of at least one member."""
+    if given is None or isinstance(given, Ensemble):
+        return given
+    if isinstance(given, str | Path):
+        return Path(given)
+    if isinstance(given, xr.Dataset):
+        return Ensemble.from_dataset(given)
+    if isinstance(given, Fields):
+        return Ensemble(given.values[:, None], given.times, given.variables, given.grid, given.attributes)
+    raise InputError(f"state: found {type(given).__name__}, expected fields, an ensemble, xarray or a file")
+
+
+def _stream(given: AnyState) -> FieldStream:
+    state = _state(given)
+    assert isinstance(state, Ensemble)
+    return FieldStream.of(state)
