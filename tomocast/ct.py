@@ -16,6 +16,7 @@ from recon.io.volumes.format import ReadOptions
 from recon.io.volumes.registry import read_volume as _read_volume
 from recon.operators.projector import Projector
 from recon.reconstructors.base import Reconstructor, RunContext, StepRecord
+from recon.reconstructors.checkpoint import Checkpoint
 from recon.run.compare import score_volumes
 from recon.run.problem import pose
 from recon.run.settings import ReconstructSettings
@@ -92,9 +93,14 @@ def reconstruct(
     job = load(ReconstructSettings, [{**(settings or {}), "method": chosen, "seed": seed}])
     problem = pose(scan if isinstance(scan, Scan) else read_scan(scan), job)
     problem.plan().require()
-    path = None if checkpoint is None else Path(checkpoint)
+    kept = None if checkpoint is None else Checkpoint(Path(checkpoint), resume=True)
     listener = {} if on_step is None else {"on_step": on_step}
-    outcome = solve(problem, RunContext(seed, path, resume=path is not None, **listener))
+    try:
+        outcome = solve(problem, RunContext(seed, kept, **listener))
+    except KeyboardInterrupt:
+        if kept is not None:
+            kept.save()
+        raise
     volume = outcome.volume
     return Volume(volume.values, volume.affine, volume.unit, grid=volume.grid, metrics=outcome.metrics)
 

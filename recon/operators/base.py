@@ -14,19 +14,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from priors.runtime.errors import InputError
+from recon.geometry.grid import Grid
+
 Array = Tensor | np.ndarray
 
 
 class LinearOperator(ABC):
-    """A linear map between arrays of fixed shapes.
+    """A linear map between arrays of fixed shapes. Both directions return fresh memory: callers change it in place.
 
     Attributes:
         domain: shape of x in ``A(x)``.
         range: shape of ``A(x)``.
+        grid: the voxels of x, where x is a volume; None where nobody says. Methods that compare neighbouring voxels
+            (``tv``, NERD) need the voxel sizes, others do not.
     """
 
     domain: tuple[int, ...]
     range: tuple[int, ...]
+    grid: Grid | None = None
     _norm: float | None = None
 
     @abstractmethod
@@ -90,6 +96,24 @@ class LinearOperator(ABC):
                     break
                 x = x / squared
         return math.sqrt(squared)
+
+
+def grid_of(operator: LinearOperator, method: str) -> Grid:
+    """Return the grid of an operator's volumes.
+
+    Raises:
+        InputError: it states none, or one of another shape; ``method`` is who asks.
+    """
+    if operator.grid is None:
+        raise InputError(
+            f"{method}: the operator does not state the grid of its volumes, expected its attribute grid (a Grid, with "
+            "the voxel sizes)"
+        )
+    if operator.grid.shape != operator.domain:
+        raise InputError(
+            f"{method}: the operator's grid has the shape {operator.grid.shape}, its domain {operator.domain}"
+        )
+    return operator.grid
 
 
 class Adjoint(LinearOperator):

@@ -44,6 +44,8 @@ class Projector(LinearOperator):
             backend is unknown, not available or refuses the geometry.
     """
 
+    grid: Grid
+
     def __init__(self, geometry: ScanGeometry, grid: Grid, *, backend: BackendName = "auto") -> None:
         check_name(backend)
         self._place(grid, geometry, backend)

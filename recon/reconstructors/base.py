@@ -1,24 +1,27 @@
 """What every reconstruction method is: measured line integrals in, attenuation out.
 
 A reconstructor is a frozen pydantic model of hyperparameters with a literal ``name`` (the tag of the union in this
-package's ``__init__``). Data comes in the call; progress goes out through the job.
+package's ``__init__``). Data comes in the call; progress goes out through the context.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from priors.runtime.fingerprint import fingerprint
 from priors.runtime.memory import MemoryPlan
 from recon.data.units import MU_WATER
 from recon.geometry.grid import Grid
 from recon.geometry.scan import ScanGeometry
+from recon.operators.base import LinearOperator
 from recon.operators.projector import Projector
+from recon.reconstructors.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,16 @@ class Measurement:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One line of progress: ``figures`` are named numbers such as ``chi2`` or ``primal_residual``."""
+    """One line of progress.
+
+    Attributes:
+        iteration: iterations or noise levels done.
+        total: how many there will be, as far as is known by now; None where that cannot be said yet.
+        figures: named numbers such as ``chi2``.
+    """
 
     iteration: int
-    total: int
+    total: int | None
     figures: dict[str, float]
 
 
@@ -50,10 +59,19 @@ def ray_table_bytes(geometry: ScanGeometry) -> int:
     return (34 if geometry.sliced else 74) * geometry.views * geometry.shape[1]
 
 
-def empty_volume(measurement: Measurement, projector: Projector) -> Float[Tensor, "z y x"]:
+def empty_volume(measurement: Measurement, projector: LinearOperator) -> Float[Tensor, "z y x"]:
     """Return zeros in the layout that projectors work in, with the innermost axis z."""
     z, y, x = projector.domain
     return measurement.sinogram.new_zeros((y, x, z)).permute(2, 0, 1)
+
+
+def _identity(projector: LinearOperator, measurement: Measurement) -> list[Any]:
+    """Return what tells one operator from another: its geometry and grid, or what it does to a fixed random volume."""
+    if isinstance(projector, Projector):
+        return [projector.geometry, projector.grid, projector.backend]
+    probe = torch.rand(projector.domain, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return [projector(probe.to(measurement.sinogram))]
 
 
 def _ignore(_: StepRecord) -> None:
@@ -62,23 +80,40 @@ def _ignore(_: StepRecord) -> None:
 
 @dataclass(frozen=True)
 class RunContext:
-    """How a reconstruction runs: its seed, where it saves itself, whom it tells.
+    """How a reconstruction runs: its seed, where it keeps its state, who listens.
 
     Attributes:
         seed: seed of every random draw.
-        checkpoint: file that holds the state after every noise level, or None to keep none.
-        resume: continue from ``checkpoint`` if it exists.
+        checkpoint: keeps the state and may hold one to continue from; None keeps none.
         on_step: called after every iteration or noise level.
+        stage: which part of a method runs, where it has several whose states are kept apart.
     """
 
     seed: int = 0
-    checkpoint: Path | None = None
-    resume: bool = False
+    checkpoint: Checkpoint | None = None
     on_step: Callable[[StepRecord], None] = field(default=_ignore)
+    stage: str = ""
 
     def generator(self) -> torch.Generator:
         """Return a fresh CPU generator seeded with ``seed``."""
         return torch.Generator().manual_seed(self.seed)
+
+    def within(self, stage: str) -> "RunContext":
+        """Return the context of a method that runs as a stage of another: the same checkpoint, nobody listens."""
+        return replace(self, stage=stage, on_step=_ignore)
+
+    def load(self, mark: str) -> dict[str, Any] | None:
+        """Return the state to continue from, None where there is none.
+
+        Raises:
+            InputError: it is of a run with another mark; see ``Reconstructor.mark``.
+        """
+        return None if self.checkpoint is None else self.checkpoint.load(mark, self.stage)
+
+    def keep(self, state: Mapping[str, Any], mark: str) -> None:
+        """Offer a new state to the checkpoint."""
+        if self.checkpoint is not None:
+            self.checkpoint.offer(state, mark=mark, stage=self.stage)
 
 
 @dataclass(frozen=True)
@@ -98,12 +133,29 @@ class Reconstructor(BaseModel, ABC):
     """Interface of the family; leaves define ``name``, ``__call__`` and ``plan``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
 
     @abstractmethod
     def __call__(
-        self, measurement: Measurement, projector: Projector, job: RunContext
+        self, measurement: Measurement, projector: LinearOperator, context: RunContext
     ) -> Float[Tensor, "z y x"]:
-        """Return the attenuation in 1/mm on ``projector.grid``."""
+        """Return the attenuation in 1/mm on the grid of the projector.
+
+        Args:
+            measurement: line integrals and weights, in the shape of the projector's range.
+            projector: A, from volumes (z, y, x) to sinograms; what a method needs beyond A and A.T it says itself.
+            context: how it runs.
+        """
+
+    def mark(
+        self, measurement: Measurement, projector: LinearOperator, context: RunContext, *more: Any
+    ) -> str:
+        """Return a hash of everything that decides the result, ``more`` included; "" where no state is kept."""
+        if context.checkpoint is None:
+            return ""
+        measured = [measurement.sinogram, measurement.weights, measurement.mu_water]
+        decisive = [self, context.seed, *measured, *_identity(projector, measurement), *more]
+        return fingerprint({"run": decisive})["run"]
 
     def rehearsal(self) -> "Rehearsal | None":
         """Return a short run that tells the pace of the whole, None where the first steps tell it."""

@@ -16,17 +16,17 @@ from torch import Tensor
 from priors.runtime.memory import MemoryPlan
 from recon.geometry.grid import Grid
 from recon.geometry.scan import ScanGeometry
-from recon.operators.projector import Projector
+from recon.operators.base import LinearOperator
 from recon.reconstructors.base import (
     Measurement,
     Reconstructor,
     RunContext,
-    StepRecord,
     empty_volume,
     ray_table_bytes,
 )
-from recon.solvers.base import Stop, iterate
-from recon.solvers.cgls import Cgls, CglsState
+from recon.reconstructors.iterative import run_iterations
+from recon.solvers.base import Stop
+from recon.solvers.cgls import Cgls
 from recon.solvers.least_squares import LeastSquares
 
 
@@ -43,7 +43,7 @@ class CGLS(Reconstructor):
     chi2: float = Field(1.0, ge=0)
 
     def __call__(
-        self, measurement: Measurement, projector: Projector, job: RunContext
+        self, measurement: Measurement, projector: LinearOperator, context: RunContext
     ) -> Float[Tensor, "z y x"]:
         """Return the attenuation in 1/mm.
 
@@ -51,13 +51,14 @@ class CGLS(Reconstructor):
             InputError: every ray has zero weight, or the iteration met a NaN.
         """
         problem = LeastSquares(projector, measurement.sinogram, measurement.weights)
-
-        def report(state: CglsState, figures: dict[str, float]) -> None:
-            job.on_step(StepRecord(state.iteration, self.iterations, figures))
-
-        stop = Stop(iterations=self.iterations, below={"chi2": self.chi2}, every=1)
-        start = empty_volume(measurement, projector)
-        return iterate(Cgls(), problem, start=start, stop=stop, on_step=report).x
+        return run_iterations(
+            Cgls(),
+            problem,
+            stop=Stop(iterations=self.iterations, below={"chi2": self.chi2}, every=1),
+            context=context,
+            mark=self.mark(measurement, projector, context),
+            start=empty_volume(measurement, projector),
+        )
 
     def plan(self, grid: Grid, geometry: ScanGeometry) -> MemoryPlan:
         """Return the memory needed beyond the measurement, in bytes."""

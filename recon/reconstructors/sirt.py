@@ -17,19 +17,20 @@ from priors.runtime.errors import InputError
 from priors.runtime.memory import MemoryPlan
 from recon.geometry.grid import Grid
 from recon.geometry.scan import ScanGeometry
+from recon.operators.base import LinearOperator
 from recon.operators.projector import Projector
 from recon.reconstructors.base import (
     Measurement,
     Reconstructor,
     RunContext,
-    StepRecord,
     empty_volume,
     ray_table_bytes,
 )
-from recon.solvers.base import Stop, iterate
+from recon.reconstructors.iterative import run_iterations
+from recon.solvers.base import Stop
 from recon.solvers.functionals import Box, NonNegative
 from recon.solvers.least_squares import LeastSquares
-from recon.solvers.sirt import Sirt, SirtProblem, SirtState, Subset, visiting_order
+from recon.solvers.sirt import Sirt, SirtProblem, Subset, visiting_order
 
 
 class SIRT(Reconstructor):
@@ -53,7 +54,7 @@ class SIRT(Reconstructor):
     chi2: float = Field(1.0, ge=0)
 
     def __call__(
-        self, measurement: Measurement, projector: Projector, job: RunContext
+        self, measurement: Measurement, projector: LinearOperator, context: RunContext
     ) -> Float[Tensor, "z y x"]:
         """Return the attenuation in 1/mm.
 
@@ -63,31 +64,40 @@ class SIRT(Reconstructor):
         LeastSquares(projector, measurement.sinogram, measurement.weights).rays()
         with torch.no_grad():
             problem = self.problem(measurement, projector)
+        return run_iterations(
+            Sirt(relaxation=self.relaxation),
+            problem,
+            stop=Stop(iterations=self.iterations, below={"chi2": self.chi2}, every=1),
+            context=context,
+            mark=self.mark(measurement, projector, context),
+            start=empty_volume(measurement, projector),
+        )
 
-        def report(state: SirtState, figures: dict[str, float]) -> None:
-            job.on_step(StepRecord(state.iteration, self.iterations, figures))
-
-        stop = Stop(iterations=self.iterations, below={"chi2": self.chi2}, every=1)
-        start = empty_volume(measurement, projector)
-        method = Sirt(relaxation=self.relaxation)
-        return iterate(method, problem, start=start, stop=stop, on_step=report).x
-
-    def problem(self, measurement: Measurement, projector: Projector) -> SirtProblem:
+    def problem(self, measurement: Measurement, projector: LinearOperator) -> SirtProblem:
         """Return the subsets with their steps.
 
         Raises:
-            InputError: more subsets than views.
+            InputError: more subsets than views, or subsets of an operator that has no views to select.
         """
-        views = projector.geometry.views
-        if self.subsets > views:
-            raise InputError(f"sirt.subsets: found {self.subsets}, expected at most the {views} views")
-        parts = []
+        subsets = []
         for first in visiting_order(self.subsets):
-            picked = slice(first, None, self.subsets)
-            operator = projector if self.subsets == 1 else projector[picked]
-            term = LeastSquares(operator, measurement.sinogram[picked], measurement.weights[picked])
-            parts.append(Subset.of(term, statistical=self.weights == "statistical"))
-        return SirtProblem(tuple(parts), NonNegative() if self.nonnegative else Box())
+            views = slice(first, None, self.subsets)
+            operator = projector if self.subsets == 1 else self._some_views(projector, views)
+            term = LeastSquares(operator, measurement.sinogram[views], measurement.weights[views])
+            subsets.append(Subset.of(term, statistical=self.weights == "statistical"))
+        return SirtProblem(tuple(subsets), NonNegative() if self.nonnegative else Box())
+
+    def _some_views(self, projector: LinearOperator, views: slice) -> Projector:
+        if not isinstance(projector, Projector):
+            raise InputError(
+                f"sirt.subsets: found {self.subsets}, expected 1 with an operator of one's own, whose views cannot be "
+                "selected"
+            )
+        if self.subsets > projector.geometry.views:
+            raise InputError(
+                f"sirt.subsets: found {self.subsets}, expected at most the {projector.geometry.views} views"
+            )
+        return projector[views]
 
     def plan(self, grid: Grid, geometry: ScanGeometry) -> MemoryPlan:
         """Return the memory needed beyond the measurement, in bytes."""

@@ -35,19 +35,20 @@ from priors.runtime.errors import InputError
 from priors.runtime.memory import MemoryPlan
 from recon.geometry.grid import Grid
 from recon.geometry.scan import ScanGeometry
+from recon.operators.base import LinearOperator, grid_of
 from recon.operators.differences import Differences
-from recon.operators.projector import Projector
 from recon.reconstructors.base import (
     Measurement,
     Reconstructor,
     RunContext,
-    StepRecord,
     empty_volume,
     ray_table_bytes,
 )
-from recon.solvers.base import Stop, iterate
+from recon.reconstructors.iterative import run_iterations
+from recon.solvers.base import Stop
 from recon.solvers.functionals import L21, NonNegative, SquaredL2
 from recon.solvers.fused_variation import VariationTerm
+from recon.solvers.least_squares import LeastSquares
 from recon.solvers.pdhg import Pdhg, PdhgState, SaddleProblem, Term
 
 # How far an iteration moves the data duals, as a fraction of what cancels a residual at once, and the
@@ -75,7 +76,7 @@ class TV(Reconstructor):
     tolerance: float = Field(1e-4, ge=0)
 
     def __call__(
-        self, measurement: Measurement, projector: Projector, job: RunContext
+        self, measurement: Measurement, projector: LinearOperator, context: RunContext
     ) -> Float[Tensor, "z y x"]:
         """Return the attenuation in 1/mm.
 
@@ -85,30 +86,35 @@ class TV(Reconstructor):
         with torch.no_grad():
             problem = self.problem(measurement, projector)
         method = Pdhg()
-        rays = max(1, int((measurement.weights > 0).sum()))
+        fit = LeastSquares(projector, measurement.sinogram, measurement.weights)
 
-        def report(state: PdhgState, figures: dict[str, float]) -> None:
-            residual = projector(method.estimate(problem, state)) - measurement.sinogram
-            chi2 = float((measurement.weights * residual**2).sum(dtype=torch.float64)) / rays
-            job.on_step(StepRecord(state.iteration, self.iterations, {"chi2": chi2, **figures}))
+        def chi2(state: PdhgState) -> dict[str, float]:
+            return {"chi2": fit.chi2(fit.residual(method.estimate(problem, state)))}
 
         below = {"change": self.tolerance, "dual_change": 10 * self.tolerance}
-        stop = Stop(iterations=self.iterations, below=below)
-        start = empty_volume(measurement, projector)
-        return iterate(method, problem, start=start, stop=stop, on_step=report).x
+        return run_iterations(
+            method,
+            problem,
+            stop=Stop(iterations=self.iterations, below=below),
+            context=context,
+            mark=self.mark(measurement, projector, context),
+            start=empty_volume(measurement, projector),
+            figures=chi2,
+        )
 
-    def problem(self, measurement: Measurement, projector: Projector) -> SaddleProblem:
+    def problem(self, measurement: Measurement, projector: LinearOperator) -> SaddleProblem:
         """Return the problem above with its diagonal steps.
 
         Raises:
-            InputError: every ray has zero weight.
+            InputError: every ray has zero weight, or the operator does not state its grid.
         """
+        grid = grid_of(projector, "tv")
         y, weights = measurement.sinogram, measurement.weights
         mean_weight, mass = _object_mean(y, weights)
-        differences = self._differences(projector.grid)
+        differences = self._differences(grid)
         length = projector(y.new_ones(projector.domain))
         views = projector.adjoint(torch.ones_like(y)).mean()
-        pixel = min(projector.grid.voxel_mm[1:])
+        pixel = min(grid.voxel_mm[1:])
         strength = self.weight * float((pixel * mean_weight * views) ** 0.5)
         rows = DATA_SCALE * length.mean() * (weights * mean_weight).sqrt().clamp(min=LEAST_RAY * mean_weight)
         edges = 2 * strength / (EDGE_SCALE * mass / float(length.mean()))

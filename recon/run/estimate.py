@@ -49,7 +49,7 @@ def estimate(problem: Problem) -> Estimate:
 
     def on_step(record: StepRecord) -> None:
         times.append(time.perf_counter())
-        total[0] = record.total
+        total[0] = record.total or 1
         if rehearsal is None and len(times) > TRIAL_STEPS:
             raise _Enough
 

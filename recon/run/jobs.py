@@ -26,6 +26,7 @@ from priors.runtime.progress import Progress
 from priors.runtime.record import RunFolder, check_same_config, open_run
 from priors.runtime.shipped import shipped
 from recon.reconstructors.base import RunContext, StepRecord
+from recon.reconstructors.checkpoint import Checkpoint
 from recon.run import outputs
 from recon.run.problem import Problem, read_problem
 from recon.run.settings import ReconstructSettings, kind_of
@@ -115,8 +116,13 @@ def _solve(problem: Problem, run: RunFolder, *, resume: bool) -> Outcome:
     """Solve with a checkpoint in the run folder, showing and logging every step."""
     log = StepLog(run.file(STEPS), resume=resume)
     with _listener(problem.settings.method.name, log) as on_step:
-        context = RunContext(problem.settings.seed, run.file(CHECKPOINT), resume, on_step)
-        outcome = solve(problem, context)
+        seed, every_s = problem.settings.seed, problem.settings.checkpoint_s
+        checkpoint = Checkpoint(run.file(CHECKPOINT), resume=resume, every_s=every_s)
+        try:
+            outcome = solve(problem, RunContext(seed, checkpoint, on_step))
+        except KeyboardInterrupt:
+            checkpoint.save()
+            raise
     outcome.metrics["peak_memory_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     outcome.metrics["curves"] = log.curves()
     return outcome
@@ -125,7 +131,7 @@ def _solve(problem: Problem, run: RunFolder, *, resume: bool) -> Outcome:
 @contextmanager
 def _listener(label: str, log: StepLog) -> Iterator[Any]:
     """Yield what is called after every step: it moves the progress display and keeps the figures."""
-    with Progress(1, label) as progress:
+    with Progress(None, label) as progress:
 
         def on_step(record: StepRecord) -> None:
             progress.total = record.total

@@ -66,6 +66,7 @@ class ReconstructSettings(_Settings):
         grid: pixels of the square slice over the same field of view; None keeps the scan's suggestion.
         backend: of the projector.
         formats: in which the volume is written, beside NIfTI.
+        checkpoint_s: seconds between two writes of the state from which ``--resume`` continues; 0 writes every one.
     """
 
     method: Method = FBP()
@@ -76,6 +77,7 @@ class ReconstructSettings(_Settings):
     grid: int | None = Field(None, ge=1)
     backend: BackendName = "auto"
     formats: tuple[Format, ...] = ()
+    checkpoint_s: float = Field(30.0, ge=0)
 
 
 class SimulateSettings(_Settings):

@@ -8,7 +8,6 @@ which is 1 when the residual is what the noise explains. Where only some views w
 the views left out says whether the volume predicts measurements it has not seen.
 """
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from recon.data.scan import Scan
 from recon.data.volume import Volume
 from recon.operators.projector import Projector
 from recon.reconstructors.base import RunContext
+from recon.reconstructors.checkpoint import Spent
 from recon.run.problem import Problem
 from recon.solvers.least_squares import LeastSquares
 
@@ -41,9 +41,11 @@ def solve(problem: Problem, context: RunContext) -> Outcome:
     """
     method = problem.settings.method
     measurement, projector = problem.measurement(), problem.projector()
-    wall, cpu = time.perf_counter(), time.process_time()
+    begin = Spent.now()
     attenuation = method(measurement, projector, context)
-    seconds = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+    earlier = Spent() if context.checkpoint is None else context.checkpoint.earlier
+    spent = earlier + (Spent.now() - begin)
+    seconds = {"seconds": spent.wall, "cpu_seconds": spent.cpu}
     if not bool(torch.isfinite(attenuation).all()):
         raise InputError(f"{method.name}: the result is not finite; check the scan's values and weights")
     figures = {**describe(problem), **fit(problem, attenuation, projector), **seconds}

@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -40,9 +40,14 @@ P = TypeVar("P")
 
 
 class IterativeMethod(BaseModel, ABC, Generic[P, S]):
-    """Interface: a frozen set of hyperparameters that can start, step and report on a problem ``P``."""
+    """Interface: a frozen set of hyperparameters that can start, step and report on a problem ``P``.
+
+    Attributes:
+        state_class: of its states; ``state_class(**vars(state))`` is the same state again.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    state_class: ClassVar[type[State]]
 
     @abstractmethod
     def init(self, problem: P, x0: Float[Tensor, "*shape"]) -> S:
@@ -76,6 +81,10 @@ class Stop(BaseModel):
     below: Mapping[str, float] = Field(default_factory=dict)
     every: int = Field(10, ge=1)
 
+    def looks(self, iteration: int) -> bool:
+        """Return whether the figures are looked at after so many iterations."""
+        return iteration % self.every == 0 or iteration == self.iterations
+
     def reached(self, figures: Mapping[str, float]) -> bool:
         """Return whether the figures allow to stop."""
         return bool(self.below) and all(figures[name] < bound for name, bound in self.below.items())
@@ -105,6 +114,7 @@ def iterate(
     start: Tensor | S,
     stop: Stop,
     on_step: Callable[[S, dict[str, float]], None] | None = None,
+    on_state: Callable[[S], None] | None = None,
 ) -> Result[S]:
     """Run a method until its stopping rule.
 
@@ -113,17 +123,22 @@ def iterate(
         problem: what is solved.
         start: first iterate, or the state of an earlier run to continue.
         stop: iterations in total (those of an earlier run included) and the early end.
-        on_step: told (state, figures) whenever the figures are looked at.
+        on_step: called with (state, figures) whenever the figures are looked at.
+        on_state: called with every new state, so that it can be kept.
 
     Raises:
         InputError: the iterate or a figure became NaN or infinite.
     """
     with torch.no_grad():
         state = method.init(problem, start) if isinstance(start, Tensor) else start
-        figures, converged = method.figures(problem, state), False
+        figures = method.figures(problem, state)
+        # A run that ended by its rule and was interrupted before its result was written must end there again.
+        converged = state.iteration > 0 and stop.looks(state.iteration) and stop.reached(figures)
         while state.iteration < stop.iterations and not converged:
             state = method.step(problem, state)
-            if state.iteration % stop.every == 0 or state.iteration == stop.iterations:
+            if on_state is not None:
+                on_state(state)
+            if stop.looks(state.iteration):
                 figures = method.figures(problem, state)
                 _check(method, state, figures)
                 converged = stop.reached(figures)

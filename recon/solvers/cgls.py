@@ -40,6 +40,8 @@ class CglsState(State):
 class Cgls(IterativeMethod[LeastSquares, CglsState]):
     """The iteration above."""
 
+    state_class = CglsState
+
     def init(self, problem: LeastSquares, x0: Float[Tensor, "*shape"]) -> CglsState:
         """Start in the direction of steepest descent from ``x0``."""
         residual = problem.residual(x0)

@@ -121,6 +121,7 @@ class Pdhg(IterativeMethod[SaddleProblem, PdhgState]):
         relaxation: r.
     """
 
+    state_class = PdhgState
     margin: float = Field(0.95, gt=0, lt=1)
     relaxation: float = Field(1.8, gt=0, lt=2)
 

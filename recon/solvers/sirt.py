@@ -88,6 +88,7 @@ class Sirt(IterativeMethod[SirtProblem, SirtState]):
         relaxation: r.
     """
 
+    state_class = SirtState
     relaxation: float = Field(1.0, gt=0, lt=2)
 
     def init(self, problem: SirtProblem, x0: Float[Tensor, "*shape"]) -> SirtState:

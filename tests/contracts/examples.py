@@ -69,6 +69,20 @@ class Solve:
 GRID = Grid((3, 16, 16), (2.0, 1.5, 1.5))
 
 
+class Own(LinearOperator):
+    """An operator as a user would write one, around another."""
+
+    def __init__(self, inner: LinearOperator, grid: Grid | None) -> None:
+        self.inner, self.grid = inner, grid
+        self.domain, self.range = inner.domain, inner.range
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.inner.adjoint(y)
+
+
 def geometry(views: int = 12) -> ScanGeometry:
     return Parallel(views=views).fit(GRID).geometry()
 

@@ -11,10 +11,12 @@ from priors.diffusion.denoiser import Denoiser, GaussianDenoiser
 from priors.diffusion.parametrisation import Parametrisation
 from priors.diffusion.sampler import Sampler
 from priors.diffusion.schedule import EDM, Schedule
+from priors.runtime.errors import InputError
 from recon.data.scan import Scan
 from recon.operators.base import LinearOperator
 from recon.operators.projector import Projector
 from recon.reconstructors.base import Measurement, Reconstructor, RunContext
+from recon.reconstructors.checkpoint import Checkpoint
 from recon.solvers.base import IterativeMethod, Stop, iterate
 from recon.solvers.functionals import Functional
 from tests.contracts import examples
@@ -162,6 +164,55 @@ class TestReconstructor:
         assert told[-1].iteration <= told[-1].total
         again = reconstructor(Measurement(y, torch.full_like(y, 1e4)), projector, RunContext(seed=1))
         assert torch.equal(x, again)
+
+    @pytest.mark.parametrize("reach", [1, 2])
+    def test_an_interrupted_run_continues_to_the_same_bits(self, reconstructor, reach, tmp_path):
+        projector = Projector(examples.geometry(24), examples.GRID)
+        measurement = noisy_box(projector)
+        whole, wanted = [], reconstructor(measurement, projector, RunContext(seed=1))
+        reconstructor(measurement, projector, RunContext(seed=1, on_step=whole.append))
+        if len(whole) <= reach:
+            pytest.skip("it has no more steps")
+
+        def interrupt(record):
+            if len(seen) == reach:
+                raise KeyboardInterrupt
+            seen.append(record)
+
+        seen, checkpoint = [], Checkpoint(tmp_path / "state.pt")
+        with pytest.raises(KeyboardInterrupt):
+            reconstructor(measurement, projector, RunContext(1, checkpoint, interrupt))
+        checkpoint.save()
+        rest, kept = [], Checkpoint(tmp_path / "state.pt", resume=True)
+        assert kept.earlier.wall > 0
+        x = reconstructor(measurement, projector, RunContext(1, kept, rest.append))
+        assert torch.equal(x, wanted)
+        # It took up where it was: no step is done twice.
+        assert all(record.iteration > seen[-1].iteration for record in rest)
+        other = Measurement(measurement.sinogram * 1.01, measurement.weights)
+        with pytest.raises(InputError, match="run with other"):
+            reconstructor(other, projector, RunContext(1, Checkpoint(tmp_path / "state.pt", resume=True)))
+
+    def test_an_operator_of_ones_own_serves_as_well_or_is_refused(self, reconstructor):
+        projector = Projector(examples.geometry(24), examples.GRID)
+        measurement = noisy_box(projector)
+        own = examples.Own(projector, examples.GRID)
+        if hasattr(reconstructor, "warm_start"):
+            reconstructor = reconstructor.model_copy(update={"warm_start": "tv"})
+        if reconstructor.name == "fbp" or getattr(reconstructor, "subsets", 1) > 1:
+            with pytest.raises(InputError, match="operator"):
+                reconstructor(measurement, own, RunContext(seed=1))
+            return
+        x = reconstructor(measurement, own, RunContext(seed=1))
+        assert torch.equal(x, reconstructor(measurement, projector, RunContext(seed=1)))
+
+
+def noisy_box(projector):
+    truth = torch.zeros(examples.GRID.shape)
+    truth[:, 5:11, 4:12] = 0.02
+    y = projector(truth)
+    noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
+    return Measurement(y + 0.01 * noise, torch.full_like(y, 1e4))
 
 
 @pytest.mark.parametrize("step", named(examples.steps))

@@ -25,13 +25,13 @@ from priors.runtime.errors import InputError
 from priors.runtime.memory import MemoryPlan, available_bytes
 from recon.geometry.grid import Grid
 from recon.geometry.scan import ScanGeometry
+from recon.operators.base import LinearOperator, grid_of
 from recon.operators.differences import Differences
-from recon.operators.projector import Projector
 from recon.reconstructors.base import Measurement, Reconstructor, RunContext, StepRecord
 from recon.reconstructors.diffusion.coupling import AdmmCoupling, Duals
 from recon.reconstructors.diffusion.data_term import DataTerm, NetworkUnits
 from recon.reconstructors.diffusion.problem import NerdProblem, slice_last
-from recon.reconstructors.diffusion.state import DiffusionState, fingerprint, load_state, save_state
+from recon.reconstructors.diffusion.state import DiffusionState
 from recon.reconstructors.fbp.fbp import FBP
 from recon.reconstructors.tv import TV
 
@@ -107,34 +107,33 @@ class DiffusionReconstructor(Reconstructor, ABC):
         """Return the first diffusion state around the volume ``x`` of the warm start."""
         return x + level * noise_like(x, generator)
 
-    def __call__(self, measurement: Measurement, projector: Projector, job: RunContext) -> Volumes:
+    def __call__(self, measurement: Measurement, projector: LinearOperator, context: RunContext) -> Volumes:
         """See `Reconstructor`.
 
         Raises:
-            InputError: unknown prior, a prior that is not in HU, or a checkpoint of another run.
+            InputError: unknown prior, a prior that is not in HU, an operator without a grid, or a checkpoint of
+                another run.
         """
         prior = load_prior(self.prior, device=resolved_device(self.device).type)
         if prior.card.unit != "HU":
             raise InputError(f"prior {self.prior!r}: its unit is {prior.card.unit!r}, CT needs one in HU")
         units = NetworkUnits.of(prior.slices, mu_water=measurement.mu_water)
         problem = self._problem(measurement, projector, prior, units)
-        mark = fingerprint(
-            f"{self!r} {prior.card.sha256} {job.seed} {projector.geometry!r}",
-            measurement.sinogram,
-            measurement.weights,
-        )
+        mark = self.mark(measurement, projector, context, prior.card)
         largest = float(prior.denoiser.schedule.ratio(torch.ones(1, dtype=torch.float64))[0])
         levels = self.levels(largest)
-        state = self._restored(job, mark)
-        if state is None:
+        kept = context.load(mark)
+        if kept is not None:
+            state = DiffusionState(**kept)
+        else:
             state = self._start(
-                measurement, projector, job, units=units, problem=problem, level=levels[0].level
+                measurement, projector, context, units=units, problem=problem, level=levels[0].level
             )
-            self._save(state, job, mark)
+            context.keep(vars(state), mark)
         while state.done < len(levels):
             state = self._step(problem, state, levels[state.done])
-            self._save(state, job, mark)
-            job.on_step(StepRecord(state.done, len(levels), state.history[-1]))
+            context.keep(vars(state), mark)
+            context.on_step(StepRecord(state.done, len(levels), state.history[-1]))
         return units.attenuation(state.x)
 
     def plan(self, grid: Grid, geometry: ScanGeometry) -> MemoryPlan:
@@ -164,9 +163,9 @@ class DiffusionReconstructor(Reconstructor, ABC):
         return max(1, min(LARGEST_CHUNK[device], grid.shape[0], fitting))
 
     def _problem(
-        self, measurement: Measurement, projector: Projector, prior: Prior, units: NetworkUnits
+        self, measurement: Measurement, projector: LinearOperator, prior: Prior, units: NetworkUnits
     ) -> NerdProblem:
-        grid = projector.grid
+        grid = grid_of(projector, self.name)
         spacing_ratio = grid.voxel_mm[1] / grid.voxel_mm[0]
         return NerdProblem(
             data=DataTerm(projector, measurement, units=units, model_error=self.model_error),
@@ -177,22 +176,11 @@ class DiffusionReconstructor(Reconstructor, ABC):
             chunk=self._chunk_for(grid),
         )
 
-    @staticmethod
-    def _save(state: DiffusionState, job: RunContext, mark: str) -> None:
-        if job.checkpoint is not None:
-            save_state(state, job.checkpoint, mark=mark)
-
-    @staticmethod
-    def _restored(job: RunContext, mark: str) -> DiffusionState | None:
-        if job.resume and job.checkpoint is not None and job.checkpoint.is_file():
-            return load_state(job.checkpoint, mark=mark)
-        return None
-
     def _start(
         self,
         measurement: Measurement,
-        projector: Projector,
-        job: RunContext,
+        projector: LinearOperator,
+        context: RunContext,
         *,
         units: NetworkUnits,
         problem: NerdProblem,
@@ -202,18 +190,18 @@ class DiffusionReconstructor(Reconstructor, ABC):
         if self.warm_start == "noise":
             x = slice_last(torch.zeros(projector.domain))
         else:
-            warm = (TV() if self.warm_start == "tv" else FBP())(
-                measurement, projector, RunContext(seed=job.seed)
-            )
-            x = slice_last(units.network(warm))
-        generator = job.generator()
+            method = TV() if self.warm_start == "tv" else FBP()
+            x = slice_last(units.network(method(measurement, projector, context.within("warm start"))))
+        generator = context.generator()
         u = self.first_state(x, level, generator)
-        return DiffusionState(0, u, x, problem.start_duals(x), generator.get_state())
+        return DiffusionState(0, u, x, problem.start_duals(x), generator.get_state(), problem.chunk)
 
     def _step(self, problem: NerdProblem, state: DiffusionState, now: NoiseLevel) -> DiffusionState:
         """Do one noise level and check what came of it."""
         generator = torch.Generator()
         generator.set_state(state.generator)
+        # The chunk belongs to the state: another one lets the network sum in another order, which changes last bits.
+        problem.chunk = state.chunk
         before = problem.calls.copy()
         done = self.advance(problem, state, now, generator)
         figures = dict(done.figures)
@@ -227,7 +215,8 @@ class DiffusionReconstructor(Reconstructor, ABC):
         spent = problem.calls - before
         counts = {"network_calls": float(spent["looks"]), "network_gradients": float(spent["gradients"])}
         history = [*state.history, {"level": now.level, **figures, **counts}]
-        return DiffusionState(state.done + 1, done.u, done.x, done.duals, generator.get_state(), history)
+        drawn = generator.get_state()
+        return DiffusionState(state.done + 1, done.u, done.x, done.duals, drawn, problem.chunk, history)
 
 
 def noise_like(x: Volumes, generator: torch.Generator) -> Volumes:

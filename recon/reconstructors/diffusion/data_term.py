@@ -17,8 +17,9 @@ from torch import Tensor
 from priors.codec import Codec
 from priors.linalg import power_norm
 from recon.data.units import MU_WATER, hu_to_attenuation
-from recon.operators.projector import Projector
+from recon.operators.base import LinearOperator
 from recon.reconstructors.base import Measurement
+from recon.solvers.least_squares import LeastSquares
 
 Volumes = Float[Tensor, "z y x"]
 
@@ -57,7 +58,7 @@ class DataTerm:
     """
 
     def __init__(
-        self, projector: Projector, measurement: Measurement, *, units: NetworkUnits, model_error: float
+        self, projector: LinearOperator, measurement: Measurement, *, units: NetworkUnits, model_error: float
     ) -> None:
         background = projector(torch.full(projector.domain, units.intercept))
         weights = measurement.weights
@@ -65,7 +66,7 @@ class DataTerm:
         self.projector = projector
         self.y = (measurement.sinogram - background) / units.slope
         self.weights = weights * units.slope**2
-        self.rays = int((weights > 0).sum())
+        self._fit = LeastSquares(projector, self.y, self.weights)
         self._curvature: float | None = None
 
     def residual(self, x: Volumes) -> Float[Tensor, "v r c"]:
@@ -82,7 +83,7 @@ class DataTerm:
 
     def chi2(self, residual: Float[Tensor, "v r c"]) -> float:
         """Return the weighted squared residual per ray; 1 is what noise alone gives."""
-        return float((self.weights * residual**2).sum(dtype=torch.float64)) / max(1, self.rays)
+        return self._fit.chi2(residual)
 
     def curvature(self) -> float:
         """Return L_A = ||W^(1/2) A||^2 by power iteration, computed once."""

@@ -137,11 +137,13 @@ class Nerd(DiffusionReconstructor, ABC):
     ) -> Advance:
         """Refine, then move on and add the noise of the next level."""
         assert isinstance(now, NerdLevel)
-        stage, duals = now.stage, state.duals
+        stage, duals, whole = now.stage, state.duals, problem
         if problem.coupled and isinstance(stage, VjpStage):
             problem, duals = self._through_network(problem, state)
         problem = replace(problem, mirrored=now.mirrored)
         refined: Refined = stage.refine(problem, state.u, duals, now.level)
+        # A chunk that was halved in the copy stays halved.
+        whole.chunk = problem.chunk
         fresh = noise_like(refined.x, generator)
         kept = math.sqrt(1 - stage.zeta) * refined.noise + math.sqrt(stage.zeta) * fresh
         # The warm start is not a level: its change to the first volume is no direction to go on in.

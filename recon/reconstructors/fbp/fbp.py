@@ -29,6 +29,7 @@ from priors.runtime.memory import MemoryPlan
 from recon.geometry.grid import Grid
 from recon.geometry.redundancy import Fan, fan_coordinates, redundancy
 from recon.geometry.scan import ScanGeometry
+from recon.operators.base import LinearOperator
 from recon.operators.projector import Projector
 from recon.reconstructors.base import Measurement, Reconstructor, RunContext, StepRecord
 from recon.reconstructors.fbp.fdk import filtered_backprojection, filtered_backprojection_plan
@@ -57,14 +58,22 @@ class FBP(Reconstructor):
     cutoff: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     def __call__(
-        self, measurement: Measurement, projector: Projector, job: RunContext
+        self, measurement: Measurement, projector: LinearOperator, context: RunContext
     ) -> Float[Tensor, "z y x"]:
         """Return the attenuation in 1/mm.
 
+        One step, of which no state is kept: an interrupted run starts again.
+
         Raises:
             InputError: the orbit is not a circle around the z axis (for cones, a circle or a helix), the detector
-                is tilted, or shapes disagree.
+                is tilted, shapes disagree, or the operator is no projector of this package, whose geometry the filter
+                is made for.
         """
+        if not isinstance(projector, Projector):
+            raise InputError(
+                f"fbp: inverts the geometry of a scan, found {type(projector).__name__}, expected a Projector; use "
+                "cgls, sirt or tv with an operator of your own"
+            )
         wanted = projector.range
         for what, array in (("sinogram", measurement.sinogram), ("weights", measurement.weights)):
             if tuple(array.shape) != wanted:
@@ -72,7 +81,7 @@ class FBP(Reconstructor):
         if not projector.geometry.sliced:
             ramp = (self.filter, self.cutoff)
             grid, scan = projector.grid, projector.geometry
-            return filtered_backprojection(measurement, grid, scan, ramp=ramp, on_step=job.on_step)
+            return filtered_backprojection(measurement, grid, scan, ramp=ramp, on_step=context.on_step)
         volume, fan = projector.grid, fan_coordinates(projector.geometry)
         scale = torch.from_numpy(_scale(fan, volume))
         margin = centring_margin(fan, projector.geometry)
@@ -88,7 +97,7 @@ class FBP(Reconstructor):
                 line = views.permute(0, 2, 1) * scale[:, :, None].to(views.dtype)
                 filtered = filter_columns(line, taps, margin).permute(0, 2, 1)
                 image[rows] = fine.slices(rows.start, rows.stop).distance_weighted_adjoint(filtered)
-                job.on_step(StepRecord(count + 1, len(blocks), {}))
+                context.on_step(StepRecord(count + 1, len(blocks), {}))
         return image.to(measurement.sinogram.device)
 
     def plan(self, grid: Grid, geometry: ScanGeometry) -> MemoryPlan:
