@@ -94,9 +94,9 @@ def reconstruct(
     problem = pose(scan if isinstance(scan, Scan) else read_scan(scan), job)
     problem.plan().require()
     kept = None if checkpoint is None else Checkpoint(Path(checkpoint), resume=True)
-    listener = {} if on_step is None else {"on_step": on_step}
+    context = RunContext(seed, kept) if on_step is None else RunContext(seed, kept, on_step)
     try:
-        outcome = solve(problem, RunContext(seed, kept, **listener))
+        outcome = solve(problem, context)
     except KeyboardInterrupt:
         if kept is not None:
             kept.save()

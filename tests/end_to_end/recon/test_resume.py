@@ -10,6 +10,7 @@ import time
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 from tests.support.command_line import inside, torchrun
 
@@ -19,7 +20,16 @@ LEVELS = 14
 @pytest.fixture(scope="module")
 def method(trained) -> list[str]:
     """The options of the runs compared."""
-    return ["--method", "nerd-fast", "--prior", str(trained), "--seed", "5", f"method.fast.levels={LEVELS}"]
+    return [
+        "--method",
+        "nerd-fast",
+        "--prior",
+        str(trained),
+        "--seed",
+        "5",
+        f"method.fast.levels={LEVELS}",
+        "checkpoint_s=0",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +101,22 @@ def test_a_killed_run_continues_in_two_processes(place, method, tmp_path):
     # The processes share slices, so float32 sums run in another order; HU of water is 1000.
     assert abs(resumed - whole).max() < 0.1
     assert steps(run) == LEVELS
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT])
+def test_a_stopped_run_has_saved_its_state(place, tmp_path, number):
+    run, method = tmp_path / "run", ["--method", "tv", "method.iterations=3000", "method.tolerance=0"]
+    process = start(place, run, *method)
+    end = time.monotonic() + 240
+    while steps(run) < 20:
+        assert process.poll() is None, "it ended before it could be stopped"
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    process.send_signal(number)
+    assert process.wait(timeout=60) in (130, 143)
+    done = json.loads((run / "steps.jsonl").read_text().splitlines()[-1])["iteration"]
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    # Thirty seconds between two writes have not passed: it was written because the run was stopped.
+    assert state["state"]["iteration"] >= done >= 200
+    assert state["seconds"][0] > 0
+    assert not (run / "volume.nii.gz").exists()
