@@ -21,6 +21,7 @@ from pydantic_core import ErrorDetails, to_jsonable_python
 from yaml import YAMLError
 
 from priors.runtime.errors import InputError
+from priors.runtime.shipped import shipped_file
 
 MISSING = "???"
 """Stands in a printed configuration where a value must be given; OmegaConf's word for it."""
@@ -138,13 +139,13 @@ def validate(model: type[Model], tree: Mapping[str, Any], *, source: str = "conf
 
 
 def read_yaml(path: Path) -> Tree:
-    """Return the mapping in a YAML file as plain data.
+    """Return the mapping in a YAML file as plain data; a shipped one, ``configs/...``, is found from anywhere.
 
     Raises:
         InputError: the file is absent, is no YAML mapping, or holds a ``${...}``.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = shipped_file(Path(path)).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a YAML file ({_one_line(error)})") from error
     tree = _plain(text, str(path))

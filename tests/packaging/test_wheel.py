@@ -30,9 +30,20 @@ def test_the_wheel_holds_code_configurations_priors_and_report_assets(wheel):
         "priors/card.py",
         "assimilation/__init__.py",
     }
+    # No top-level name but ours: another package may well have a folder "configs".
+    tops = {name.split("/")[0] for name in names}
+    assert {name for name in tops if not name.endswith(".dist-info")} == {
+        "tomocast",
+        "recon",
+        "assimilation",
+        "priors",
+    }
+    for folder in ("configs", "data_manifests"):
+        held = {f"tomocast/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / folder).rglob("*.yaml")}
+        assert len(held) > 5
+        assert names >= held
+    assert "tomocast/__init__.pyi" in names
     for folder, pattern in (
-        ("configs", "*.yaml"),
-        ("data_manifests", "*.yaml"),
         ("assimilation/report/assets", "*"),
         ("priors/runtime/page_assets", "*"),
         ("recon/report/assets", "*"),
@@ -51,9 +62,12 @@ def test_the_installed_wheel_runs_outside_the_source_tree(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(site)
     environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
     script = (
-        "import sys, tomocast, recon; assert recon.__file__.startswith(sys.argv[1]), recon.__file__;"
+        "import sys, tomocast, recon; assert 'reconstruct' in dir(tomocast);"
+        "assert recon.__file__.startswith(sys.argv[1]), recon.__file__;"
         "from recon.run import jobs; from priors.runtime.page import Page; from priors.card import embedded_names;"
-        "assert (jobs.CONFIGS / 'demo.yaml').is_file();"
+        "assert (jobs.CONFIGS / 'demo.yaml').is_file(); assert jobs.CONFIGS.parent.name == 'tomocast';"
+        "from priors.datasets.manifest import names; assert 'sevir' in names();"
+        "from priors.runtime.config import read_yaml; assert read_yaml('configs/recon/tv.yaml');"
         "pages = [Page(name, 'x', {}, {}, '', '').render() for name in ('recon', 'assimilation')];"
         "assert all('canvas' in page and 'inflated' in page for page in pages);"
         "print(*embedded_names())"
