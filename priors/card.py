@@ -1,39 +1,56 @@
 """Cards: what a prior is, where it comes from and how to load it.
 
 A prior is a folder with ``card.yaml`` and its weights. `load_prior` accepts such a folder or the name of an
-embedded one, verifies the weights' hash, builds the network the card names and asks it to denoise a disc: a
-wrong schedule, parametrisation or value range shows there, before it spoils a reconstruction. The card may
-record how well its maker saw the disc denoised; then loading must see the same again.
+embedded one, verifies the weights' hash, builds the network the card names and asks it to denoise a disc (see
+`priors.self_test`). `Prior` also takes a module of one's own, without a card.
 """
 
 import hashlib
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
-from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import Tensor
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PlainSerializer, model_validator
+from pydantic.json_schema import SkipJsonSchema
+from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from priors.adapters.native import read_weights
 from priors.codec import AnyCodec, Codec, FieldCodec
-from priors.diffusion.denoiser import NetworkDenoiser
-from priors.diffusion.parametrisation import AnyParametrisation
-from priors.diffusion.schedule import AnySchedule
+from priors.diffusion.conditioning import AnyConditioning, Conditioning, LogRatio
+from priors.diffusion.denoiser import Denoiser, NetworkDenoiser
+from priors.diffusion.fitted import FittedDenoiser, SliceFit
+from priors.diffusion.parametrisation import AnyParametrisation, Parametrisation
+from priors.diffusion.schedule import AnySchedule, Schedule
 from priors.gaussian.spectrum import Spectrum
-from priors.networks import AnyNetwork
+from priors.networks import AnyNetwork, ForeignNetwork, OwnModule
+from priors.origin import Calibration, Footprint, Parent, Source
 from priors.runtime.config import nearest, read_yaml, validate
 from priors.runtime.errors import InputError
+from priors.self_test import SELF_TEST_LEVELS, self_test, self_test_errors
 
 EMBEDDED = Path(__file__).parent / "pretrained"
-SELF_TEST_LEVELS = (0.1, 0.3, 1.0, 3.0)
-# Largest error of the self-test relative to the noise: any trained denoiser stays far below it.
-SELF_TEST_SHARE = 0.7
-# Largest change from the card's record, as a factor. Rounding to bfloat16 or another machine moves it by
-# about 1 %.
-SELF_TEST_CHANGE = 1.2
+
+__all__ = [
+    "EMBEDDED",
+    "SELF_TEST_LEVELS",
+    "Prior",
+    "PriorCard",
+    "PriorReference",
+    "TrajectoryCard",
+    "card_of_prior",
+    "embedded_names",
+    "file_sha256",
+    "find_prior",
+    "load_prior",
+    "open_prior",
+    "read_card",
+    "self_test",
+    "self_test_errors",
+    "weights_bytes",
+]
 
 
 class TrajectoryCard(BaseModel):
@@ -76,6 +93,10 @@ class PriorCard(BaseModel):
         network: the network to build.
         schedule: the noise schedule of its times.
         parametrisation: what the network's output means.
+        conditioning: how the network is told the noise level.
+        fit: what the network expects of a slice.
+        bfloat16: whether the network may run in bfloat16; of an imported one only where that was measured harmless.
+        mirrored: slices and their mirror images were seen equally often in training.
         codec: physical units to network units and the range seen in training.
         unit: the physical unit (of a state of several variables: theirs in turn).
         shape: field size of the last part of training, in the order of ``axes``.
@@ -88,6 +109,10 @@ class PriorCard(BaseModel):
         held_out_psnr: denoising PSNR in dB on [-1, 1] by noise level, on data it was not trained on.
         self_test: error of the self-test in network units by noise level, as the prior's maker saw it.
         training: configuration and command that made it.
+        memory: bytes the network needs, measured.
+        calibration: how the codec was measured, and by what margin.
+        source: the checkpoint it was imported from.
+        parents: what its weights began as, nearest first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -99,6 +124,10 @@ class PriorCard(BaseModel):
     network: AnyNetwork
     schedule: AnySchedule
     parametrisation: AnyParametrisation
+    conditioning: AnyConditioning = LogRatio()
+    fit: SliceFit = SliceFit()
+    bfloat16: bool = True
+    mirrored: bool = False
     codec: AnyCodec
     unit: str
     shape: tuple[int, ...]
@@ -111,6 +140,15 @@ class PriorCard(BaseModel):
     held_out_psnr: dict[float, float] = Field(default_factory=dict)
     self_test: dict[float, float] = Field(default_factory=dict)
     training: str = ""
+    memory: Footprint | None = None
+    calibration: Calibration | None = None
+    source: Source | None = None
+    parents: tuple[Parent, ...] = ()
+
+    @model_validator(mode="after")
+    def _schedule_has_what_the_network_is_told(self) -> "PriorCard":
+        self.conditioning.require(self.schedule)
+        return self
 
     @model_validator(mode="after")
     def _slices_or_trajectories(self) -> "PriorCard":
@@ -121,13 +159,82 @@ class PriorCard(BaseModel):
         return self
 
 
-@dataclass(frozen=True)
 class Prior:
-    """A loaded prior: ask its denoiser, convert with its codec, read its card."""
+    """A loaded prior: ask its denoiser, convert with its codec, read its card.
 
-    denoiser: NetworkDenoiser
+    A module of one's own becomes a prior without a card file::
+
+        prior = Prior(module, schedule="edm", parametrisation="clean", codec=(0.0, 1000.0))
+
+    It is called as ``module(x, number)``; what the number is follows from the schedule (see `own_card`) unless
+    ``conditioning`` says otherwise. Such a prior has no record to test itself against and says so once.
+
+    Args:
+        module: any torch module on states (b, 1, y, x) in network units.
+        schedule: a `Schedule`, its name, or a mapping of its fields.
+        parametrisation: a `Parametrisation`, its name, or a mapping: what the module's output means.
+        codec: (offset, scale) in the unit, a mapping, or a `Codec`.
+        details: ``conditioning``, ``fit``, ``unit``, ``shape``, ``pixel_mm``, ``mirrored`` and others of the card.
+
+    Raises:
+        InputError: a description that fits nothing.
+    """
+
+    denoiser: Denoiser
     codec: Codec | FieldCodec
-    card: PriorCard
+    card: "PriorCard"
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        schedule: Schedule | str | Mapping[str, Any],
+        parametrisation: Parametrisation | str | Mapping[str, Any],
+        codec: Codec | tuple[float, float] | Mapping[str, Any],
+        conditioning: Conditioning | str | Mapping[str, Any] | None = None,
+        **details: Any,
+    ) -> None:
+        from priors.adapters.own import own_card, own_network
+
+        card = own_card(
+            module,
+            schedule=schedule,
+            parametrisation=parametrisation,
+            codec=codec,
+            conditioning=conditioning,
+            **details,
+        )
+        self._set(denoiser_of(card, own_network(module, card)), card)
+
+    @classmethod
+    def assembled(cls, denoiser: Denoiser, card: "PriorCard") -> "Prior":
+        """Return a prior of a denoiser and its card."""
+        prior = object.__new__(cls)
+        prior._set(denoiser, card)
+        return prior
+
+    def _set(self, denoiser: Denoiser, card: "PriorCard") -> None:
+        self.denoiser, self.codec, self.card = denoiser, card.codec, card
+
+    def __repr__(self) -> str:
+        return f"Prior({self.card.name!r}, sha256={self.card.sha256[:12]!r})"
+
+    @property
+    def network(self) -> nn.Module:
+        """The network, as the card builds it."""
+        inner = self.denoiser.inner if isinstance(self.denoiser, FittedDenoiser) else self.denoiser
+        assert isinstance(inner, NetworkDenoiser)
+        return inner.network
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``card.yaml`` and the weights (float32), to be loaded by `load_prior`.
+
+        Raises:
+            InputError: the folder holds something, or cannot be written.
+        """
+        from priors.adapters.folder import write_prior
+
+        write_prior(self, Path(folder))
 
     @property
     def slices(self) -> Codec:
@@ -194,8 +301,16 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def load_prior(name: str | Path, *, device: str = "cpu") -> Prior:
+def load_prior(
+    name: str | Path, *, device: str = "cpu", label: int | None = None, module: nn.Module | None = None
+) -> Prior:
     """Load a prior, verify it and put it on ``device`` in evaluation mode.
+
+    Args:
+        name: an embedded prior, or a folder with a card.
+        device: where to put it.
+        label: class to condition on, in place of the card's.
+        module: where the weights go, of a prior made from a module of one's own.
 
     Raises:
         InputError: unknown name, malformed card, wrong hash, weights that do not fit, or a failed self-test.
@@ -208,75 +323,93 @@ def load_prior(name: str | Path, *, device: str = "cpu") -> Prior:
     found = file_sha256(path)
     if found != card.sha256:
         raise InputError(f"{path}: sha256 is {found[:12]}..., the card expects {card.sha256[:12]}...")
-    network = card.network.build()
+    if label is not None:
+        card = _relabelled(card, label)
+    network = _network(card, module)
     read_weights(network, path)
-    denoiser = NetworkDenoiser(
-        network,
-        schedule=card.schedule,
-        parametrisation=card.parametrisation,
-        spectrum=None if card.trajectory is None else card.trajectory.spectrum,
-    )
-    prior = Prior(denoiser.to(device).eval().requires_grad_(False), card.codec, card)
-    self_test(prior, folder)
+    prior = Prior.assembled(denoiser_of(card, network).to(device), card)
+    if label is None:
+        self_test(prior, folder)
     return prior
 
 
-def _disc(codec: Codec, size: int = 64) -> Float[Tensor, "1 1 y x"]:
-    """Return a disc at the codec's offset on the lowest physical value, in network units."""
-    axis = torch.linspace(-1, 1, size)
-    inside = axis[:, None] ** 2 + axis[None, :] ** 2 < 0.5
-    return codec.encode(torch.where(inside, codec.offset, codec.low))[None, None]
-
-
-def _hills(card: PriorCard, frames: int = 6) -> Float[Tensor, "1 f k y x"]:
-    """Return a still trajectory of two smooth hills, zero to one in network units, periodic over the field."""
-    height, width = card.shape[-2:]
-    y = torch.cos(torch.arange(height) * (2 * math.pi / height))
-    x = torch.cos(torch.arange(width) * (2 * math.pi / width))
-    hills = (0.5 + 0.25 * (y[:, None] + x)) ** 2
-    return hills.expand(1, frames, card.network.field_channels, height, width)
-
-
-@torch.no_grad()
-def self_test_errors(prior: Prior, levels: Iterable[float] = SELF_TEST_LEVELS) -> dict[float, float]:
-    """Return the root-mean-square error of a denoised disc in network units, by noise level.
-
-    A prior of trajectories denoises a still trajectory of smooth hills. Levels beyond the schedule's range are
-    left out.
-    """
-    clean = _disc(prior.codec) if isinstance(prior.codec, Codec) else _hills(prior.card)
-    schedule = prior.card.schedule
-    generator = torch.Generator().manual_seed(0)
-    device = next(prior.denoiser.parameters()).device
-    errors = {}
-    for level in levels:
-        noise = torch.randn(clean.shape, generator=generator)
-        t = schedule.inverse(torch.tensor([level], dtype=torch.float64))
-        if not math.isclose(float(schedule.ratio(t)), level, rel_tol=1e-6):
-            continue
-        alpha, sigma = (float(scale) for scale in schedule(t))
-        estimate = prior.denoiser((alpha * clean + sigma * noise).to(device), t.to(device)).cpu()
-        errors[level] = float((estimate - clean).square().mean().sqrt())
-    return errors
-
-
-def self_test(prior: Prior, folder: Path) -> None:
-    """Denoise a known field at four noise levels.
+def open_prior(prior: "str | Path | Prior", *, device: str = "cpu", label: int | None = None) -> Prior:
+    """Return a prior given by name, by folder, or loaded already, on ``device``.
 
     Raises:
-        InputError: at some level the estimate is not clearly closer to the disc than the noisy state, or its
-            error is not the one the card records.
+        InputError: see `load_prior`.
     """
-    wrong = "schedule, parametrisation or value range (codec) are wrong, or training was too short"
-    for level, error in self_test_errors(prior).items():
-        if not error < SELF_TEST_SHARE * level:
-            raise InputError(
-                f"{folder}: fails its self-test: at noise level {level:g} the denoised field is off by "
-                f"{error:.2g} (network units), expected below {SELF_TEST_SHARE * level:.2g}; {wrong}"
-            )
-        recorded = prior.card.self_test.get(level, error)
-        if not recorded / SELF_TEST_CHANGE < error < recorded * SELF_TEST_CHANGE:
-            raise InputError(
-                f"{folder}: fails its self-test: at noise level {level:g} the denoised field is off by "
-                f"{error:.3g} (network units), its card recorded {recorded:.3g}; {wrong}"
-            )
+    if not isinstance(prior, Prior):
+        return load_prior(prior, device=device, label=label)
+    if label is not None:
+        raise InputError(f"label: found {label}, expected it where prior {prior.card.name!r} was loaded")
+    prior.denoiser.to(device)
+    return prior
+
+
+def card_of_prior(prior: "str | Path | Prior") -> PriorCard:
+    """Return the card of a prior given by name, by folder, or loaded already, without loading weights.
+
+    Raises:
+        InputError: unknown name or malformed card.
+    """
+    return prior.card if isinstance(prior, Prior) else read_card(find_prior(prior))
+
+
+def weights_bytes(prior: "str | Path | Prior") -> int:
+    """Return the memory of a prior's weights in float32."""
+    if isinstance(prior, Prior):
+        return sum(4 * weight.numel() for weight in prior.denoiser.parameters())
+    path = find_prior(prior) / read_card(find_prior(prior)).weights
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            return sum(4 * math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a safetensors file ({error})") from error
+
+
+PriorReference = Annotated[
+    str | SkipJsonSchema[InstanceOf[Prior]],
+    PlainSerializer(lambda prior: prior.card.name if isinstance(prior, Prior) else prior, return_type=str),
+]
+"""A prior as a setting: a name or folder in YAML, from Python also a loaded one."""
+
+
+def _relabelled(card: PriorCard, label: int) -> PriorCard:
+    """Return the card with another class to condition on."""
+    if not isinstance(card.network, ForeignNetwork):
+        raise InputError(f"label: found {label}, prior {card.name!r} knows no classes")
+    return card.model_copy(update={"network": card.network.model_copy(update={"label": label})})
+
+
+def _network(card: PriorCard, module: nn.Module | None) -> nn.Module:
+    if module is None:
+        return card.network.build()
+    from priors.adapters.own import own_network
+
+    if not isinstance(card.network, OwnModule):
+        raise InputError(f"module: prior {card.name!r} builds its own network, expected none")
+    return own_network(module, card)
+
+
+def denoiser_of(card: PriorCard, network: nn.Module) -> Denoiser:
+    """Return the denoiser a card describes, in evaluation mode, its weights frozen."""
+    denoiser: Denoiser = NetworkDenoiser(
+        network,
+        schedule=card.schedule,
+        parametrisation=card.parametrisation,
+        conditioning=card.conditioning,
+        reduced=card.bfloat16,
+        spectrum=None if card.trajectory is None else card.trajectory.spectrum,
+    )
+    if not card.fit.plain and isinstance(card.codec, Codec):
+        assert isinstance(denoiser, NetworkDenoiser)
+        denoiser = FittedDenoiser(denoiser, card.fit, air=air_value(card))
+    return denoiser.eval().requires_grad_(False)
+
+
+def air_value(card: PriorCard) -> float:
+    """Return air in network units, as far down as training went."""
+    assert isinstance(card.codec, Codec)
+    air = -1000.0 if card.unit == "HU" else 0.0
+    return float(card.codec.encode(torch.tensor(max(card.codec.low, air), dtype=torch.float64)))

@@ -19,6 +19,8 @@ from assimilation.commands.prepare import prepare_trajectories
 from assimilation.commands.score import score_ensemble
 from assimilation.commands.simulate import simulate_system
 from priors.commands.data import data
+from priors.commands.export_prior import export_prior
+from priors.commands.import_prior import import_prior
 from priors.commands.sample import sample
 from priors.commands.train import train
 from priors.runtime.errors import InputError, Interrupted, show_warnings
@@ -77,6 +79,8 @@ app = typer.Typer(
 )
 for _verb in (reconstruct, convert, phantom, assimilate, forecast, observe, train, sample, inspect):
     app.command()(_verb)
+app.command()(import_prior)
+app.command()(export_prior)
 for _name, (_help, _seconds) in PAIRS.items():
     _group = typer.Typer(help=_help, no_args_is_help=True, rich_markup_mode=None)
     for _second, _function in _seconds.items():

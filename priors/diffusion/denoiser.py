@@ -14,12 +14,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from priors.diffusion.conditioning import Conditioning, LogRatio
 from priors.diffusion.parametrisation import Parametrisation
 from priors.diffusion.schedule import Schedule
 from priors.gaussian.modes import Covariance
 from priors.gaussian.spectrum import Spectrum
 from priors.networks.space_time_dit import SpaceTimeTransformer
 from priors.networks.space_time_dit_attention import KeyValueCache
+from priors.networks.trajectory import TrajectoryNetwork
 from priors.runtime.errors import InputError
 
 States = Float[Tensor, "b ..."]
@@ -75,8 +77,8 @@ def resolved_device(asked: DeviceName) -> torch.device:
 class NetworkDenoiser(Denoiser):
     """A trained network behind its parametrisation.
 
-    A network of slices is called as ``network(input, log_ratio)`` with states (b, k, y, x) and
-    log(sigma / alpha) (b). A network of trajectories takes states (b, f, k, y, x) and times (b, f), or (b) for
+    A network of slices is called as ``network(input, told)`` with states (b, k, y, x) and what the conditioning makes
+    of the noise level (b). A network of trajectories takes states (b, f, k, y, x) and times (b, f), or (b) for
     frames that share one. Its frames at t = 0 are finished: they are clean and look back only, so they may as
     well be in a cache: `remember` them, then ask `cached` about the frames after them.
 
@@ -84,6 +86,7 @@ class NetworkDenoiser(Denoiser):
         network: the network.
         schedule: the schedule of the times passed to ``forward``.
         parametrisation: what the network's output means.
+        conditioning: how the network is told the noise level.
         reduced: run the network in bfloat16 where the device has it.
         causal: frames of a trajectory see no later ones; otherwise those above t = 0 see both ways.
         spectrum: of a Gaussian process with the second moments of the training data, if known.
@@ -95,6 +98,7 @@ class NetworkDenoiser(Denoiser):
         *,
         schedule: Schedule,
         parametrisation: Parametrisation,
+        conditioning: Conditioning | None = None,
         reduced: bool = True,
         causal: bool = False,
         spectrum: Spectrum | None = None,
@@ -103,6 +107,7 @@ class NetworkDenoiser(Denoiser):
         self.network = network
         self.schedule = schedule
         self.parametrisation = parametrisation
+        self.conditioning = LogRatio() if conditioning is None else conditioning
         self.reduced = reduced
         self.causal = causal
         self.spectrum = spectrum
@@ -114,14 +119,25 @@ class NetworkDenoiser(Denoiser):
             self.network,
             schedule=self.schedule,
             parametrisation=self.parametrisation,
+            conditioning=self.conditioning,
             reduced=self.reduced if reduced is None else reduced,
             causal=self.causal if causal is None else causal,
             spectrum=self.spectrum,
         ).train(self.training)
 
     @property
+    def caches(self) -> bool:
+        """Whether finished frames can be remembered."""
+        return isinstance(self.network, TrajectoryNetwork) and self.network.caches
+
+    @property
+    def longest(self) -> int | None:
+        """Most frames the network takes in one call; None where nothing limits them."""
+        return self.network.longest if isinstance(self.network, TrajectoryNetwork) else None
+
+    @property
     def device(self) -> torch.device:
-        """Where the network is; without weights it is at home everywhere, and said to be on the CPU."""
+        """Where the network is; the CPU for one without weights."""
         weight = next(self.network.parameters(), None)
         return torch.device("cpu") if weight is None else weight.device
 
@@ -140,12 +156,14 @@ class NetworkDenoiser(Denoiser):
         They are seen as the states alpha(0) x: what `cached` answers is then what a call with those states gives.
         """
         network = self.network
-        if not isinstance(network, SpaceTimeTransformer):
-            raise InputError("this prior has no memory of frames: expected a prior of trajectories")
+        if not isinstance(network, TrajectoryNetwork) or not network.caches:
+            raise InputError(
+                "this prior has no memory of frames: expected a prior of trajectories that keeps keys"
+            )
         zero = torch.zeros(x.shape[:2], dtype=torch.float64, device=x.device)
-        seen, log_ratio = self._seen(broadcast_scales(self.schedule, x, zero)[0] * x, zero)
+        seen, told = self._seen(broadcast_scales(self.schedule, x, zero)[0] * x, zero)
         with self._precision():
-            return network.remember(seen.to(self.device), log_ratio.to(self.device), cache)
+            return network.remember(seen.to(self.device), told.to(self.device), cache)
 
     def gaussian_covariance(self, t: Times, *, past: int = 0) -> Covariance | None:
         """See `Denoiser`: that of the network's linear estimate, else of the spectrum."""
@@ -165,12 +183,12 @@ class NetworkDenoiser(Denoiser):
         The state may be on another device than the network: it visits the network and comes back.
         """
         frames = {}
-        if isinstance(self.network, SpaceTimeTransformer):
+        if isinstance(self.network, TrajectoryNetwork):
             t = t[:, None].expand(x_t.shape[:2]) if t.ndim == 1 else t
             frames = {"causal": self.causal, "finished": (t == 0).to(self.device), "cache": self.cache}
-        seen, log_ratio = self._seen(x_t, t)
+        seen, told = self._seen(x_t, t)
         with self._precision():
-            output: Tensor = self.network(seen.to(self.device), log_ratio.to(self.device), **frames)
+            output: Tensor = self.network(seen.to(self.device), told.to(self.device), **frames)
         return output.to(x_t)
 
     def forward(self, x_t: States, t: Times) -> States:
@@ -179,10 +197,10 @@ class NetworkDenoiser(Denoiser):
         return self.parametrisation.clean(self.raw(x_t, t), x_t, alpha, sigma)
 
     def _seen(self, x_t: States, t: Times) -> tuple[States, Times]:
-        """Return what the network sees of a state, and its log(sigma / alpha)."""
+        """Return what the network sees of a state, and what it is told of its noise level."""
         alpha, sigma = broadcast_scales(self.schedule, x_t, t)
-        log_ratio = torch.log(self.schedule.ratio(t)).to(torch.promote_types(x_t.dtype, torch.float32))
-        return self.parametrisation.network_input(x_t, alpha, sigma), log_ratio
+        told = self.conditioning(self.schedule, t).to(torch.promote_types(x_t.dtype, torch.float32))
+        return self.parametrisation.network_input(x_t, alpha, sigma), told
 
     def _precision(self) -> torch.autocast:
         reduced = self.reduced and bfloat16_pays(self.device)

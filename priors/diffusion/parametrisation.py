@@ -6,7 +6,8 @@ With ``x_t = alpha x + sigma z``, ``u = x_t / alpha`` and ``s = sigma / alpha``:
     clean      output = E[x | x_t]
     velocity   output = E[alpha z - sigma x | x_t]      x = (alpha x_t - sigma output) / (alpha^2 + sigma^2)
     score      output = grad log p(x_t) = -E[z | x_t] / sigma
-    edm        x = c_skip(s) u + c_out(s) output,          input c_in(s) u
+    flow       output = sign E[z - x | x_t]             x = (x_t - sign sigma output) / (alpha + sigma)
+    edm        x = c_skip(s) u + sign c_out(s) output,     input c_in(s) u
 
 EDM's coefficients give input and target unit variance when the data's deviation is ``sigma_data`` (Karras et
 al. 2022, arXiv 2206.00364, Table 1). Scales arrive with trailing singleton axes so that they broadcast over
@@ -98,15 +99,40 @@ class Score(Parametrisation):
         return -z / sigma
 
 
+class Flow(Parametrisation):
+    """The network predicts noise minus data (sign 1) or data minus noise (sign -1) (Liu et al. 2022, arXiv 2209.03003).
+
+    Attributes:
+        sign: of the noise in the prediction.
+    """
+
+    name: Literal["flow"] = "flow"
+    sign: Literal[1, -1] = 1
+
+    def clean(self, output: Array, x_t: Array, alpha: Array, sigma: Array) -> Array:
+        """See `Parametrisation`."""
+        return (x_t - self.sign * sigma * output) / (alpha + sigma)
+
+    def target(self, x: Array, z: Array, alpha: Array, sigma: Array) -> Array:
+        """See `Parametrisation`."""
+        return self.sign * (z - x)
+
+
 class Preconditioned(Parametrisation):
-    """EDM preconditioning: unit-variance input and target at every noise level."""
+    """EDM preconditioning: unit-variance input and target at every noise level.
+
+    Attributes:
+        sigma_data: deviation of the data in network units.
+        sign: of the network's share of the estimate; -1 is what diffusers calls v-prediction.
+    """
 
     name: Literal["edm"] = "edm"
     sigma_data: float = Field(0.5, gt=0)
+    sign: Literal[1, -1] = 1
 
     def _skip_and_out(self, s: Array) -> tuple[Array, Array]:
         variance = s**2 + self.sigma_data**2
-        return self.sigma_data**2 / variance, s * self.sigma_data * torch.rsqrt(variance)
+        return self.sigma_data**2 / variance, self.sign * s * self.sigma_data * torch.rsqrt(variance)
 
     def clean(self, output: Array, x_t: Array, alpha: Array, sigma: Array) -> Array:
         """See `Parametrisation`."""
@@ -125,4 +151,6 @@ class Preconditioned(Parametrisation):
         return (x_t / alpha) * torch.rsqrt(s**2 + self.sigma_data**2)
 
 
-AnyParametrisation = Annotated[Noise | Clean | Velocity | Score | Preconditioned, Field(discriminator="name")]
+AnyParametrisation = Annotated[
+    Noise | Clean | Velocity | Score | Flow | Preconditioned, Field(discriminator="name")
+]

@@ -32,6 +32,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from priors.diffusion.denoiser import Denoiser
+from priors.diffusion.schedule import Schedule
+from priors.runtime.errors import InputError
 
 States = Float[Tensor, "b ..."]
 Level = float | Float[Tensor, "..."]
@@ -40,6 +42,8 @@ Source = torch.Generator | Sequence[torch.Generator]
 which others share their batch."""
 
 EXTRAPOLATION = 0.5
+# A level may miss the ends of its schedule by what rounding does to it on the way to a time and back.
+LEVEL_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -107,14 +111,35 @@ class Sampler(BaseModel, ABC):
 
 
 def clean_estimate(denoiser: Denoiser, u: States, level: Level) -> States:
-    """Return E[x | u] for a state in u-coordinates at noise level ``level``."""
+    """Return E[x | u] for a state in u-coordinates at noise level ``level``; 0 is a clean frame of a trajectory.
+
+    Raises:
+        InputError: the denoiser's schedule does not know the level: the nearest one would give another answer.
+    """
     levels = torch.as_tensor(level, dtype=torch.float64, device=u.device)
     if levels.ndim == 0:
         levels = levels.expand(len(u))
+    require_known(denoiser.schedule, levels)
     t = denoiser.schedule.inverse(levels)
     alpha = denoiser.schedule(t)[0].to(u)
     estimate: Tensor = denoiser(alpha.reshape(*t.shape, *(1,) * (u.ndim - t.ndim)) * u, t)
     return estimate
+
+
+def require_known(schedule: Schedule, levels: Float[Tensor, "..."]) -> None:
+    """Check that levels lie in the range of a schedule.
+
+    Raises:
+        InputError: one does not.
+    """
+    ends = schedule.ratio(torch.tensor([0.0, 1.0], dtype=torch.float64, device=levels.device))
+    low, high = ends[0] * (1 - LEVEL_ROUNDING), ends[1] * (1 + LEVEL_ROUNDING)
+    outside = ~((levels >= low) & (levels <= high)) & (levels != 0)
+    if bool(outside.any()):
+        raise InputError(
+            f"noise level {float(levels[outside][0]):.4g}: the prior knows {float(ends[0]):.4g} to "
+            f"{float(ends[1]):.4g} (network units); expected a level in that range"
+        )
 
 
 def spread_level(level: Level, u: States) -> Tensor:

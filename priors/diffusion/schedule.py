@@ -178,23 +178,45 @@ class Rectified(Schedule):
         return ((ratio / (1 + ratio) - self.start) / (self.stop - self.start)).clamp(0, 1)
 
 
-class Discrete(Schedule):
-    """A checkpoint's own betas; log(sigma / alpha) is linear in time between consecutive training steps.
+class Geometric(Schedule):
+    """Variance exploding, alpha = 1, log(sigma) linear in time (Song et al. 2021, Eq. 30)."""
+
+    name: Literal["geometric"] = "geometric"
+    sigma_min: float = Field(0.01, gt=0)
+    sigma_max: float = Field(378.0, gt=0)
+
+    @model_validator(mode="after")
+    def _ends_are_ordered(self) -> "Geometric":
+        _ordered("sigma_min", self.sigma_min, "sigma_max", self.sigma_max)
+        return self
+
+    def __call__(self, t: Times) -> tuple[Times, Times]:
+        """See `Schedule`."""
+        sigma = self.sigma_min * (self.sigma_max / self.sigma_min) ** t.double()
+        return torch.ones_like(sigma), sigma
+
+    def inverse(self, ratio: Times) -> Times:
+        """See `Schedule`."""
+        place = torch.log(ratio.double() / self.sigma_min) / math.log(self.sigma_max / self.sigma_min)
+        return place.clamp(0, 1)
+
+
+class Table(Schedule, ABC):
+    """Betas by training step; log(sigma / alpha) is linear in time between consecutive steps.
 
     Time 0 is the first training step and time 1 the last one.
     """
 
-    name: Literal["discrete"] = "discrete"
-    betas: tuple[float, ...] = Field(min_length=2)
+    @abstractmethod
+    def table(self) -> Float[Tensor, "steps"]:
+        """Return the betas, float64, every one strictly between 0 and 1."""
 
-    @model_validator(mode="after")
-    def _betas_are_probabilities(self) -> "Discrete":
-        if not all(0 < beta < 1 for beta in self.betas):
-            raise ValueError("every beta must lie strictly between 0 and 1")
-        return self
+    def steps(self) -> int:
+        """Return the number of training steps."""
+        return len(self.table())
 
     def _log_ratios(self, device: torch.device) -> Float[Tensor, "steps"]:
-        kept = torch.cumprod(1 - torch.tensor(self.betas, dtype=torch.float64, device=device), 0)
+        kept = torch.cumprod(1 - self.table().to(device), 0)
         return 0.5 * (torch.log1p(-kept) - torch.log(kept))
 
     def __call__(self, t: Times) -> tuple[Times, Times]:
@@ -214,9 +236,78 @@ class Discrete(Schedule):
         return (low + (wanted - table[low]) / (table[low + 1] - table[low])) / (len(table) - 1)
 
 
+class Discrete(Table):
+    """A checkpoint's own betas, one by one."""
+
+    name: Literal["discrete"] = "discrete"
+    betas: tuple[float, ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _betas_are_probabilities(self) -> "Discrete":
+        if not all(0 < beta < 1 for beta in self.betas):
+            raise ValueError("every beta must lie strictly between 0 and 1")
+        return self
+
+    def table(self) -> Float[Tensor, "steps"]:
+        """See `Table`."""
+        return torch.tensor(self.betas, dtype=torch.float64)
+
+
+class Betas(Table):
+    """Betas by a rule that checkpoints name.
+
+    Attributes:
+        kind: ``linear``; ``scaled_linear`` (linear in the root: what latent-diffusion code and MONAI call linear);
+            ``cosine`` (Nichol and Dhariwal 2021, Eq. 17, betas cut at 0.999); ``sigmoid``; ``laplace``.
+        start: first beta, where the rule has one.
+        stop: last beta.
+        count: training steps.
+        zero_terminal: rescaled so that the last step holds no signal (Lin et al. 2023, arXiv 2305.08891); that step
+            has no finite noise level and is left out of the table.
+    """
+
+    name: Literal["betas"] = "betas"
+    kind: Literal["linear", "scaled_linear", "cosine", "sigmoid", "laplace"] = "linear"
+    start: float = Field(1e-4, gt=0, lt=1)
+    stop: float = Field(0.02, gt=0, lt=1)
+    count: int = Field(1000, ge=3, le=100_000)
+    zero_terminal: bool = False
+
+    @model_validator(mode="after")
+    def _ends_are_ordered(self) -> "Betas":
+        _ordered("start", self.start, "stop", self.stop)
+        return self
+
+    def table(self) -> Float[Tensor, "steps"]:
+        """See `Table`."""
+        betas = self._rule()
+        if not self.zero_terminal:
+            return betas
+        root = torch.cumprod(1 - betas, 0).sqrt()
+        kept = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
+        return 1 - torch.cat([kept[:1], kept[1:-1] / kept[:-2]])
+
+    def _rule(self) -> Float[Tensor, "steps"]:
+        if self.kind == "scaled_linear":
+            return torch.linspace(self.start**0.5, self.stop**0.5, self.count, dtype=torch.float64) ** 2
+        if self.kind == "linear":
+            return torch.linspace(self.start, self.stop, self.count, dtype=torch.float64)
+        if self.kind == "sigmoid":
+            share = torch.sigmoid(torch.linspace(-6, 6, self.count, dtype=torch.float64))
+            return self.start + (self.stop - self.start) * share
+        edges = torch.linspace(0, 1, self.count + 1, dtype=torch.float64)
+        kept = torch.cos((edges + 0.008) / 1.008 * math.pi / 2) ** 2
+        if self.kind == "laplace":
+            log_snr = -0.5 * torch.sign(0.5 - edges) * torch.log(1 - 2 * (0.5 - edges).abs() + 1e-6)
+            kept = torch.sigmoid(log_snr).sqrt()
+        return (1 - kept[1:] / kept[:-1]).clamp(max=0.999)
+
+
 def _ordered(low_name: str, low: float, high_name: str, high: float) -> None:
     if not low < high:
         raise ValueError(f"{low_name} ({low:g}) must be below {high_name} ({high:g})")
 
 
-AnySchedule = Annotated[VP | Cosine | EDM | Spaced | Rectified | Discrete, Field(discriminator="name")]
+AnySchedule = Annotated[
+    VP | Cosine | EDM | Spaced | Rectified | Geometric | Discrete | Betas, Field(discriminator="name")
+]

@@ -1,20 +1,29 @@
-"""Networks a card can name: a thin wrapper around a library's, and our space-time transformer."""
+"""Networks a card can name: thin wrappers around other libraries', and our space-time transformer."""
 
 from typing import Annotated
 
 from pydantic import Field
 
+from priors.networks.foreign import DiffusersUNet, ForeignNetwork, MonaiDiffusionUNet, OwnModule
 from priors.networks.monai_unet import MonaiUNet, UnshuffledUNet
 from priors.networks.space_time_dit import SpaceTimeDiT, SpaceTimeTransformer
 from priors.networks.space_time_dit_attention import KeyValueCache
+from priors.networks.trajectory import TrajectoryNetwork
 
-AnyNetwork = Annotated[MonaiUNet | SpaceTimeDiT, Field(discriminator="name")]
+AnyNetwork = Annotated[
+    MonaiUNet | SpaceTimeDiT | DiffusersUNet | MonaiDiffusionUNet | OwnModule, Field(discriminator="name")
+]
 
 __all__ = [
     "AnyNetwork",
+    "DiffusersUNet",
+    "ForeignNetwork",
     "KeyValueCache",
+    "MonaiDiffusionUNet",
     "MonaiUNet",
+    "OwnModule",
     "SpaceTimeDiT",
     "SpaceTimeTransformer",
+    "TrajectoryNetwork",
     "UnshuffledUNet",
 ]

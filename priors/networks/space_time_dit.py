@@ -42,6 +42,7 @@ from priors.networks.space_time_dit_blocks import (
     modulated,
     pad_axis,
 )
+from priors.networks.trajectory import TrajectoryNetwork
 from priors.runtime.errors import InputError
 
 Trajectories = Float[Tensor, "b f k y x"]
@@ -116,8 +117,10 @@ class SpaceTimeDiT(BaseModel):
         return SpaceTimeTransformer(self)
 
 
-class SpaceTimeTransformer(nn.Module):
+class SpaceTimeTransformer(TrajectoryNetwork):
     """The network a `SpaceTimeDiT` describes."""
+
+    caches = True
 
     def __init__(self, settings: SpaceTimeDiT) -> None:
         super().__init__()

@@ -46,7 +46,7 @@ def export_prior(
         training=command,
         **subject.card(denoiser),
     )
-    seen = self_test_errors(Prior(denoiser, card.codec, card))
+    seen = self_test_errors(Prior.assembled(denoiser, card))
     card = card.model_copy(
         update={"self_test": {level: float(f"{error:.4g}") for level, error in seen.items()}}
     )

@@ -32,11 +32,13 @@ class Measurement:
         sinogram: line integrals of attenuation (view, row, column), dimensionless, no NaN.
         weights: inverse variances of ``sinogram``, same shape; zero for a bad pixel (PWLS).
         mu_water: attenuation of water in 1/mm at the scan's energy, which places HU.
+        unit: of volumes made from it, HU, or 1/mm where nobody states the attenuation of water.
     """
 
     sinogram: Float[Tensor, "v r c"]
     weights: Float[Tensor, "v r c"]
     mu_water: float = MU_WATER
+    unit: str = "HU"
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Problem:
         sinogram, weights = (
             torch.from_numpy(np.ascontiguousarray(array)) for array in (self.scan.sinogram, self.scan.weights)
         )
-        return Measurement(sinogram, weights, mu_water=self.scan.mu_water)
+        return Measurement(sinogram, weights, mu_water=self.scan.mu_water, unit=self.scan.unit)
 
     def projector(self) -> Projector:
         """Return the projector of the selected views onto the grid."""

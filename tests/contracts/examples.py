@@ -9,13 +9,32 @@ from assimilation.inference.trajectory import ConditionedDenoiser
 from assimilation.observation.base import ObservationOperator
 from assimilation.systems.base import System
 from priors.codec import Codec
+from priors.diffusion import schedule
 from priors.diffusion.denoiser import Denoiser, GaussianDenoiser, NetworkDenoiser
+from priors.diffusion.fitted import Averaged, FittedDenoiser, SliceFit
 from priors.diffusion.guidance import Likelihood, Mmps, Sda
 from priors.diffusion.guidance.mmps import MmpsDenoiser
 from priors.diffusion.guidance.sda import SdaDenoiser
-from priors.diffusion.parametrisation import Clean, Noise, Parametrisation, Preconditioned, Score, Velocity
+from priors.diffusion.parametrisation import (
+    Clean,
+    Flow,
+    Noise,
+    Parametrisation,
+    Preconditioned,
+    Score,
+    Velocity,
+)
 from priors.diffusion.sampler import DDIM, Heun, Multistep, Sampler
-from priors.diffusion.schedule import EDM, VP, Cosine, Discrete, Rectified, Schedule, Spaced
+from priors.diffusion.schedule import (
+    EDM,
+    VP,
+    Betas,
+    Cosine,
+    Discrete,
+    Rectified,
+    Schedule,
+    Spaced,
+)
 from priors.networks.monai_unet import MonaiUNet
 from recon.geometry.grid import Grid
 from recon.geometry.orbits import CircularCone, FanCurved, Parallel
@@ -124,8 +143,8 @@ def solves() -> list[Solve]:
 
 
 def reconstructors() -> list[Reconstructor]:
-    few = CgStage(levels=2, start=0.3, stop=0.1)
-    through = VjpStage(levels=1, start=0.1, stop=0.1, refine=VjpRefinement(iterations=2))
+    few = CgStage(levels=2, start_hu=300.0, stop_hu=100.0)
+    through = VjpStage(levels=1, start_hu=100.0, stop_hu=100.0, refine=VjpRefinement(iterations=2))
     return [
         FBP(filter="hann"),
         CGLS(iterations=10),
@@ -135,25 +154,45 @@ def reconstructors() -> list[Reconstructor]:
         NerdThorough(fast=few, warm_start="fbp"),
         NerdAdmm(fast=few, refine=through, warm_start="fbp"),
         NerdPdhg(fast=few, refine=through, warm_start="fbp"),
-        DDS(ladder=Geometric(levels=2, start=0.3, stop=0.1)),
-        DDS3D(ladder=Geometric(levels=2, start=0.3, stop=0.1)),
-        DiffPIR(ladder=Geometric(levels=2, start=0.3, stop=0.1)),
-        DiffusionMBIR(ladder=Geometric(levels=3, start=0.3, stop=0.03), iterations=5),
-        DPS(ladder=Geometric(levels=4, start=0.3, stop=0.05), warm_start="fbp"),
-        REDDiff(ladder=Geometric(levels=4, start=0.3, stop=0.05)),
-        SITCOM(ladder=Geometric(levels=2, start=0.3, stop=0.1), warm_start="fbp"),
-        PnPHQS(ladder=Geometric(levels=2, start=0.3, stop=0.1), warm_start="fbp"),
-        PnPADMM(ladder=Geometric(levels=3, start=0.3, stop=0.1), warm_start="fbp"),
+        DDS(ladder=Geometric(levels=2, start_hu=300.0, stop_hu=100.0)),
+        DDS3D(ladder=Geometric(levels=2, start_hu=300.0, stop_hu=100.0)),
+        DiffPIR(ladder=Geometric(levels=2, start_hu=300.0, stop_hu=100.0)),
+        DiffusionMBIR(ladder=Geometric(levels=3, start_hu=300.0, stop_hu=30.0), iterations=5),
+        DPS(ladder=Geometric(levels=4, start_hu=300.0, stop_hu=50.0), warm_start="fbp"),
+        REDDiff(ladder=Geometric(levels=4, start_hu=300.0, stop_hu=50.0)),
+        SITCOM(ladder=Geometric(levels=2, start_hu=300.0, stop_hu=100.0), warm_start="fbp"),
+        PnPHQS(ladder=Geometric(levels=2, start_hu=300.0, stop_hu=100.0), warm_start="fbp"),
+        PnPADMM(ladder=Geometric(levels=3, start_hu=300.0, stop_hu=100.0), warm_start="fbp"),
     ]
 
 
 def schedules() -> list[Schedule]:
     betas = tuple(torch.linspace(1e-4, 2e-2, 50).tolist())
-    return [VP(), Cosine(), EDM(), Spaced(), Rectified(), Discrete(betas=betas)]
+    return [
+        VP(),
+        Cosine(),
+        EDM(),
+        Spaced(),
+        Rectified(),
+        schedule.Geometric(),
+        Discrete(betas=betas),
+        *(Betas(kind=kind) for kind in ("linear", "scaled_linear", "cosine", "sigmoid", "laplace")),
+        Betas(kind="linear", zero_terminal=True),
+        Averaged(inner=EDM()),
+    ]
 
 
 def parametrisations() -> list[Parametrisation]:
-    return [Noise(), Clean(), Velocity(), Score(), Preconditioned()]
+    return [
+        Noise(),
+        Clean(),
+        Velocity(),
+        Score(),
+        Flow(),
+        Flow(sign=-1),
+        Preconditioned(),
+        Preconditioned(sign=-1),
+    ]
 
 
 def denoisers() -> list[Denoiser]:
@@ -164,6 +203,11 @@ def denoisers() -> list[Denoiser]:
     return [
         GaussianDenoiser(torch.tensor([1.0, -1.0], dtype=torch.float64), covariance, schedule=VP()),
         NetworkDenoiser(network, schedule=EDM(), parametrisation=Preconditioned(), reduced=False),
+        FittedDenoiser(
+            NetworkDenoiser(network, schedule=EDM(), parametrisation=Preconditioned(), reduced=False),
+            SliceFit(size=(12, 20), stride=4, orientation="-x y"),
+            air=-1.0,
+        ),
         *conditioned(covariance),
     ]
 

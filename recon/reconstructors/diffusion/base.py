@@ -19,16 +19,17 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from priors.card import Prior, find_prior, load_prior, read_card
+from priors.card import Prior, PriorReference, card_of_prior, open_prior, weights_bytes
 from priors.diffusion.denoiser import DeviceName, resolved_device
-from priors.runtime.errors import InputError
+from priors.diffusion.sampler import LEVEL_ROUNDING
+from priors.runtime.errors import InputError, warn
 from priors.runtime.memory import MemoryPlan, available_bytes
 from recon.geometry.grid import Grid
 from recon.geometry.scan import ScanGeometry
 from recon.operators.base import LinearOperator, grid_of
 from recon.operators.differences import Differences
 from recon.reconstructors.base import Measurement, Reconstructor, RunContext, StepRecord
-from recon.reconstructors.diffusion.coupling import AdmmCoupling, Duals
+from recon.reconstructors.diffusion.coupling import AdmmCoupling, Duals, in_units
 from recon.reconstructors.diffusion.data_term import DataTerm, NetworkUnits
 from recon.reconstructors.diffusion.problem import NerdProblem, slice_last
 from recon.reconstructors.diffusion.state import DiffusionState
@@ -73,7 +74,8 @@ class DiffusionReconstructor(Reconstructor, ABC):
     """The loop; leaves define ``sequence`` and ``advance``.
 
     Attributes:
-        prior: name of an embedded prior, or a folder with a card.
+        prior: name of an embedded prior, or a folder with a card; from Python also a loaded prior.
+        label: class to condition on, of a prior that knows classes; None takes the card's.
         warm_start: reconstruction that the first state is made of; ``noise`` starts from noise alone.
         coupling: agreement of neighbouring slices; rho 0 turns it off.
         model_error: deviation of what the projector cannot represent, in line integral.
@@ -81,7 +83,8 @@ class DiffusionReconstructor(Reconstructor, ABC):
         device: where the network runs; auto takes a GPU if there is one. Everything else stays on the CPU.
     """
 
-    prior: str = "ct-chest-256"
+    prior: PriorReference = "ct-chest-256"
+    label: int | None = Field(None, ge=0)
     warm_start: Literal["tv", "fbp", "noise"] = "tv"
     coupling: AdmmCoupling = AdmmCoupling()
     model_error: float = Field(0.004, ge=0)
@@ -89,8 +92,11 @@ class DiffusionReconstructor(Reconstructor, ABC):
     device: DeviceName = "auto"
 
     @abstractmethod
-    def sequence(self, largest: float) -> list[float]:
-        """Return the noise levels, largest first, none above ``largest``, which is the largest the prior knows."""
+    def sequence(self, largest: float, hu: float) -> list[float]:
+        """Return the noise levels in network units of ``hu`` HU, largest first.
+
+        None is above ``largest``, the largest the prior knows, where a method starts from noise alone.
+        """
 
     @abstractmethod
     def advance(
@@ -98,9 +104,13 @@ class DiffusionReconstructor(Reconstructor, ABC):
     ) -> Advance:
         """Return what the level ``now`` makes of a state; every draw comes from ``generator``."""
 
-    def levels(self, largest: float = math.inf) -> Sequence[NoiseLevel]:
-        """Return every noise level of a run, in order."""
-        sequence = self.sequence(largest)
+    def told(self, now: NoiseLevel) -> float:
+        """Return the largest level the network is told at ``now``."""
+        return now.level
+
+    def levels(self, largest: float = math.inf, hu: float = 1000.0) -> Sequence[NoiseLevel]:
+        """Return every noise level of a run in network units of ``hu`` HU, in order."""
+        sequence = self.sequence(largest, hu)
         return [NoiseLevel(level, after) for level, after in zip(sequence, [*sequence[1:], 0.0], strict=True)]
 
     def first_state(self, x: Volumes, level: float, generator: torch.Generator) -> Volumes:
@@ -111,17 +121,17 @@ class DiffusionReconstructor(Reconstructor, ABC):
         """See `Reconstructor`.
 
         Raises:
-            InputError: unknown prior, a prior that is not in HU, an operator without a grid, or a checkpoint of
-                another run.
+            InputError: unknown prior, one in neither HU nor 1/mm, one that does not know a level of the method, an
+                operator without a grid, or a checkpoint of another run.
         """
-        prior = load_prior(self.prior, device=resolved_device(self.device).type)
-        if prior.card.unit != "HU":
-            raise InputError(f"prior {self.prior!r}: its unit is {prior.card.unit!r}, CT needs one in HU")
-        units = NetworkUnits.of(prior.slices, mu_water=measurement.mu_water)
+        prior = open_prior(self.prior, device=resolved_device(self.device).type, label=self.label)
+        warn_about(prior, grid_of(projector, self.name), measurement)
+        units = NetworkUnits.of(prior.slices, unit=prior.card.unit, mu_water=measurement.mu_water)
         problem = self._problem(measurement, projector, prior, units)
         mark = self.mark(measurement, projector, context, prior.card)
         largest = float(prior.denoiser.schedule.ratio(torch.ones(1, dtype=torch.float64))[0])
-        levels = self.levels(largest)
+        levels = self.levels(largest, units.hu)
+        check_levels(prior, [self.told(now) for now in levels], units.hu)
         kept = context.load(mark)
         if kept is not None:
             state = DiffusionState(**kept)
@@ -137,21 +147,29 @@ class DiffusionReconstructor(Reconstructor, ABC):
         return units.attenuation(state.x)
 
     def plan(self, grid: Grid, geometry: ScanGeometry) -> MemoryPlan:
-        """See `Reconstructor`: volume buffers, sinograms and the graph of one chunk."""
+        """See `Reconstructor`: volume buffers, sinograms and the graph of one chunk, as the card measured it."""
         voxels, rays = math.prod(grid.shape), geometry.views * math.prod(geometry.shape)
-        card_bytes = (find_prior(self.prior) / read_card(find_prior(self.prior)).weights).stat().st_size
         return MemoryPlan(
             {
                 "volume buffers": BUFFERS * 4 * voxels,
                 "sinograms": 5 * 4 * rays,
                 "network graph of one chunk": self._chunk_for(grid) * self._graph_bytes(grid),
-                "prior weights": 2 * card_bytes,
+                "prior weights": weights_bytes(self.prior),
             }
         )
 
-    @staticmethod
-    def _graph_bytes(grid: Grid) -> int:
-        return GRAPH_BYTES_PER_PIXEL * grid.shape[1] * grid.shape[2]
+    def _graph_bytes(self, grid: Grid) -> int:
+        """Return the bytes of one slice in the network: of a window, where the network sees windows."""
+        card = card_of_prior(self.prior)
+        pixels = math.prod(card.fit.size or grid.shape[1:])
+        if card.memory is None:
+            return GRAPH_BYTES_PER_PIXEL * pixels
+        return int((card.memory.vjp if self.through_network else card.memory.forward) * pixels)
+
+    @property
+    def through_network(self) -> bool:
+        """Whether the method differentiates the network, which keeps all of its activations."""
+        return True
 
     def _chunk_for(self, grid: Grid) -> int:
         """Return the slices per network call: as asked, else at most a quarter of the free memory."""
@@ -170,10 +188,12 @@ class DiffusionReconstructor(Reconstructor, ABC):
         return NerdProblem(
             data=DataTerm(projector, measurement, units=units, model_error=self.model_error),
             denoiser=prior.denoiser,
-            coupling=self.coupling,
+            coupling=in_units(self.coupling, units.hu),
             differences=Differences(grid.shape, axes=(0,)),
-            threshold=self.coupling.z_threshold_hu / prior.slices.scale * min(1.0, spacing_ratio),
+            threshold=self.coupling.z_threshold_hu / units.hu * min(1.0, spacing_ratio),
             chunk=self._chunk_for(grid),
+            hu=units.hu,
+            mirrorable=prior.card.mirrored,
         )
 
     def _start(
@@ -217,6 +237,40 @@ class DiffusionReconstructor(Reconstructor, ABC):
         history = [*state.history, {"level": now.level, **figures, **counts}]
         drawn = generator.get_state()
         return DiffusionState(state.done + 1, done.u, done.x, done.duals, drawn, problem.chunk, history)
+
+
+def warn_about(prior: Prior, grid: Grid, measurement: Measurement) -> None:
+    """Say where a prior sees what it was not trained on."""
+    card = prior.card
+    if card.pixel_mm is not None:
+        low, high = card.pixel_mm
+        odd = [mm for mm in grid.voxel_mm[1:] if not 0.99 * low <= mm <= 1.01 * high]
+        if odd:
+            warn(
+                f"prior {card.name!r}: pixels of {odd[0]:.3g} mm, and it was trained on {low:.3g} to {high:.3g} mm; "
+                "structures have another size to it (choose the grid accordingly, or another prior)"
+            )
+    if card.unit == "HU" and measurement.unit == "1/mm":
+        warn(
+            f"prior {card.name!r}: is in HU, and the scan states attenuation in 1/mm without that of water; water is "
+            f"taken as {measurement.mu_water:.4g} per mm"
+        )
+
+
+def check_levels(prior: Prior, levels: Sequence[float], hu: float) -> None:
+    """Check that the prior knows every level it will be told, network units of ``hu`` HU.
+
+    Raises:
+        InputError: it does not; names the level and the prior's range.
+    """
+    ends = prior.denoiser.schedule.ratio(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    low, high = float(ends[0]) * (1 - LEVEL_ROUNDING), float(ends[1]) * (1 + LEVEL_ROUNDING)
+    for level in levels:
+        if not low <= level <= high:
+            raise InputError(
+                f"prior {prior.card.name!r}: would be told a noise level of {level * hu:.4g} HU, and knows "
+                f"{low * hu:.4g} to {high * hu:.4g} HU; expected levels of the method in that range"
+            )
 
 
 def noise_like(x: Volumes, generator: torch.Generator) -> Volumes:

@@ -13,6 +13,7 @@ Sources: NERD (arXiv 2511.14680); ADMM, Boyd et al. 2011; Condat 2013, Vu 2013.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -27,10 +28,10 @@ Duals = dict[str, Tensor]
 
 
 class Coupling(BaseModel, ABC):
-    """Interface. ``rho`` is the strength in inverse variance (network units); 0 turns the coupling off.
+    """Interface. ``rho`` is the strength in inverse variance; 0 turns the coupling off.
 
     Attributes:
-        rho: augmented Lagrangian weight (ADMM) or longest dual step (PDHG); tau = rho * threshold.
+        rho: augmented Lagrangian weight (ADMM) or longest dual step (PDHG), per (1000 HU)^2; tau = rho * threshold.
         z_threshold_hu: differences between slices below this are noise, at isotropic voxels.
     """
 
@@ -68,6 +69,14 @@ class Coupling(BaseModel, ABC):
     def curvature(self) -> float:
         """Return a bound of the coupling's curvature, 4 rho, for step sizes."""
         return 4 * self.rho
+
+
+AnyCoupling = TypeVar("AnyCoupling", bound=Coupling)
+
+
+def in_units(coupling: AnyCoupling, hu: float) -> AnyCoupling:
+    """Return a coupling with ``rho`` in inverse variance of network units of so many HU."""
+    return coupling.model_copy(update={"rho": coupling.rho * (hu / 1000) ** 2})
 
 
 class AdmmCoupling(Coupling):

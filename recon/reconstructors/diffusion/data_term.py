@@ -16,6 +16,7 @@ from torch import Tensor
 
 from priors.codec import Codec
 from priors.linalg import power_norm
+from priors.runtime.errors import InputError
 from recon.data.units import MU_WATER, hu_to_attenuation
 from recon.operators.base import LinearOperator
 from recon.reconstructors.base import Measurement
@@ -26,16 +27,31 @@ Volumes = Float[Tensor, "z y x"]
 
 @dataclass(frozen=True)
 class NetworkUnits:
-    """The affine map attenuation = slope * X + intercept, in 1/mm, of a prior in HU."""
+    """The affine map attenuation = slope * X + intercept, in 1/mm.
+
+    Attributes:
+        slope: 1/mm per network unit.
+        intercept: 1/mm at network value zero.
+        hu: Hounsfield units per network unit.
+    """
 
     slope: float
     intercept: float
+    hu: float = 1000.0
 
     @classmethod
-    def of(cls, codec: Codec, *, mu_water: float = MU_WATER) -> "NetworkUnits":
-        """Combine a codec in HU with the attenuation of water."""
+    def of(cls, codec: Codec, *, unit: str = "HU", mu_water: float = MU_WATER) -> "NetworkUnits":
+        """Combine a codec, in HU or in 1/mm, with the attenuation of water.
+
+        Raises:
+            InputError: another unit.
+        """
+        if unit == "1/mm":
+            return cls(codec.scale, codec.offset, 1000 * codec.scale / mu_water)
+        if unit != "HU":
+            raise InputError(f"prior: its unit is {unit!r}, CT needs one in HU or 1/mm")
         ends = hu_to_attenuation(codec.decode(torch.tensor([0.0, 1.0], dtype=torch.float64)), mu_water)
-        return cls(float(ends[1] - ends[0]), float(ends[0]))
+        return cls(float(ends[1] - ends[0]), float(ends[0]), codec.scale)
 
     def attenuation(self, x: Volumes) -> Volumes:
         """Return attenuation in 1/mm."""

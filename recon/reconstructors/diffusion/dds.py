@@ -29,7 +29,7 @@ class DDS(DiffusionReconstructor):
     Attributes:
         ladder: the noise levels.
         iterations: conjugate-gradient steps per level.
-        pull: g, the weight of the network's estimate as an inverse variance in network units; 0 as published.
+        pull: g, the weight of the network's estimate as an inverse variance per (1000 HU)^2; 0 as published.
         eta: share of fresh noise in DDIM; 1 is ancestral sampling.
     """
 
@@ -41,20 +41,26 @@ class DDS(DiffusionReconstructor):
     pull: float = Field(0.0, ge=0)
     eta: float = Field(0.85, ge=0, le=1)
 
-    def sequence(self, largest: float) -> list[float]:
+    @property
+    def through_network(self) -> bool:
         """See `DiffusionReconstructor`."""
-        return self.ladder.sequence(largest)
+        return False
+
+    def sequence(self, largest: float, hu: float) -> list[float]:
+        """See `DiffusionReconstructor`."""
+        return self.ladder.sequence(largest, hu)
 
     def advance(
         self, problem: NerdProblem, state: DiffusionState, now: NoiseLevel, generator: torch.Generator
     ) -> Advance:
         """See `DiffusionReconstructor`."""
         estimate = problem.denoise(state.u, now.level)
+        weight = self.pull * (problem.hu / 1000) ** 2
         x = problem.data_solve(
-            estimate, state.duals, start=estimate, weight=self.pull, iterations=self.iterations
+            estimate, state.duals, start=estimate, weight=weight, iterations=self.iterations
         )
         figures = {"dual_residual": problem.dual_residual(state.duals, x)} if problem.coupled else {}
-        duals = problem.update_duals(state.duals, x, convexity=max(self.pull, self.coupling.rho))
+        duals = problem.update_duals(state.duals, x, convexity=max(weight, problem.coupling.rho))
         fresh = self.eta * now.after * max(0.0, 1 - (now.after / now.level) ** 2) ** 0.5
         kept = max(0.0, now.after**2 - fresh**2) ** 0.5
         u = x + kept / now.level * (state.u - estimate) + fresh * noise_like(x, generator)

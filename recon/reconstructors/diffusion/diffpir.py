@@ -39,9 +39,14 @@ class DiffPIR(DiffusionReconstructor):
     zeta: float = Field(0.3, ge=0, le=1)
     iterations: int = Field(10, ge=1)
 
-    def sequence(self, largest: float) -> list[float]:
+    @property
+    def through_network(self) -> bool:
         """See `DiffusionReconstructor`."""
-        return self.ladder.sequence(largest)
+        return False
+
+    def sequence(self, largest: float, hu: float) -> list[float]:
+        """See `DiffusionReconstructor`."""
+        return self.ladder.sequence(largest, hu)
 
     def advance(
         self, problem: NerdProblem, state: DiffusionState, now: NoiseLevel, generator: torch.Generator

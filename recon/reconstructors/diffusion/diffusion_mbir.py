@@ -40,14 +40,19 @@ class DiffusionMBIR(DiffusionReconstructor):
 
     name: Literal["diffusion-mbir"] = "diffusion-mbir"
     warm_start: Literal["tv", "fbp", "noise"] = "noise"
-    ladder: Ladder = Geometric(levels=2000, start=378.0, stop=0.01)
+    ladder: Ladder = Geometric(levels=2000, start_hu=378e3, stop_hu=10.0)
     coupling: AdmmCoupling = AdmmCoupling()
     snr: float = Field(0.16, ge=0)
     iterations: int = Field(1, ge=1)
 
-    def sequence(self, largest: float) -> list[float]:
+    @property
+    def through_network(self) -> bool:
         """See `DiffusionReconstructor`."""
-        return self.ladder.sequence(largest)
+        return False
+
+    def sequence(self, largest: float, hu: float) -> list[float]:
+        """See `DiffusionReconstructor`."""
+        return self.ladder.sequence(largest, hu)
 
     def advance(
         self, problem: NerdProblem, state: DiffusionState, now: NoiseLevel, generator: torch.Generator
@@ -70,4 +75,4 @@ class DiffusionMBIR(DiffusionReconstructor):
         self, problem: NerdProblem, u: Volumes, duals: dict[str, torch.Tensor]
     ) -> tuple[Volumes, dict[str, torch.Tensor]]:
         x = problem.data_solve(u, duals, start=u, weight=0.0, iterations=self.iterations)
-        return x, problem.update_duals(duals, x, convexity=self.coupling.rho)
+        return x, problem.update_duals(duals, x, convexity=problem.coupling.rho)

@@ -49,9 +49,9 @@ class DPS(DiffusionReconstructor):
     coupling: AdmmCoupling = AdmmCoupling(rho=0)
     step: float = Field(1.0, gt=0)
 
-    def sequence(self, largest: float) -> list[float]:
+    def sequence(self, largest: float, hu: float) -> list[float]:
         """See `DiffusionReconstructor`."""
-        return self.ladder.sequence(largest)
+        return self.ladder.sequence(largest, hu)
 
     def advance(
         self, problem: NerdProblem, state: DiffusionState, now: NoiseLevel, generator: torch.Generator
@@ -71,7 +71,7 @@ class REDDiff(DiffusionReconstructor):
 
     Attributes:
         ladder: the noise levels.
-        learning_rate: Adam's, network units.
+        learning_rate_hu: Adam's.
         weight: lambda, the weight of the denoiser.
     """
 
@@ -79,12 +79,12 @@ class REDDiff(DiffusionReconstructor):
     warm_start: Literal["tv", "fbp"] = "fbp"
     ladder: Ladder = LinearBetas(levels=1000)
     coupling: AdmmCoupling = AdmmCoupling(rho=0)
-    learning_rate: float = Field(0.1, gt=0)
+    learning_rate_hu: float = Field(100.0, gt=0)
     weight: float = Field(0.25, gt=0)
 
-    def sequence(self, largest: float) -> list[float]:
+    def sequence(self, largest: float, hu: float) -> list[float]:
         """See `DiffusionReconstructor`."""
-        return self.ladder.sequence(largest)
+        return self.ladder.sequence(largest, hu)
 
     def advance(
         self, problem: NerdProblem, state: DiffusionState, now: NoiseLevel, generator: torch.Generator
@@ -96,7 +96,7 @@ class REDDiff(DiffusionReconstructor):
         gradient = problem.data.gradient(problem.data.residual(state.x)) / problem.data.curvature()
         gradient = gradient + self.weight * (u - estimate - now.level * noise)
         move, moments = adam(gradient, state.duals, count=state.done + 1)
-        x = state.x - self.learning_rate * move
+        x = state.x - self.learning_rate_hu / problem.hu * move
         return Advance(x, x, {**state.duals, **moments}, {})
 
 

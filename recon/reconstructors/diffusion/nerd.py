@@ -12,7 +12,7 @@ fresh noise of the next level r:
 
 With m = 0 the volume is still on its way to the fixed point of a level when that level ends; the momentum m (Nesterov's
 extrapolation) lets half as many levels do. Every other level looks at the mirror image of every slice, which training
-saw equally often: what the network does to one side only averages out, at no cost.
+saw equally often (as the prior's card says): what the network does to one side only averages out, at no cost.
 
 Three recipes of one loop. ``nerd-fast`` replaces the Jacobian by the identity (CG). ``nerd-admm`` and ``nerd-pdhg`` run
 the same levels and then refine through the network (vjp) from that result, with ADMM or PDHG for the coupling. All
@@ -30,7 +30,7 @@ from torch import Tensor
 
 from recon.reconstructors.base import Rehearsal
 from recon.reconstructors.diffusion.base import Advance, DiffusionReconstructor, NoiseLevel, noise_like
-from recon.reconstructors.diffusion.coupling import PdhgCoupling
+from recon.reconstructors.diffusion.coupling import PdhgCoupling, in_units
 from recon.reconstructors.diffusion.problem import NerdProblem
 from recon.reconstructors.diffusion.refine import CgRefinement, Refined, VjpRefinement
 from recon.reconstructors.diffusion.state import DiffusionState
@@ -41,8 +41,8 @@ class Stage(BaseModel):
 
     Attributes:
         levels: how many.
-        start: first noise level, network units.
-        stop: last one.
+        start_hu: first noise level.
+        stop_hu: last one.
         zeta: share of fresh noise in the next state; 1 forgets the direction of the last one.
         momentum: m, how far the state is moved on along the last change of the volume.
         mirror: look at mirror images every other level.
@@ -51,18 +51,19 @@ class Stage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     levels: int = Field(ge=1)
-    start: float = Field(gt=0)
-    stop: float = Field(gt=0)
+    start_hu: float = Field(gt=0)
+    stop_hu: float = Field(gt=0)
     zeta: float = Field(0.3, ge=0, le=1)
     momentum: float = Field(0.5, ge=0, lt=1)
     mirror: bool = True
 
-    def sequence(self) -> list[float]:
-        """Return the noise levels, geometric, largest first."""
+    def sequence(self, hu: float) -> list[float]:
+        """Return the noise levels in network units of so many HU, geometric, largest first."""
+        start, stop = self.start_hu / hu, self.stop_hu / hu
         if self.levels == 1:
-            return [self.start]
-        ratio = (self.stop / self.start) ** (1 / (self.levels - 1))
-        return [self.start * ratio**k for k in range(self.levels)]
+            return [start]
+        ratio = (stop / start) ** (1 / (self.levels - 1))
+        return [start * ratio**k for k in range(self.levels)]
 
 
 class CgStage(Stage):
@@ -77,9 +78,9 @@ class VjpStage(Stage):
     refine: VjpRefinement = VjpRefinement()
 
 
-QUICK = CgStage(levels=20, start=0.5, stop=0.02, momentum=0.6)
-THOROUGH = CgStage(levels=30, start=0.5, stop=0.02)
-THROUGH_NETWORK = VjpStage(levels=3, start=0.024, stop=0.016, zeta=1.0, momentum=0.0)
+QUICK = CgStage(levels=20, start_hu=500.0, stop_hu=20.0, momentum=0.6)
+THOROUGH = CgStage(levels=30, start_hu=500.0, stop_hu=20.0)
+THROUGH_NETWORK = VjpStage(levels=3, start_hu=24.0, stop_hu=16.0, zeta=1.0, momentum=0.0)
 
 
 @dataclass(frozen=True)
@@ -99,17 +100,27 @@ class Nerd(DiffusionReconstructor, ABC):
 
     fast: CgStage = QUICK
 
-    def sequence(self, largest: float) -> list[float]:
+    def sequence(self, largest: float, hu: float) -> list[float]:
         """See `DiffusionReconstructor`."""
-        return [level for stage in self._stage_list() for level in stage.sequence()]
+        return [level for stage in self._stage_list() for level in stage.sequence(hu)]
 
-    def levels(self, largest: float = math.inf) -> list[NerdLevel]:
+    def levels(self, largest: float = math.inf, hu: float = 1000.0) -> list[NerdLevel]:
         """Return every noise level of the run, in order."""
-        stages = [stage for stage in self._stage_list() for _ in stage.sequence()]
+        stages = [stage for stage in self._stage_list() for _ in stage.sequence(hu)]
         return [
             NerdLevel(now.level, now.after, stage, mirrored=stage.mirror and number % 2 == 1)
-            for number, (now, stage) in enumerate(zip(super().levels(largest), stages, strict=True))
+            for number, (now, stage) in enumerate(zip(super().levels(largest, hu), stages, strict=True))
         ]
+
+    @property
+    def through_network(self) -> bool:
+        """See `DiffusionReconstructor`."""
+        return any(isinstance(stage, VjpStage) for stage in self._stage_list())
+
+    def told(self, now: NoiseLevel) -> float:
+        """See `DiffusionReconstructor`: more than was added, for the estimate's own error."""
+        assert isinstance(now, NerdLevel)
+        return now.stage.refine.overestimate * now.level
 
     def _stage_list(self) -> list[CgStage | VjpStage]:
         return [self.fast]
@@ -140,7 +151,7 @@ class Nerd(DiffusionReconstructor, ABC):
         stage, duals, whole = now.stage, state.duals, problem
         if problem.coupled and isinstance(stage, VjpStage):
             problem, duals = self._through_network(problem, state)
-        problem = replace(problem, mirrored=now.mirrored)
+        problem = replace(problem, mirrored=problem.mirrorable and now.mirrored)
         refined: Refined = stage.refine(problem, state.u, duals, now.level)
         # A chunk that was halved in the copy stays halved.
         whole.chunk = problem.chunk
@@ -196,5 +207,5 @@ class NerdPdhg(Nerd):
     ) -> tuple[NerdProblem, dict[str, Tensor]]:
         duals = state.duals
         if "p" not in duals:
-            duals = self.refine_coupling.adopt(duals, state.x, problem.differences, rho=self.coupling.rho)
-        return replace(problem, coupling=self.refine_coupling), duals
+            duals = self.refine_coupling.adopt(duals, state.x, problem.differences, rho=problem.coupling.rho)
+        return replace(problem, coupling=in_units(self.refine_coupling, problem.hu)), duals

@@ -43,14 +43,19 @@ class PlugAndPlay(DiffusionReconstructor):
     """
 
     warm_start: Literal["tv", "fbp"] = "tv"
-    ladder: Ladder = Geometric(levels=24, start=0.2, stop=0.02)
+    ladder: Ladder = Geometric(levels=24, start_hu=200.0, stop_hu=20.0)
     coupling: AdmmCoupling = AdmmCoupling(rho=0)
     weight: float = Field(0.23, gt=0)
     iterations: int = Field(10, ge=1)
 
-    def sequence(self, largest: float) -> list[float]:
+    @property
+    def through_network(self) -> bool:
         """See `DiffusionReconstructor`."""
-        return self.ladder.sequence(largest)
+        return False
+
+    def sequence(self, largest: float, hu: float) -> list[float]:
+        """See `DiffusionReconstructor`."""
+        return self.ladder.sequence(largest, hu)
 
     def first_state(self, x: Volumes, level: float, generator: torch.Generator) -> Volumes:
         """Return the warm start itself: no noise is added."""

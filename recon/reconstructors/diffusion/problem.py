@@ -42,6 +42,8 @@ class NerdProblem:
         differences: D.
         threshold: tau / rho in network units.
         chunk: slices per network call; halved when memory runs out.
+        hu: Hounsfield units per network unit.
+        mirrorable: training saw slices and their mirror images equally often.
         mirrored: the network is shown the mirror image of every slice.
         calls: how often all slices went through the network, ``looks`` forward and ``gradients`` back as well.
     """
@@ -52,6 +54,8 @@ class NerdProblem:
     differences: Differences
     threshold: float
     chunk: int
+    hu: float = 1000.0
+    mirrorable: bool = True
     mirrored: bool = False
     calls: Counter[str] = field(default_factory=Counter)
 

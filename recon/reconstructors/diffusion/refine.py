@@ -4,8 +4,8 @@ r"""The two ways NERD makes a network estimate agree with the data at one noise 
 
     (A.T W A + [rho] D.T D + g I) X = A.T W y - D.T q_0 + g X0,      g = pull / v(s)
 
-where v(s) is the squared error a denoiser leaves at level s, min(s^2, error^2): the network's estimate is treated as a
-second measurement of that variance. This is DDS (Chung et al., ICLR 2024) with a matched adjoint, PWLS weights and a
+where v(s) is the squared error a denoiser leaves at level s, min(s^2, error_hu^2): the network's estimate is treated as
+a second measurement of that variance. This is DDS (Chung et al., ICLR 2024) with a matched adjoint, PWLS weights and a
 non-periodic D.
 
 ``vjp``, through the network: with X0 = f(V),
@@ -48,7 +48,7 @@ class CgRefinement(BaseModel):
         sweeps: alternations of CG and dual update per level.
         pull: weight of the network's estimate relative to a measurement of variance v(s); 1 is the Bayesian choice for
             white errors, smaller trusts the data more.
-        error: deviation of the denoiser's error at large levels, network units.
+        error_hu: deviation of the denoiser's error at large levels.
         overestimate: the network is told a noise level this much larger than the noise that was added, because the
             estimate's own error (streaks of few views) is in the state too.
     """
@@ -58,7 +58,7 @@ class CgRefinement(BaseModel):
     iterations: int = Field(12, ge=1)
     sweeps: int = Field(1, ge=1)
     pull: float = Field(0.15, gt=0)
-    error: float = Field(0.2, gt=0)
+    error_hu: float = Field(200.0, gt=0)
     overestimate: float = Field(2.0, ge=1)
 
     def __call__(self, problem: NerdProblem, u: Volumes, duals: Duals, level: float) -> Refined:
@@ -68,19 +68,19 @@ class CgRefinement(BaseModel):
         for _ in range(self.sweeps):
             x = self.solve(problem, estimate, duals, start=x, level=level)
             figures["dual_residual"] = problem.dual_residual(duals, x)
-            duals = problem.update_duals(duals, x, convexity=self._weight(level))
+            duals = problem.update_duals(duals, x, convexity=self._weight(level, problem.hu))
         figures["chi2"] = problem.data.chi2(problem.data.residual(x))
         return Refined(x, (u - estimate) / level, duals, figures)
 
-    def _weight(self, level: float) -> float:
-        """Return g, the inverse variance given to the network's estimate."""
-        return self.pull / min(level**2, self.error**2)
+    def _weight(self, level: float, hu: float) -> float:
+        """Return g, the inverse variance given to the network's estimate, in network units of so many HU."""
+        return self.pull / min(level**2, (self.error_hu / hu) ** 2)
 
     def solve(
         self, problem: NerdProblem, estimate: Volumes, duals: Duals, *, start: Volumes, level: float
     ) -> Volumes:
         """Return the minimiser around ``estimate``, see `NerdProblem.data_solve`."""
-        weight = self._weight(level)
+        weight = self._weight(level, problem.hu)
         return problem.data_solve(estimate, duals, start=start, weight=weight, iterations=self.iterations)
 
 
@@ -91,11 +91,11 @@ class VjpRefinement(BaseModel):
         iterations: largest number of inner steps per level.
         step: ``adam``, or ``condat``, gradient steps of the parameter-free length 1 / (L_A + lambda + 4 rho) with
             L_A = ||W^(1/2) A||^2, which converges when ||J_f|| <= 1.
-        learning_rate: Adam's, in network units, but at most a fifth of the noise level: longer steps leave the
+        learning_rate_hu: Adam's, but at most a fifth of the noise level: longer steps leave the
             neighbourhood in which the network was told to denoise.
-        forward_weight: lambda, the pull of V toward the diffusion state, in inverse variance (network units).
+        forward_weight: lambda, the pull of V toward the diffusion state, in inverse variance per (1000 HU)^2.
         overestimate: as in `CgRefinement`.
-        polish: a last solve around f(V), as a measurement of deviation ``polish.error``; None leaves f(V) as it is.
+        polish: a last solve around f(V), as a measurement of deviation ``polish.error_hu``; None leaves f(V) as it is.
         kappa: data are fitted when chi2 <= kappa^2 per ray.
         dual_tolerance: the coupling is settled when its relative residual is below this.
     """
@@ -104,10 +104,10 @@ class VjpRefinement(BaseModel):
 
     iterations: int = Field(5, ge=1)
     step: Literal["adam", "condat"] = "adam"
-    learning_rate: float = Field(0.005, gt=0)
+    learning_rate_hu: float = Field(5.0, gt=0)
     forward_weight: float = Field(0.0, ge=0)
     overestimate: float = Field(2.5, ge=1)
-    polish: CgRefinement | None = CgRefinement(iterations=10, pull=1.0, error=0.05)
+    polish: CgRefinement | None = CgRefinement(iterations=10, pull=1.0, error_hu=50.0)
     kappa: float = Field(1.02, gt=0)
     dual_tolerance: float = Field(1e-2, gt=0)
 
@@ -116,6 +116,7 @@ class VjpRefinement(BaseModel):
         point, moments = u, (torch.zeros_like(u), torch.zeros_like(u))
         chi2 = dual_residual = float("inf")
         told = self.overestimate * level
+        forward_weight = self.forward_weight * (problem.hu / 1000) ** 2
         for count in range(1, self.iterations + 1):
             x = problem.denoise(point, told)
             residual = problem.data.residual(x)
@@ -125,12 +126,12 @@ class VjpRefinement(BaseModel):
             if chi2 <= self.kappa**2 and dual_residual <= self.dual_tolerance:
                 break
             cotangent = problem.data.gradient(residual) + problem.pull(duals, x)
-            gradient = problem.vjp(point, cotangent, told) + self.forward_weight * (point - u)
+            gradient = problem.vjp(point, cotangent, told) + forward_weight * (point - u)
             point = point - self._move(problem, gradient, moments, count=count, level=level)
         x = problem.denoise(point, told)
         noise = (point - x) / level
         if self.polish is not None:
-            x = self.polish.solve(problem, x, duals, start=x, level=self.polish.error)
+            x = self.polish.solve(problem, x, duals, start=x, level=self.polish.error_hu / problem.hu)
             chi2 = problem.data.chi2(problem.data.residual(x))
         figures = {"chi2": chi2, "dual_residual": dual_residual, "inner_steps": float(count)}
         return Refined(x, noise, duals, figures)
@@ -147,10 +148,11 @@ class VjpRefinement(BaseModel):
         """Return the step along ``gradient``; Adam's moments (0.9, 0.999) are updated in place."""
         if self.step == "condat":
             curvature = problem.coupling.curvature() if problem.coupled else 0.0
-            return gradient / (problem.data.curvature() + self.forward_weight + curvature)
+            forward_weight = self.forward_weight * (problem.hu / 1000) ** 2
+            return gradient / (problem.data.curvature() + forward_weight + curvature)
         first, second = moments
         first.lerp_(gradient, 0.1)
         second.lerp_(gradient**2, 0.001)
         scale = (second / (1 - 0.999**count)).sqrt_().add_(1e-8)
-        rate = min(self.learning_rate, 0.2 * level)
+        rate = min(self.learning_rate_hu / problem.hu, 0.2 * level)
         return rate / (1 - 0.9**count) * first / scale

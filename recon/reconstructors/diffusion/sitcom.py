@@ -30,15 +30,15 @@ class SITCOM(DiffusionReconstructor):
 
     name: Literal["sitcom"] = "sitcom"
     warm_start: Literal["tv", "fbp", "noise"] = "noise"
-    ladder: Ladder = Geometric(levels=20, start=20.0, stop=0.02)
+    ladder: Ladder = Geometric(levels=20, start_hu=20e3, stop_hu=20.0)
     coupling: AdmmCoupling = AdmmCoupling(rho=0)
     refine: VjpRefinement = VjpRefinement(
-        iterations=20, learning_rate=0.02, overestimate=1.0, polish=None, kappa=1.02
+        iterations=20, learning_rate_hu=20.0, overestimate=1.0, polish=None, kappa=1.02
     )
 
-    def sequence(self, largest: float) -> list[float]:
+    def sequence(self, largest: float, hu: float) -> list[float]:
         """See `DiffusionReconstructor`."""
-        return self.ladder.sequence(largest)
+        return self.ladder.sequence(largest, hu)
 
     def advance(
         self, problem: NerdProblem, state: DiffusionState, now: NoiseLevel, generator: torch.Generator

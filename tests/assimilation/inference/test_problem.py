@@ -43,7 +43,7 @@ def prior(**space: object) -> Prior:
         citation="none",
     )
     network = NETWORK.build()
-    return Prior(NetworkDenoiser(network, schedule=Cosine(), parametrisation=Velocity()), CODEC, card)
+    return Prior.assembled(NetworkDenoiser(network, schedule=Cosine(), parametrisation=Velocity()), card)
 
 
 def known(frames: int, *, times: np.ndarray | None = None) -> Ensemble:

@@ -25,7 +25,7 @@ METHODS = {
     "cgls": ["method.iterations=8"],
     "sirt": ["method.iterations=6", "method.subsets=4"],
     "tv": ["method.iterations=40"],
-    "nerd-fast": ["method.fast.levels=2", "method.warm_start=fbp", "method.fast.start=0.05"],
+    "nerd-fast": ["method.fast.levels=2", "method.warm_start=fbp", "method.fast.start_hu=50"],
 }
 
 

@@ -7,6 +7,7 @@ from pydantic import TypeAdapter
 from priors.diffusion.parametrisation import (
     AnyParametrisation,
     Clean,
+    Flow,
     Noise,
     Parametrisation,
     Preconditioned,
@@ -15,7 +16,14 @@ from priors.diffusion.parametrisation import (
 )
 from priors.diffusion.schedule import EDM, VP, Cosine, Rectified
 
-PARAMETRISATIONS = [Noise(), Clean(), Velocity(), Score(), Preconditioned(sigma_data=0.7)]
+PARAMETRISATIONS = [
+    Noise(),
+    Clean(),
+    Velocity(),
+    Score(),
+    Flow(),
+    Preconditioned(sigma_data=0.7),
+]
 SCHEDULES = [VP(), Cosine(), EDM(), Rectified()]
 
 every_one = pytest.mark.parametrize("parametrisation", PARAMETRISATIONS, ids=lambda p: p.name)

@@ -131,7 +131,7 @@ def test_cg_refinement_solves_the_normal_equations(coupling: Coupling) -> None:
     duals = problem.start_duals(estimate)
     found = refine.solve(problem, estimate, duals, start=estimate, level=0.3)
     matrix, weights = dense(problem), problem.data.weights.double().numpy().ravel()
-    pull = 2.0 / min(0.3**2, refine.error**2)
+    pull = 2.0 / min(0.3**2, (refine.error_hu / 1000) ** 2)
     size = SIDE * SIDE
     difference = np.kron(np.eye(SLICES - 1, SLICES, 1) - np.eye(SLICES - 1, SLICES), np.eye(size))
     hessian = matrix.T @ (weights[:, None] * matrix) + pull * np.eye(matrix.shape[1])
@@ -162,7 +162,7 @@ def test_both_solvers_reach_the_convex_optimum(coupling: Coupling) -> None:
     x = cvxpy.Variable(matrix.shape[1])
     difference = np.kron(np.eye(SLICES - 1, SLICES, 1) - np.eye(SLICES - 1, SLICES), np.eye(SIDE * SIDE))
     residual = cvxpy.multiply(np.sqrt(weights), matrix @ x - problem.data.y.double().numpy().ravel())
-    prior = refine.pull / refine.error**2 / 2 * cvxpy.sum_squares(x + 0.5)
+    prior = refine.pull / (refine.error_hu / 1000) ** 2 / 2 * cvxpy.sum_squares(x + 0.5)
     objective = cvxpy.sum_squares(residual) / 2 + prior + tau * cvxpy.norm1(difference @ x)
     cvxpy.Problem(cvxpy.Minimize(objective)).solve(solver=cvxpy.CLARABEL)
     np.testing.assert_allclose(found.numpy().ravel(), x.value, atol=5e-3)
@@ -177,7 +177,12 @@ def test_vjp_refinement_reaches_the_optimum_over_network_inputs() -> None:
     level, weight = 0.5, 20.0
     u = -0.5 + 0.3 * torch.randn(problem.data.projector.domain, generator=torch.Generator().manual_seed(3))
     refine = VjpRefinement(
-        iterations=300, learning_rate=0.01, forward_weight=weight, kappa=1e-6, overestimate=1.0, polish=None
+        iterations=300,
+        learning_rate_hu=10.0,
+        forward_weight=weight,
+        kappa=1e-6,
+        overestimate=1.0,
+        polish=None,
     )
     found = refine(problem, u, {}, level)
     zero = problem.denoise(torch.zeros_like(u), level)

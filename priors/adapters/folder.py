@@ -1,0 +1,27 @@
+"""Writing a prior folder: card.yaml and model.safetensors, whole or not at all."""
+
+from pathlib import Path
+
+import torch
+
+from priors.adapters.native import write_weights
+from priors.card import Prior, PriorCard, file_sha256, self_test_errors
+from priors.runtime.config import to_yaml
+from priors.runtime.files import atomic_folder
+
+
+def write_prior(prior: Prior, folder: Path) -> PriorCard:
+    """Write a prior with float32 weights, its self-test recorded; return the card written.
+
+    Raises:
+        InputError: the folder holds something, or cannot be written.
+    """
+    with atomic_folder(folder) as temporary:
+        weights = temporary / "model.safetensors"
+        write_weights(prior.network, weights, dtype=torch.float32)
+        seen = self_test_errors(prior)
+        record = {level: float(f"{error:.4g}") for level, error in seen.items()}
+        changes = {"sha256": file_sha256(weights), "weights": weights.name, "self_test": record}
+        card = prior.card.model_copy(update=changes)
+        (temporary / "card.yaml").write_text(to_yaml(card), encoding="utf-8")
+    return card

@@ -1,0 +1,79 @@
+"""What a card says of where a prior comes from and what was measured on it."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Record):
+    """The checkpoint a prior was imported from.
+
+    Attributes:
+        family: whose layout it has.
+        file: its name, without folders.
+        sha256: hash of the file with the weights.
+        notes: what was read from it, what was told, what was left out.
+    """
+
+    family: str
+    file: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    notes: tuple[str, ...] = ()
+
+
+class Parent(_Record):
+    """A prior whose weights another one began as.
+
+    Attributes:
+        name: of the parent.
+        sha256: hash of its weights.
+        licence: of its weights.
+        trained_on: its data, in words.
+    """
+
+    name: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    licence: str
+    trained_on: str = ""
+
+
+class Footprint(_Record):
+    """Memory a network needs beyond its weights, measured on the CPU in float32.
+
+    Attributes:
+        forward: bytes per pixel of one slice, without a graph.
+        vjp: bytes per pixel of one slice, for a vector-Jacobian product.
+        fixed: bytes that do not grow with the slices.
+        size: side of the square slice it was measured on.
+    """
+
+    forward: float = Field(gt=0)
+    vjp: float = Field(gt=0)
+    fixed: float = Field(0.0, ge=0)
+    size: int = Field(ge=1)
+
+
+class Calibration(_Record):
+    """How well a codec fits reference slices, by the error of denoising them.
+
+    Attributes:
+        slices: how many were denoised.
+        data: what they were.
+        level: noise level, physical units.
+        error: root-mean-square error with the card's codec, physical units.
+        runner_up: the same with the best of the other codecs tried.
+        margin: how much larger the runner-up's error is, as a share.
+        mirror: change of the answer between a slice and its mirror image, as a share of the error.
+        bfloat16: change of the answer in bfloat16, as a share of the error; None where it was not tried.
+    """
+
+    slices: int
+    data: str
+    level: float
+    error: float
+    runner_up: float
+    margin: float
+    mirror: float
+    bfloat16: float | None = None
