@@ -36,6 +36,8 @@ class Scan:
         mu_water: attenuation of water in 1/mm for the conversion to HU.
         unit: unit of a reconstruction written to a file.
         provenance: where the data comes from, without anything about a patient.
+        warnings: what a reader had to assume or leave out, one sentence each.
+        whole: geometry and grid of all rows where only some in their middle were read, for a plan or a look.
 
     Raises:
         InputError: shapes disagree with the detector or the slices, values are NaN, or weights negative.
@@ -52,6 +54,8 @@ class Scan:
     mu_water: float = MU_WATER
     unit: Unit = "HU"
     provenance: Mapping[str, object] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    whole: tuple[ScanGeometry, Grid] | None = None
 
     def __post_init__(self) -> None:
         self._complete()
@@ -158,16 +162,18 @@ def check_line_integrals(
     Raises:
         InputError: saying how many and where the first is.
     """
-    for name, array, bad in (
-        ("sinogram", sinogram, ~np.isfinite(sinogram)),
-        ("weights", weights, ~(np.isfinite(weights) & (weights >= 0))),
-    ):
-        if bad.any():
-            where = tuple(int(i) for i in np.argwhere(bad)[0])
-            value, total = array[where], int(bad.sum())
-            raise InputError(
-                f"{name}: {total} bad values, the first is {value} at (view, row, column) {where}"
-            )
+    for name, array in (("sinogram", sinogram), ("weights", weights)):
+        bad, first = 0, None
+        # View by view: masks of a whole scan would be as large as the scan.
+        for view, values in enumerate(array):
+            wrong = ~np.isfinite(values) if name == "sinogram" else ~(np.isfinite(values) & (values >= 0))
+            if wrong.any():
+                bad += int(wrong.sum())
+                row, column = (int(i) for i in np.argwhere(wrong)[0])
+                first = first or (view, row, column)
+        if first is not None:
+            found = array[first]
+            raise InputError(f"{name}: {bad} bad values, the first is {found} at (view, row, column) {first}")
     if not (weights > 0).any():
         raise InputError("weights: every weight is zero, expected inverse variances")
     if not sinogram.any():

@@ -12,8 +12,12 @@ from recon.geometry.coverage import coverage
 from recon.geometry.grid import Grid
 from recon.geometry.scan import ScanGeometry
 from recon.inspect.warnings import warnings_of
-from recon.io.scans.registry import format_of, read_scan
+from recon.io.scans.registry import ScanOptions, format_of, read_scan
 from recon.report.scanner import scanner_png
+
+LARGE = 2**28
+"""Bytes of a file above which values are those of ``SAMPLE`` rows."""
+SAMPLE = 16
 
 
 def claims(path: Path) -> bool:
@@ -30,14 +34,16 @@ def inspect_file(path: Path) -> Inspection:
     Raises:
         InputError: it is damaged, of an unknown kind, or holds what no scanner measures.
     """
-    data = read_scan(path)
+    data = read_scan(path, ScanOptions(sample=_rows(path), doubtful_centre=True))
     kind = format_of(path)
+    geometry, grid = data.whole or (data.geometry, data.grid)
     facts = {
         "format": "" if kind is None else kind.title,
-        **geometry_facts(data.geometry),
+        **geometry_facts(geometry),
+        **_looked_at(data),
         **_values(data),
         "unit of a reconstruction": data.unit,
-        "suggested grid": _grid(data.grid),
+        "suggested grid": _grid(grid),
         **_provenance(data),
     }
     return Inspection("CT scan", facts, warnings_of(data))
@@ -71,14 +77,26 @@ def geometry_facts(geometry: ScanGeometry) -> dict[str, str]:
     return facts
 
 
+def _rows(path: Path) -> int | None:
+    """Return how many rows of a large file are looked at, None for all of a file that is read whole."""
+    return None if path.is_dir() or path.stat().st_size < LARGE else SAMPLE
+
+
+def _looked_at(data: Scan) -> dict[str, str]:
+    """Say that the values below are those of a few rows."""
+    if data.whole is None:
+        return {}
+    return {"looked at": f"{data.geometry.shape[0]} rows in the middle of {data.whole[0].shape[0]}"}
+
+
 def draw(path: Path, png: Path) -> None:
     """Draw the scanner of a scan file to a PNG.
 
     Raises:
         InputError: the scan cannot be read.
     """
-    data = read_scan(path)
-    picture = scanner_png(data.geometry, data.grid)
+    data = read_scan(path, ScanOptions(sample=1, doubtful_centre=True))
+    picture = scanner_png(*(data.whole or (data.geometry, data.grid)))
     with atomic(png) as temporary:
         temporary.write_bytes(picture)
 

@@ -20,7 +20,12 @@ EDGE_SHARE = 0.1
 def warnings_of(data: Scan) -> tuple[str, ...]:
     """Return the warnings of a scan."""
     seen = coverage(data.geometry)
-    found = [*_angles(seen, data.geometry), *_field(seen, data), *_centre(seen, data.geometry)]
+    found = [
+        *data.warnings,
+        *_angles(seen, data.geometry),
+        *_field(seen, data),
+        *_centre(seen, data.geometry),
+    ]
     if data.geometry.beam == "cone":
         helix = abs(seen.climb_mm) > 1e-3
         found += _helix(seen, data) if helix else _rows(seen, data)

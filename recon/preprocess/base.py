@@ -1,7 +1,7 @@
 """A step of preprocessing: a scan in, the same scan with better line integrals out.
 
-A step is a frozen pydantic model with a literal ``name`` (the tag of the union in this package's ``__init__``). What it
-changes in the sinogram no longer follows from counts: ``corrected`` drops them and keeps the weights.
+A step is a frozen pydantic model with a literal ``name`` (the tag of the union in this package's ``__init__``).
+What it changes in the sinogram no longer follows from counts: ``corrected`` drops them and keeps the weights.
 """
 
 from abc import ABC, abstractmethod

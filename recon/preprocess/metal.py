@@ -1,8 +1,8 @@
 """Metal: rays through it carry few photons and beam hardening that no reconstruction undoes.
 
-The metal is what exceeds ``threshold_hu`` in a filtered backprojection; rays that cross it, its trace, get weight 0,
-so that statistical methods do without them, and are interpolated along their detector row for those that do not weigh.
-Source: Kalender, Hebel, Ebersberger, Radiology 164, 576 (1987).
+The metal is what exceeds ``threshold_hu`` in a filtered backprojection; rays that cross it, its trace, get weight
+0, so that statistical methods do without them, and are interpolated along their detector row for those that do not
+weigh. Source: Kalender, Hebel, Ebersberger, Radiology 164, 576 (1987).
 """
 
 from typing import Literal

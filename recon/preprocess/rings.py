@@ -1,13 +1,13 @@
 """Stripes of a sinogram, which are rings of its reconstruction: a pixel that always reads a little too much.
 
-``rings-sorting``: each column is sorted by value, the sorted sinogram is median-filtered across columns, and the values
-go back to where they came from. What an object does to a column moves from view to view, but hardly its distribution,
-so that neighbouring columns agree rank by rank; a stripe is what does not. Source: Vo, Atwood, Drakopoulos, Optics
-Express 26, 28396 (2018), algorithm 3.
+``rings-sorting``: each column is sorted by value, the sorted sinogram is median-filtered across columns, and the
+values go back to where they came from. What an object does to a column moves from view to view, but hardly its
+distribution, so that neighbouring columns agree rank by rank; a stripe is what does not. Source: Vo, Atwood,
+Drakopoulos, Optics Express 26, 28396 (2018), algorithm 3.
 
-``rings-wavelet``: stripes live in the vertical details of a wavelet decomposition, at frequencies k near zero along the
-views; those are damped by 1 - exp(-k^2 / (2 sigma^2)), k in cycles per height of the band. Source: Münch, Trtik,
-Marone, Stampanoni, Optics Express 17, 8567 (2009).
+``rings-wavelet``: stripes live in the vertical details of a wavelet decomposition, at frequencies k near zero along
+the views; those are damped by 1 - exp(-k^2 / (2 sigma^2)), k in cycles per height of the band. Source: Münch,
+Trtik, Marone, Stampanoni, Optics Express 17, 8567 (2009).
 """
 
 from typing import Literal

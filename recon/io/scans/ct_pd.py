@@ -5,16 +5,17 @@ the gantry; the angle p grows counter-clockwise from 12 o'clock, so that a point
 h = -z in place of z the frame is right-handed and ours: p is the angle of our orbits, and as row 1 is farthest from
 the table and column 1 leftmost when the detector is at 6 o'clock, columns step along u and rows along +h.
 
-The detector's focal centre F is at (rho0, p0, z0). Element (column X, row Y), counted from 1, is DetectorCentralElement
-where the line from F through the axis meets the detector at the distance d0. On a cylinder about F column c is at the
-angle (c - X) column_mm / d0; on a flat detector at the distance (c - X) column_mm. The focal spot itself is at
-(rho0 + drho, p0 + dp, z0 + dz): with a flying focal spot the cylinder is not centred on it. Our curved detector is a
-cylinder about the focal spot, so each view then takes the angular step that fits the true directions of its columns
-best; the largest error is told in ``provenance`` in columns, and a scan where it exceeds a tenth is refused.
+The detector's focal centre F is at (rho0, p0, z0). Element (column X, row Y), counted from 1, is
+DetectorCentralElement where the line from F through the axis meets the detector at the distance d0. On a cylinder
+about F column c is at the angle (c - X) column_mm / d0; on a flat detector at the distance (c - X) column_mm. The
+focal spot itself is at (rho0 + drho, p0 + dp, z0 + dz): with a flying focal spot the cylinder is not centred on it.
+Our curved detector is a cylinder about the focal spot, so each view then takes the angular step that fits the true
+directions of its columns best; the largest error is told in ``provenance`` in columns, and a scan where it exceeds
+a tenth is refused.
 
-Values are line integrals (RescaleSlope, RescaleIntercept; LogFlag YES). Weights are N0 exp(-y) with the photons N0 per
-column of PhotonStatistics where given, else estimated from the noise.
-Sources: see ``recon.io.scans.ct_pd_header``.
+Values are line integrals (RescaleSlope, RescaleIntercept; LogFlag YES). Weights are N0 exp(-y) with the photons N0
+per column of PhotonStatistics where given, else estimated from the noise. Sources: see
+``recon.io.scans.ct_pd_header``.
 """
 
 import warnings

@@ -16,6 +16,23 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
+class ScanOptions:
+    """What a reader may be told beyond the path.
+
+    Attributes:
+        pick: from the number of detector rows to the first and the end of those to read; None reads all.
+        sample: most rows to read, in the middle of those picked; the scan then says what all of them are (``whole``).
+        centre: column of the rotation axis, where a person knows it; None takes it from the file or searches it.
+        doubtful_centre: take the best guess, with a warning, where the estimates of the axis disagree.
+    """
+
+    pick: Callable[[int], tuple[int, int]] | None = None
+    sample: int | None = None
+    centre: float | None = None
+    doubtful_centre: bool = False
+
+
+@dataclass(frozen=True)
 class ScanFormat:
     """A file format.
 
@@ -23,11 +40,13 @@ class ScanFormat:
         title: what a message calls it.
         claims: tells from the path and the first ``HEAD`` bytes (none of a folder) whether it is of this kind.
         read: returns the scan.
+        read_part: returns the rows asked for without reading the others; None where the file is read whole.
     """
 
     title: str
     claims: Callable[[Path, bytes], bool]
     read: Callable[[Path], Scan]
+    read_part: Callable[[Path, ScanOptions], Scan] | None = None
 
 
 def is_hdf5(head: bytes) -> bool:

@@ -1,78 +1,163 @@
 """NeXus NXtomo: parallel-beam radiographs, their fields among them, told apart by ``image_key``.
 
-``instrument/detector/data`` (frame, row, column) and ``image_key`` (0 radiograph, 1 flat, 2 dark, 3 not to be used),
-``sample/rotation_angle`` per frame in degrees unless its ``units`` say otherwise, ``x_pixel_size`` and ``y_pixel_size``
-in metres unless theirs do. The rotation axis is not recorded: it is found (see ``recon.preprocess.centre_search``).
-Source: https://manual.nexusformat.org/classes/applications/NXtomo.html
+``instrument/detector/data`` (frame, row, column) and ``image_key`` (0 radiograph, 1 flat, 2 dark, 3 not to be used;
+frames of ``image_key_control`` -1 are alignment, not to be used), ``sample/rotation_angle`` per frame in degrees
+unless its ``units`` say otherwise. Pixel sizes on the sample: ``sample/x_pixel_size``, the detector's
+``x_magnified_pixel_size`` or ``x_pixel_size`` (and y), in metres unless ``units`` say otherwise. The rotation axis:
+``x_rotation_axis_pixel_position`` or ``estimated_cor_from_motor``, columns from the middle; searched where neither
+is recorded, and told where the data contradict it. A detector turned by 180 degrees (``transformations``, else
+``x_flipped`` and ``y_flipped``) is turned back. Told and not used: a beam monitor that varies, a sample that moves,
+other transformations. Sources: https://manual.nexusformat.org/classes/applications/NXtomo.html; nxtomo 3 (ESRF) for
+what is beyond it.
 """
 
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
-from jaxtyping import Float64
 
 from priors.runtime.errors import InputError
 from recon.data.scan import Scan
-from recon.io.scans.data_exchange import parallel_data, size_mm, text_of
-from recon.io.scans.format import ScanFormat, hdf5_holds
-from recon.preprocess.radiographs import flat_correct
+from recon.io.scans.format import ScanFormat, ScanOptions, hdf5_holds
+from recon.io.scans.hdf5_access import Hdf5, opened
+from recon.io.scans.nxtomo_flips import flips
+from recon.io.scans.parallel import Turn, frames_of, scan_of
 
-_RADIOGRAPH, _FLAT, _DARK = 0, 1, 2
+_RADIOGRAPH, _FLAT, _DARK, _ALIGNMENT = 0, 1, 2, -1
+_AXIS = ("x_rotation_axis_pixel_position", "estimated_cor_from_motor")
+MOVES = 1e-3
+"""Millimetres by which a sample may move before it is told."""
 
 
-def read_nxtomo(path: Path) -> Scan:
+def read_nxtomo(path: Path, options: ScanOptions = ScanOptions()) -> Scan:  # noqa: B008 (frozen)
     """Return the scan of the one NXtomo entry in ``path``; reconstructions are in 1/mm.
 
     Raises:
         InputError: none or several entries, something missing, or frames that are not what they should be.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            return _read(_entry(file))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except Exception as error:
-        # HDF5 reports damage with errors of many kinds.
-        raise InputError(f"{path}: is a damaged or truncated HDF5 file ({type(error).__name__})") from error
+    with opened(path) as file:
+        return scan_of(_turn(file, _entry(file)), options)
 
 
-def _read(entry: h5py.Group) -> Scan:
+def _turn(file: Hdf5, entry: h5py.Group) -> Turn:
     detector = entry["instrument/detector"]
-    data, key = (_dataset(detector, name) for name in ("data", "image_key"))
-    if data.ndim != 3:
+    data = file.needed(detector, "data")
+    if data.ndim != 3 or 0 in data.shape:
         raise InputError(f"instrument/detector/data: found shape {data.shape}, expected (frame, row, column)")
-    angles = _dataset(entry, "sample/rotation_angle")
-    degrees = np.asarray(angles[()], np.float64).ravel()
-    if text_of(angles.attrs.get("units", "degree")).lower().startswith("rad"):
-        degrees = np.rad2deg(degrees)
-    keys = np.asarray(key[()]).ravel()
+    degrees, keys = file.angles_deg(entry, "sample/rotation_angle"), _keys(file, detector, len(data))
     if not len(keys) == len(degrees) == len(data):
         found = f"{len(data)} frames, {len(keys)} image keys and {len(degrees)} angles"
         raise InputError(f"found {found}, expected as many of each")
-    frames = [_frames(data, keys == wanted) for wanted in (_RADIOGRAPH, _DARK, _FLAT)]
-    for name, kept in zip(("radiographs (0)", "dark fields (2)", "flat fields (1)"), frames, strict=True):
-        if not len(kept):
+    index = {key: np.flatnonzero(keys == key) for key in (_RADIOGRAPH, _DARK, _FLAT)}
+    for name, key in (
+        ("radiographs (0)", _RADIOGRAPH),
+        ("dark fields (2)", _DARK),
+        ("flat fields (1)", _FLAT),
+    ):
+        if not len(index[key]):
             raise InputError(f"image_key: found no {name}, expected some")
-    pixel = _pixel_mm(detector)
-    return parallel_data(flat_correct(*frames), degrees[keys == _RADIOGRAPH], pixel, "NeXus NXtomo")
+    mirrored, upside_down = flips(file, detector)
+    _, rows, columns = data.shape
+
+    def stored(which: np.ndarray | slice, some: slice) -> np.ndarray:
+        first, stop, step = some.indices(rows)
+        if upside_down:
+            picked = np.arange(first, stop, step)
+            values = np.asarray(data[which, rows - 1 - picked[-1] : rows - picked[0] : step])[:, ::-1]
+        else:
+            values = np.asarray(data[which, first:stop:step])
+        return values[:, :, ::-1] if mirrored else values
+
+    views = index[_RADIOGRAPH]
+    _told(file, entry, views)
+    return Turn(
+        (len(views), rows, columns),
+        lambda start, end, some: frames_of(stored, views[start:end])(some),
+        frames_of(stored, index[_DARK]),
+        frames_of(stored, index[_FLAT]),
+        degrees[views],
+        _pixel_mm(file, entry, detector),
+        _axis(file, detector, columns, mirrored),
+        "NeXus NXtomo",
+        file.warnings,
+    )
 
 
-def _frames(data: h5py.Dataset, wanted: np.ndarray) -> Float64[np.ndarray, "f r c"]:
-    return np.asarray(data[np.flatnonzero(wanted)], np.float64)
+def _keys(file: Hdf5, detector: h5py.Group, frames: int) -> np.ndarray:
+    """Return the image key of every frame, alignment frames as such."""
+    keys = file.numbers(detector, "image_key")
+    control = file.numbers(detector, "image_key_control")
+    if keys is None:
+        keys = control
+    if keys is None:
+        raise InputError("image_key: is missing or holds text, expected one number per frame")
+    if control is not None and len(control) == len(keys):
+        keys = np.where(control == _ALIGNMENT, _ALIGNMENT, keys)
+    aside = int((keys == _ALIGNMENT).sum())
+    if aside:
+        file.warnings.append(f"passed over {aside} alignment frames (image_key_control -1)")
+    strange = int((~np.isin(keys, (-1, 0, 1, 2, 3))).sum())
+    if strange:
+        file.warnings.append(f"passed over {strange} of {frames} frames with an image_key other than -1 to 3")
+    return keys
 
 
-def _pixel_mm(detector: h5py.Group) -> float | None:
-    sizes = [size_mm(detector, name, "m") for name in ("x_pixel_size", "y_pixel_size")]
-    known = [size for size in sizes if size is not None]
-    if len(known) == 2 and abs(known[0] - known[1]) > 1e-3 * known[0]:
-        raise InputError(f"x_pixel_size and y_pixel_size: found {known} mm, expected square pixels")
-    return known[0] if known else None
+def _axis(file: Hdf5, detector: h5py.Group, columns: int, mirrored: bool) -> tuple[float, ...]:
+    """Return the recorded axis; of a mirrored detector both readings, between which the data decide."""
+    for name in _AXIS:
+        found = file.numbers(detector, name)
+        if found is not None and len(found) == 1 and np.isfinite(found[0]):
+            column = (columns - 1) / 2 + float(found[0])
+            if not -columns <= column <= 2 * columns:
+                file.warnings.append(f"{name}: found {found[0]:g}, far outside the detector; it is not used")
+                continue
+            return (column, columns - 1 - column) if mirrored else (column,)
+    return ()
 
 
-def _entry(file: h5py.File) -> h5py.Group:
-    entries = _entries(file)
+def _pixel_mm(file: Hdf5, entry: h5py.Group, detector: h5py.Group) -> tuple[float, float] | None:
+    """Return height and width of a pixel on the sample."""
+    for group, x, y in (
+        (entry, "sample/x_pixel_size", "sample/y_pixel_size"),
+        (detector, "x_magnified_pixel_size", "y_magnified_pixel_size"),
+        (detector, "x_pixel_size", "y_pixel_size"),
+    ):
+        width = file.pixel_mm(group, x, "m")
+        if width is None:
+            continue
+        height = file.pixel_mm(group, y, "m") or width
+        enlarged = file.numbers(detector, "magnification")
+        if x == "x_pixel_size" and enlarged is not None and (enlarged != 1).any():
+            file.warnings.append(f"magnification {enlarged[0]:g} is not used: {x} is taken as on the sample")
+        return height, width
+    return None
+
+
+def _told(file: Hdf5, entry: h5py.Group, views: np.ndarray) -> None:
+    """Say what varies from view to view and is not used."""
+    monitor = file.numbers(entry, "control/data")
+    if monitor is not None and len(monitor) > views.max():
+        seen = monitor[views]
+        if np.isfinite(seen).all() and abs(seen).max() > 0 and np.ptp(seen) > 0.01 * abs(seen).max():
+            share = 100 * np.ptp(seen) / abs(seen).max()
+            file.warnings.append(f"the beam monitor (control/data) varies by {share:.0f} % and is not used")
+    for axis in "xyz":
+        place = f"sample/{axis}_translation"
+        try:
+            moved = file.length_mm(entry, place, "m") if _constant(file, entry, place) else None
+        except InputError:
+            moved = None
+        if moved is None and not _constant(file, entry, place):
+            file.warnings.append(f"{place} varies from view to view: the sample is taken to stand still")
+
+
+def _constant(file: Hdf5, entry: h5py.Group, name: str) -> bool:
+    found = file.numbers(entry, name)
+    return found is None or not len(found) or float(np.ptp(found)) <= 1e-6 + 1e-6 * float(abs(found).max())
+
+
+def _entry(file: Hdf5) -> h5py.Group:
+    entries = _entries(file.root)
     if len(entries) != 1:
         names = ", ".join(group.name for group in entries) or "none"
         raise InputError(f"found the NXtomo entries {names}, expected one")
@@ -81,20 +166,24 @@ def _entry(file: h5py.File) -> h5py.Group:
 
 def _entries(file: h5py.File) -> list[h5py.Group]:
     """Return the groups that say they are NXtomo, or hold what one holds, at most two levels down."""
-    groups = [item for item in file.values() if isinstance(item, h5py.Group)]
-    groups += [item for group in groups for item in group.values() if isinstance(item, h5py.Group)]
-    return [group for group in groups if "instrument/detector/image_key" in group and "sample" in group]
+    groups = _members(file)
+    groups += [inner for group in groups for inner in _members(group)]
+    return [
+        group
+        for group in groups
+        if ("instrument/detector/image_key" in group or "instrument/detector/image_key_control" in group)
+        and "sample" in group
+    ]
 
 
-def _dataset(group: Any, name: str) -> h5py.Dataset:
-    found = group.get(name)
-    if not isinstance(found, h5py.Dataset):
-        raise InputError(f"{name}: is missing")
-    return found
+def _members(group: h5py.Group) -> list[h5py.Group]:
+    # A link to nothing raises where values() is asked for all of them.
+    found = (group.get(name) for name in group)
+    return [item for item in found if isinstance(item, h5py.Group)]
 
 
 def _claims(path: Path, head: bytes) -> bool:
     return hdf5_holds(path, head, lambda file: bool(_entries(file)))
 
 
-FORMAT = ScanFormat("NeXus NXtomo (.nx, .h5)", _claims, read_nxtomo)
+FORMAT = ScanFormat("NeXus NXtomo (.nx, .h5)", _claims, read_nxtomo, read_nxtomo)

@@ -11,10 +11,10 @@ import h5py
 from priors.runtime.errors import InputError
 from recon.data.scan import Scan
 from recon.io.scans import array_scan, ct_pd, data_exchange, htc2022, nxtomo, scan_file
-from recon.io.scans.format import HEAD, ScanFormat, is_hdf5
+from recon.io.scans.format import HEAD, ScanFormat, ScanOptions, is_hdf5
 from recon.io.scans.scan_file import write_scan
 
-__all__ = ["FORMATS", "Scan", "format_of", "read_scan", "write_scan"]
+__all__ = ["FORMATS", "Scan", "ScanOptions", "format_of", "read_scan", "write_scan"]
 
 FORMATS: tuple[ScanFormat, ...] = (
     scan_file.FORMAT,
@@ -27,8 +27,8 @@ FORMATS: tuple[ScanFormat, ...] = (
 _KINDS = ", ".join(kind.title for kind in FORMATS)
 
 
-def read_scan(path: Path) -> Scan:
-    """Return the scan in ``path``.
+def read_scan(path: Path, options: ScanOptions = ScanOptions()) -> Scan:  # noqa: B008 (frozen)
+    """Return the scan in ``path``, or the detector rows of it that the options pick.
 
     Raises:
         InputError: the file does not exist, is of an unknown kind or damaged, or holds what no scanner
@@ -40,7 +40,10 @@ def read_scan(path: Path) -> Scan:
     head = _head(path)
     kind = format_of(path)
     if kind is not None:
-        return kind.read(path)
+        if kind.read_part is not None:
+            return kind.read_part(path, options)
+        scan = kind.read(path)
+        return scan if options.pick is None else scan.rows(*options.pick(scan.grid.shape[0]))
     if path.is_dir():
         raise InputError(f"{path}: is a folder without projections, expected {_KINDS}")
     if not head:

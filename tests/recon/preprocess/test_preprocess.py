@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from priors.runtime.errors import InputError
 from recon.data.noise import estimate_i0
-from recon.preprocess.radiographs import detector_noise, fill_dead, flat_correct, mirror_centre
+from recon.preprocess.centre_estimates import mirror_centre
+from recon.preprocess.radiographs import detector_noise, fill_dead, flat_correct
 from tests.support.real_data import real_data
 
 SHAPE = (6, 2, 30)
