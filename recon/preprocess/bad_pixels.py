@@ -1,9 +1,12 @@
 """Detector pixels that do not measure: found by their statistics over the views, interpolated, given no weight.
 
-What a pixel should read on average over the views is the median, over pairs of neighbours at equal distances left and
-right, of their mean: exact where the row is straight, whatever one neighbour does. A pixel is bad (hot, cold) if it
-deviates from that by more than ``deviations`` robust standard deviations of its row, 1.4826 times the median absolute
-deviation, or (stuck) if its change from view to view is less than a tenth of its neighbours' median.
+A pixel, or up to ``WIDEST`` side by side, is bad (hot, cold, dead) if in most views it reads more, or less, than
+both of the good pixels beside the group. An edge of the object does not: it lies between its neighbours, even where
+it stands in the same column in every view. How much beyond them is the median over the views, compared with
+``deviations`` times the scatter of the row, 1.4826 times the median absolute deviation of a pixel from the mean of
+its two neighbours, and with ``LEAST`` of the largest line integral. The worst group is taken out before the next is
+looked for: a dead pixel must not make its neighbours look wrong. A pixel is stuck if its change from view to view
+is less than a tenth of that on both of its sides.
 """
 
 from typing import Literal
@@ -11,7 +14,6 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 from pydantic import Field
-from scipy.ndimage import median_filter
 
 from priors.runtime.errors import InputError
 from recon.data.scan import Scan
@@ -19,6 +21,10 @@ from recon.preprocess.base import Step, corrected
 from recon.preprocess.radiographs import fill_dead
 
 STUCK = 0.1
+WIDEST = 3
+"""Bad pixels side by side that are found; more are a module that fails, which nobody can interpolate."""
+LEAST = 2e-3
+"""Share of the largest line integral below which a deviation is not worth a pixel."""
 MOST = 0.2
 """A row with more bad pixels than this fraction is not a row with bad pixels."""
 
@@ -28,7 +34,7 @@ class BadPixels(Step):
 
     Attributes:
         deviations: robust standard deviations from the neighbours beyond which a pixel is hot or cold.
-        neighbours: pairs of columns that a pixel is compared with.
+        neighbours: columns on either side whose change a stuck pixel is compared with.
     """
 
     name: Literal["bad-pixels"] = "bad-pixels"
@@ -56,19 +62,59 @@ class BadPixels(Step):
 
     def find(self, sinogram: Float[np.ndarray, "v r c"]) -> Bool[np.ndarray, "r c"]:
         """Return which pixels are bad."""
-        level = sinogram.mean(axis=0, dtype=np.float64)
-        away = abs(level - self._expected(level))
-        spread = 1.4826 * np.median(away, axis=1, keepdims=True)
-        wild = away > self.deviations * np.maximum(spread, 1e-6 * abs(level).max())
-        if len(sinogram) < 3:
-            return np.asarray(wild)
-        change = abs(np.diff(sinogram, axis=0)).mean(axis=0, dtype=np.float64)
-        return np.asarray(wild | (change < STUCK * median_filter(change, size=(1, 2 * self.neighbours + 1))))
+        rows = [self._row(sinogram[:, row].astype(np.float64)) for row in range(sinogram.shape[1])]
+        return np.stack(rows)
 
-    def _expected(self, level: Float[np.ndarray, "r c"]) -> Float[np.ndarray, "r c"]:
-        reach, columns = self.neighbours, level.shape[1]
+    def _row(self, lines: Float[np.ndarray, "v c"]) -> Bool[np.ndarray, " c"]:
+        """Return the bad pixels of one detector row."""
+        bad = self._stuck(lines)
         # Beyond the ends a row goes on as a straight line would: reflected through its last value.
-        wide = np.pad(level, ((0, 0), (reach, reach)), mode="reflect", reflect_type="odd")
-        at = np.arange(columns) + reach
-        pairs = [(wide[:, at - k] + wide[:, at + k]) / 2 for k in range(1, reach + 1)]
-        return np.asarray(np.median(pairs, axis=0))
+        wide = np.pad(lines, ((0, 0), (WIDEST, WIDEST)), mode="reflect", reflect_type="odd")
+        good = np.flatnonzero(np.pad(~bad, WIDEST, constant_values=True))
+        while len(good) > 2 * WIDEST + lines.shape[1] // 2:
+            first, count = self._worst(wide[:, good])
+            if not count:
+                break
+            good = np.delete(good, np.arange(first, first + count))
+        inside = good[(good >= WIDEST) & (good < WIDEST + lines.shape[1])] - WIDEST
+        bad = np.ones(lines.shape[1], dtype=bool)
+        bad[inside] = False
+        return bad
+
+    def _worst(self, lines: Float[np.ndarray, "v c"]) -> tuple[int, int]:
+        """Return the first column and the width of the group that stands out most, width 0 where none does."""
+        columns = lines.shape[1]
+        middle = lines[:, 1:-1] - (lines[:, :-2] + lines[:, 2:]) / 2
+        scatter = 1.4826 * float(np.median(abs(np.median(middle, axis=0))))
+        limit = max(self.deviations * scatter, LEAST * float(np.quantile(abs(lines), 0.99)), 1e-12)
+        found, most = (0, 0), 1.0
+        for width in range(1, WIDEST + 1):
+            start = np.arange(WIDEST, columns - WIDEST - width + 1)
+            one, other = lines[:, start - 1], lines[:, start + width]
+            low, high = np.minimum(one, other), np.maximum(one, other)
+            inside = np.stack([lines[:, start + k] for k in range(width)])
+            # Beyond its neighbours on one side in every pixel of the group; signed, 0 between them.
+            beyond = np.maximum(inside.min(axis=0) - high, 0) + np.minimum(inside.max(axis=0) - low, 0)
+            # Most views, or so many of them that their mean shows it; a single spike counts as eight limits.
+            part = abs(np.clip(beyond, -8 * limit, 8 * limit).mean(axis=0))
+            excess = np.maximum(abs(np.median(beyond, axis=0)), part) / limit
+            best = int(np.argmax(excess)) if excess.size else 0
+            if excess.size and excess[best] > most:
+                found, most = (int(start[best]), width), float(excess[best])
+        return found
+
+    def _stuck(self, lines: Float[np.ndarray, "v c"]) -> Bool[np.ndarray, " c"]:
+        """Return the pixels that hardly change from view to view while those on both sides do."""
+        views, columns = lines.shape
+        if views < 3:
+            return np.zeros(columns, dtype=bool)
+        change = abs(np.diff(lines, axis=0)).mean(axis=0)
+        wide = np.pad(change, self.neighbours, mode="reflect") if columns > self.neighbours else None
+        if wide is None:
+            return np.zeros(columns, dtype=bool)
+        at = np.arange(columns) + self.neighbours
+        left, right = (
+            np.median([wide[at + side * k] for k in range(1, self.neighbours + 1)], axis=0)
+            for side in (-1, 1)
+        )
+        return np.asarray(change < STUCK * np.minimum(left, right))

@@ -108,9 +108,17 @@ def mirror_residual(
     first, second, firsts, seconds = sums(one), sums(two), sums(one**2), sums(two**2)
     energy = firsts - first**2 / count + seconds - second**2 / count
     apart = np.maximum(firsts + seconds - 2 * cross, 0)
-    floor = 1e-9 * float(energy.sum(axis=0).max()) + 1e-30
-    residual = apart.sum(axis=0) / (energy.sum(axis=0) + floor)
-    return np.where(count >= max(6.0, LEAST_OVERLAP * n), residual, np.inf)
+    # An overlap in air holds no energy: with a floor above and below it is no match.
+    floor = 1e-3 * float(energy.sum(axis=0).max()) + 1e-30
+    residual = (apart.sum(axis=0) + floor) / (energy.sum(axis=0) + floor)
+    wide = count >= max(6.0, LEAST_OVERLAP * n)
+    best = int(np.argmin(np.where(wide, residual, np.inf)))
+    # Near the best the floor would push the minimum towards more energy.
+    near = slice(max(best - 1, 0), best + 2)
+    plain = apart.sum(axis=0)[near] / (energy.sum(axis=0)[near] + 1e-9 * floor)
+    if plain.argmin() == best - near.start:
+        residual[near] = plain
+    return np.where(wide, residual, np.inf)
 
 
 def mirror(sinogram: Float[np.ndarray, "v c"], angles_deg: Float64[np.ndarray, " v"]) -> float | None:

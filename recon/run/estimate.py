@@ -40,7 +40,7 @@ class Estimate:
 
 def estimate(problem: Problem) -> Estimate:
     """Try the method and extrapolate."""
-    slices = problem.grid.shape[0]
+    slices = problem.grid.shape[0] if problem.scan.whole is None else problem.scan.whole[1].shape[0]
     trial = _some_slices(problem) if problem.scan.geometry.sliced else replace(problem, held_out=None)
     tried = trial.grid.shape[0]
     rehearsal = problem.settings.method.rehearsal()

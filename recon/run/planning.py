@@ -5,7 +5,7 @@ from pathlib import Path
 from priors.runtime.memory import available_bytes, human
 from priors.runtime.output import emit_json
 from priors.runtime.progress import clock
-from recon.run.estimate import estimate
+from recon.run.estimate import TRIAL_SLICES, estimate
 from recon.run.problem import read_problem
 from recon.run.settings import ReconstructSettings
 
@@ -16,7 +16,7 @@ def print_plan(scan: Path, settings: ReconstructSettings, *, as_json: str | None
     Raises:
         InputError: the scan or the settings cannot be used.
     """
-    problem = read_problem(scan, settings)
+    problem = read_problem(scan, settings, sample=TRIAL_SLICES)
     plan, free = problem.plan(), available_bytes()
     fits = plan.total <= free
     expected = estimate(problem) if fits else None

@@ -1,6 +1,7 @@
 """From a scan file to a problem: read, preprocess, keep the slices and views asked for, lay the grid."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from priors.runtime.memory import MemoryPlan
 from recon.data.units import attenuation_to_hu
 from recon.data.volume import Volume
 from recon.geometry.grid import Grid
-from recon.io.scans.registry import Scan, read_scan
+from recon.io.scans.registry import Scan, ScanOptions, read_scan
 from recon.operators.projector import Projector
+from recon.preprocess import Centre
 from recon.reconstructors.base import Measurement
 from recon.run.settings import ReconstructSettings, parse_span
 
@@ -37,8 +39,14 @@ class Problem:
 
     def plan(self) -> MemoryPlan:
         """Return the memory needed: the measurement and what the method asks for."""
-        items = {"measurement": 2 * self.scan.sinogram.nbytes}
-        return MemoryPlan({**items, **self.settings.method.plan(self.grid, self.scan.geometry).items})
+        geometry, grid = self.scan.geometry, self.grid
+        if self.scan.whole is not None:
+            # Some slices stand for all: the plan is that of all.
+            rows, slices = (part.shape[0] for part in self.scan.whole)
+            geometry = replace(geometry, shape=(rows, geometry.shape[1]))
+            grid = Grid((slices, *grid.shape[1:]), grid.voxel_mm, grid.centre_mm)
+        items = {"measurement": 2 * 4 * geometry.views * geometry.shape[0] * geometry.shape[1]}
+        return MemoryPlan({**items, **self.settings.method.plan(grid, geometry).items})
 
     def measurement(self) -> Measurement:
         """Return line integrals and weights as tensors."""
@@ -59,13 +67,39 @@ class Problem:
         return Volume(values, self.scan.affine(self.grid), self.scan.unit, grid=self.grid)
 
 
-def read_problem(path: Path, settings: ReconstructSettings) -> Problem:
+def read_problem(path: Path, settings: ReconstructSettings, *, sample: int | None = None) -> Problem:
     """Read a scan file and pose the problem that the settings describe.
+
+    Slices are chosen before the steps of the preprocessing: what is not reconstructed is not read where a file allows.
+
+    Args:
+        path: scan file.
+        settings: of the job.
+        sample: slices that stand for all of them, where only the size of the problem is asked for.
 
     Raises:
         InputError: the scan cannot be used, or a range picks nothing.
     """
-    return pose(read_scan(path), settings)
+    stated = [step.column for step in settings.preprocess if isinstance(step, Centre)]
+    options = ScanOptions(
+        pick=None if settings.slices is None else partial(_span, settings.slices),
+        sample=sample,
+        centre=next((column for column in stated if column is not None), None),
+    )
+    problem = pose(read_scan(path, options), settings.model_copy(update={"slices": None}))
+    return replace(problem, settings=settings)
+
+
+def _span(slices: str, total: int) -> tuple[int, int]:
+    """Return the first slice of a range and its end.
+
+    Raises:
+        InputError: it picks nothing, or no neighbours.
+    """
+    span = parse_span(slices, total, "slices")
+    if span.step != 1:
+        raise InputError(f"slices: found '{slices}', expected neighbours: START:STOP")
+    return span.start, span.stop
 
 
 def pose(scan: Scan, settings: ReconstructSettings) -> Problem:
@@ -77,10 +111,7 @@ def pose(scan: Scan, settings: ReconstructSettings) -> Problem:
     for step in settings.preprocess:
         scan = step(scan)
     if settings.slices is not None:
-        span = parse_span(settings.slices, scan.grid.shape[0], "slices")
-        if span.step != 1:
-            raise InputError(f"slices: found '{settings.slices}', expected neighbours: START:STOP")
-        scan = scan.rows(span.start, span.stop)
+        scan = scan.rows(*_span(settings.slices, scan.grid.shape[0]))
     grid = scan.grid if settings.grid is None else scan.grid.square(settings.grid)
     if settings.views is None:
         return Problem(scan, grid, None, settings)

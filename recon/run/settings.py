@@ -59,7 +59,7 @@ class ReconstructSettings(_Settings):
 
     Attributes:
         method: what turns line integrals into attenuation.
-        preprocess: steps before it, in order, on all views and slices.
+        preprocess: steps before it, in order, on all views of the slices chosen.
         seed: of every random draw.
         views: views to use; the others are held out and only their residual is reported.
         slices: slices to reconstruct.

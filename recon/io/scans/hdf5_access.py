@@ -78,15 +78,14 @@ class Hdf5:
         """Return a recorded length in mm, None where there is none that can be used (told).
 
         Raises:
-            InputError: its unit is not one of length.
+            InputError: its unit is not one of length, or it is not one positive number.
         """
         values = self.numbers(group, name)
         if values is None:
             return None
-        if len(values) < 1 or (np.ptp(values) > 1e-6 * abs(values).max()) or not np.isfinite(values).all():
-            found = values[:4].tolist()
-            self.warnings.append(f"{name}: found {found}, expected one length; it is not used")
-            return None
+        same = len(values) > 0 and np.isfinite(values).all() and np.ptp(values) <= 1e-6 * abs(values).max()
+        if not same or values[0] <= 0:
+            raise InputError(f"{name}: found {values[:4].tolist()}, expected one positive length")
         stated = text_of(group[name].attrs.get("units", group[name].attrs.get("unit", ""))).strip()
         if stated.lower() in ("pixel", "pixels", "px", "n/a", "none"):
             self.warnings.append(f"{name}: its unit is {stated!r}, no length; it is not used")

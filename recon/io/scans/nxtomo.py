@@ -25,8 +25,6 @@ from recon.io.scans.parallel import Turn, frames_of, scan_of
 
 _RADIOGRAPH, _FLAT, _DARK, _ALIGNMENT = 0, 1, 2, -1
 _AXIS = ("x_rotation_axis_pixel_position", "estimated_cor_from_motor")
-MOVES = 1e-3
-"""Millimetres by which a sample may move before it is told."""
 
 
 def read_nxtomo(path: Path, options: ScanOptions = ScanOptions()) -> Scan:  # noqa: B008 (frozen)
@@ -143,11 +141,7 @@ def _told(file: Hdf5, entry: h5py.Group, views: np.ndarray) -> None:
             file.warnings.append(f"the beam monitor (control/data) varies by {share:.0f} % and is not used")
     for axis in "xyz":
         place = f"sample/{axis}_translation"
-        try:
-            moved = file.length_mm(entry, place, "m") if _constant(file, entry, place) else None
-        except InputError:
-            moved = None
-        if moved is None and not _constant(file, entry, place):
+        if not _constant(file, entry, place):
             file.warnings.append(f"{place} varies from view to view: the sample is taken to stand still")
 
 

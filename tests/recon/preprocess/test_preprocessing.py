@@ -120,7 +120,7 @@ def test_a_noisy_row_is_not_called_bad() -> None:
     spoilt = data.sinogram + np.random.default_rng(0).normal(0, 0.05, data.sinogram.shape)
     assert not BadPixels().find(spoilt.astype(np.float32)).any()
     with pytest.raises(InputError, match="raise deviations"):
-        BadPixels(deviations=0.5)(with_sinogram(data, spoilt))
+        BadPixels(deviations=0.05)(with_sinogram(data, spoilt))
 
 
 def test_beam_hardening_is_undone_by_the_inverse_polynomial() -> None:

@@ -186,6 +186,7 @@ def test_data_exchange_pixel_size_and_radians(tmp_path: Path) -> None:
     with h5py.File(path, "a") as file:
         file["exchange/theta"].attrs["units"] = "radians"
         file["measurement/instrument/detector/x_pixel_size"] = 2.5
+        file["measurement/instrument/detector/x_pixel_size"].attrs["units"] = "microns"
     data = read_scan(path)
     assert data.grid.voxel_mm == pytest.approx((0.0025, 0.0025, 0.0025))
     expected = Parallel(views=30, columns=90, column_mm=0.0025, rows=2, row_mm=0.0025).geometry()
