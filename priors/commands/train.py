@@ -20,6 +20,9 @@ def train(
     ] = None,
     plan: Plan = False,
     resume: Resume = False,
+    extend: Annotated[
+        int | None, typer.Option("--extend", min=1, metavar="STEPS", help="Add steps to a run and continue it.")
+    ] = None,
     overwrite: Overwrite = False,
     print_config: PrintConfig = False,
 ) -> None:
@@ -37,4 +40,4 @@ def train(
         target = required(out)
         named = " -c ".join(file.name for file in files)
         command = " ".join([f"tomocast train {named}", *(overrides or []), f"--out {target.name}"])
-        run(chosen, target, command=command, resume=resume, overwrite=overwrite)
+        run(chosen, target, command=command, resume=resume, overwrite=overwrite, extend=extend)

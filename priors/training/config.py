@@ -1,5 +1,6 @@
 """What one training run is: data, network, schedule, steps. Written in YAML, saved beside the result."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from priors.diffusion.schedule import EDM, AnySchedule, Cosine, Schedule
 from priors.networks import MonaiUNet, SpaceTimeDiT
 from priors.runtime.config import load, read_yaml
 from priors.training.objective import LevelSampler
+from priors.training.settings import EarlyStop, Keep, Parallel, Precision, Preview
 from priors.training.slices.data import Augmentation, Crop
 from priors.training.trajectories.data import Moves
 from priors.training.trajectories.objective import Weighting
@@ -73,10 +75,45 @@ class Optimisation(BaseModel):
     )
     cooldown: float = Field(0.2, gt=0, le=1, description="share of the steps in which constant-decay decays")
 
-    @property
-    def cooldown_begin(self) -> int:
-        """First step of the decay of constant-decay."""
-        return max(self.warmup, round((1 - self.cooldown) * self.steps))
+    extended: tuple[int, ...] = Field(
+        (), description="steps after which an ended run was prolonged (--extend): its rate began anew there"
+    )
+
+    @model_validator(mode="after")
+    def _extensions_grow(self) -> "Optimisation":
+        ends = [0, *self.extended, self.steps]
+        if any(later <= earlier for earlier, later in itertools.pairwise(ends)):
+            raise ValueError(f"extended {self.extended} must grow and end below steps ({self.steps})")
+        if self.extended and self.stop is not None:
+            raise ValueError("stop: ends a run before its rate is down, so it cannot have been extended")
+        return self
+
+    def segment(self, step: int) -> tuple[int, int]:
+        """Return first step and end of the part of the run that ``step`` is in: all of it if never extended."""
+        parts = list(itertools.pairwise([0, *self.extended, self.steps]))
+        return next((part for part in parts if step < part[1]), parts[-1])
+
+    def cooldown_begin(self, begin: int, end: int) -> int:
+        """Return the first step of the decay of constant-decay in the part from ``begin`` to ``end``."""
+        return begin + max(self.warmup, round((1 - self.cooldown) * (end - begin)))
+
+    def longer(self, steps: int, *, done: int) -> "Optimisation":
+        """Return the settings with ``steps`` steps more, of a run of which ``done`` are done.
+
+        Before its decay a run at a constant rate just goes on; any other begins its rate anew after its end.
+        """
+        begin, end = self.segment(self.steps - 1)
+        seamless = self.rate == "constant-decay" and done <= self.cooldown_begin(begin, end)
+        ends = self.extended if seamless else (*self.extended, self.steps)
+        return type(self).model_validate({**self.model_dump(), "steps": self.steps + steps, "extended": ends})
+
+    def prolongs(self, earlier: "Optimisation", *, done: int) -> bool:
+        """Tell whether these are the settings of ``earlier`` with steps added at its end."""
+        if self.extended == (*earlier.extended, earlier.steps):
+            return True
+        begin, end = earlier.segment(earlier.steps - 1)
+        before_decay = earlier.rate == "constant-decay" and done <= earlier.cooldown_begin(begin, end)
+        return before_decay and self.extended == earlier.extended and self.steps > earlier.steps
 
     @property
     def last(self) -> int:
@@ -101,6 +138,11 @@ class Training(BaseModel):
     codec: Codec | FieldCodec
     initial: str | None = Field(None, description="prior whose weights training starts from")
     optimisation: Optimisation = Optimisation()
+    precision: Precision = Precision()
+    parallel: Parallel = Parallel()
+    stop: EarlyStop = EarlyStop()
+    keep: Keep = Keep()
+    preview: Preview = Preview()
     validate_every: int = Field(500, ge=1)
     save_every: int = Field(250, ge=1)
     validation_fields: int = Field(8, ge=1)

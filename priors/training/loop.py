@@ -1,34 +1,44 @@
-"""The training loop: plain torch, resumable to the bit, atomic checkpoints.
+"""The training loop: plain torch, resumable to the bit, atomic checkpoints, in one process or several.
 
-Step n draws its batch and its noise from generators seeded by (seed, n), so the state of a run is exactly
-network, average, optimiser and step; a run that was killed continues as if it had not been.
+Sample i of step n draws its field and its noise from generators seeded by (seed, n, i), so the state of a run is
+exactly network, average, optimiser and step; a run that was killed continues as if it had not been, and processes that
+share the samples of a step do the work of one.
 
-    checkpoint.pt    the state of the run, to resume from
-    best.pt          the averaged weights with the best held-out error so far
-    training.jsonl   one row per validation: step, loss, held-out figures
+    checkpoint.pt            the state of the run, to resume from
+    checkpoint-STEP.pt       earlier states, where `keep` asks for them
+    best.pt                  the averaged weights with the best held-out error so far
+    training.jsonl           one row per validation: step, loss, held-out figures
+    previews/STEP.png        samples, where `preview` asks for them
 """
 
-import errno
 import json
 import math
-import os
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from priors.diffusion.denoiser import NetworkDenoiser, resolved_device
+from priors.diffusion.denoiser import NetworkDenoiser
+from priors.runtime import processes
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
+from priors.runtime.tensors import save_tensors
 from priors.training.config import TrainConfig, Training, TrajectoryConfig
-from priors.training.ema import EMA
-from priors.training.rate import learning_rate
+from priors.training.engine.checkpoints import keep_checkpoints
+from priors.training.engine.parallel import from_first
+from priors.training.engine.state import full_state
+from priors.training.engine.trainer import Trainer
 from priors.training.task import TrainingTask
 
+CHECKPOINT = "checkpoint.pt"
+BEST = "best.pt"
+LOG = "training.jsonl"
+PREVIEWS = "previews"
+RECENT = 50
+"""Losses whose mean is a figure: one step's loss says little."""
 Report = Callable[[int, int, dict[str, float]], None]
 
 
@@ -49,167 +59,127 @@ def open_subject(config: Training) -> TrainingTask:
     raise TypeError(f"no subject for {type(config).__name__}")
 
 
-@dataclass
-class Trainer:
-    """One run in progress: everything that changes from step to step.
-
-    ``useful`` tells that the network is a prior before the first step; training then has to do better than that.
-    """
-
-    config: Training
-    denoiser: NetworkDenoiser
-    average: EMA
-    optimiser: torch.optim.AdamW
-    step: int = 0
-    best: float = -math.inf
-    useful: bool = False
-
-    @classmethod
-    def start(cls, config: Training, subject: TrainingTask) -> "Trainer":
-        """Build the network from the configuration's seed, or from another prior, and the data."""
-        torch.manual_seed(config.seed)
-        network = config.network.build()
-        if config.initial is not None:
-            from priors.card import load_prior
-
-            network.load_state_dict(load_prior(config.initial).network.state_dict())
-        fitted = config.initial is None and subject.fit(network)
-        network = network.to(resolved_device(config.device))
-        settings = config.optimisation
-        return cls(
-            config,
-            NetworkDenoiser(network, schedule=config.schedule, parametrisation=config.parametrisation),
-            EMA(network, decay=settings.ema),
-            torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay, fused=True),
-            useful=fitted or config.initial is not None,
-        )
-
-    @property
-    def averaged(self) -> NetworkDenoiser:
-        """The denoiser with averaged weights, what is validated and exported."""
-        config = self.config
-        return NetworkDenoiser(
-            self.average.module, schedule=config.schedule, parametrisation=config.parametrisation
-        )
-
-    def advance(self, subject: TrainingTask) -> float:
-        """Do one optimisation step and return its loss.
-
-        Raises:
-            InputError: the loss is NaN or infinite.
-        """
-        settings = self.config.optimisation
-        loss = subject.loss(self.denoiser, self.step)
-        if not math.isfinite(float(loss.detach())):
-            raise InputError(
-                f"training: the loss is {float(loss.detach())} at step {self.step}; "
-                "lower optimisation.learning_rate, or check codec and data"
-            )
-        self.optimiser.param_groups[0]["lr"] = learning_rate(self.step, settings)
-        self.optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(self.denoiser.parameters(), settings.clip)
-        self.optimiser.step()
-        self.average.update(self.denoiser.network, self.step)
-        self.step += 1
-        return float(loss.detach())
-
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint holds."""
-        return {
-            "network": self.denoiser.network.state_dict(),
-            "average": self.average.module.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "best": self.best,
-            "config": self.config.model_dump_json(),
-        }
-
-    def restore(self, path: Path) -> None:
-        """Continue from a checkpoint.
-
-        Raises:
-            InputError: the file is unreadable or belongs to another configuration.
-        """
-        try:
-            state = torch.load(path, weights_only=True, map_location="cpu")
-            same = state["config"] == self.config.model_dump_json()
-        except Exception as error:
-            raise InputError(f"{path}: not a training checkpoint ({type(error).__name__})") from error
-        if not same:
-            raise InputError(
-                f"{path}: written by another configuration; choose another --out or the same one"
-            )
-        self.denoiser.network.load_state_dict(state["network"])
-        self.average.module.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.best = state["step"], state["best"]
-
-
 def train(
     config: Training, out: Path, *, resume: bool, report: Report, subject: TrainingTask | None = None
 ) -> NetworkDenoiser:
     """Train to the end and return the denoiser with the best held-out error.
 
-    Writes ``checkpoint.pt``, ``best.pt`` and ``training.jsonl`` in ``out``.
+    Writes ``checkpoint.pt``, ``best.pt`` and ``training.jsonl`` in ``out``; of several processes the first one does,
+    and only its denoiser is whole.
 
     Raises:
         InputError: the data or the checkpoint cannot be used, a loss is not finite, or the disk is full.
     """
     subject = subject or open_subject(config)
     trainer = Trainer.start(config, subject)
-    checkpoint, best, log = out / "checkpoint.pt", out / "best.pt", out / "training.jsonl"
+    checkpoint, best, log = out / CHECKPOINT, out / BEST, out / LOG
     if resume and checkpoint.is_file():
         trainer.restore(checkpoint)
-    _forget_after(log, trainer.step)
+        if trainer.best > -math.inf:
+            # Asked now: after the last step it would be too late to keep the best weights.
+            _read_best(best)
+    writes = processes.rank() == 0
+    if writes:
+        _forget_after(log, trainer.step)
     if trainer.step == 0 and trainer.useful:
-        figures = subject.held_out(trainer.averaged)
-        _keep_best(trainer, subject.score(figures), best)
-        _log(log, {"step": 0, **figures})
+        _validate(trainer, out, loss=None)
     total = config.optimisation.last
-    losses: deque[float] = deque(maxlen=50)
-    while trainer.step < total:
-        losses.append(trainer.advance(subject))
-        figures = {"loss": float(np.mean(losses))}
+    losses: deque[float] = deque(maxlen=RECENT)
+    while trainer.step < total and not _stopped(trainer):
+        losses.append(trainer.advance())
+        loss = float(np.mean(losses))
+        figures = {"loss": loss}
         if trainer.step % config.validate_every == 0 or trainer.step == total:
-            figures |= subject.held_out(trainer.averaged)
-            _keep_best(trainer, subject.score(figures), best)
-            _log(log, {"step": trainer.step, **figures})
-        report(trainer.step, total, figures)
-        if trainer.step % config.save_every == 0 or trainer.step == total:
-            with atomic(checkpoint) as temporary:
-                _save(trainer.state(), temporary)
-    try:
-        kept = torch.load(best, weights_only=True, map_location="cpu")
-        trainer.average.module.load_state_dict(kept)
-    except Exception as error:
-        raise InputError(f"{best}: cannot be read as this run's weights ({type(error).__name__})") from error
-    return trainer.averaged
+            figures |= _validate(trainer, out, loss=loss)
+        _draw(trainer, out)
+        if writes:
+            report(trainer.step, total, figures)
+        if trainer.step % config.save_every == 0 or trainer.step == total or _stopped(trainer):
+            _save(trainer, checkpoint)
+    if not writes:
+        return trainer.averaged
+    # Whole again, whatever part of the weights this process held.
+    network = config.network.build().to(trainer.denoiser.device)
+    if trainer.precision == "float64":
+        network = network.double()
+    network.load_state_dict(_read_best(best))
+    return (
+        NetworkDenoiser(network, schedule=config.schedule, parametrisation=config.parametrisation)
+        .eval()
+        .requires_grad_(False)
+    )
 
 
-def _keep_best(trainer: Trainer, score: float, path: Path) -> None:
-    if score > trainer.best:
+def _validate(trainer: Trainer, out: Path, *, loss: float | None) -> dict[str, float]:
+    """Measure, log, and keep the weights if they are the best; every process decides what the first one saw."""
+    subject, stop = trainer.subject, trainer.config.stop
+    figures: dict[str, float] = from_first(subject.held_out(trainer.averaged))
+    score = subject.score(figures)
+    trainer.stale = 0 if score > trainer.best + stop.min_gain else trainer.stale + 1
+    better = score > trainer.best
+    if better:
         trainer.best = score
+        weights = full_state(trainer.average.module)
+    if processes.rank() == 0:
+        if better:
+            with atomic(out / BEST) as temporary:
+                save_tensors(weights, temporary)
+        row = {"step": trainer.step, **({} if loss is None else {"loss": loss}), **figures}
+        with (out / LOG).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+    return figures
+
+
+def _stopped(trainer: Trainer) -> bool:
+    """Tell whether validations have gained nothing for long enough."""
+    patience = trainer.config.stop.patience
+    return patience is not None and trainer.stale >= patience
+
+
+def _draw(trainer: Trainer, out: Path) -> None:
+    """Draw a page of samples where it is time to; every process takes part in asking sharded weights."""
+    preview = trainer.config.preview
+    if preview.every is None or trainer.step % preview.every:
+        return
+    page = out / PREVIEWS / f"{trainer.step:07d}.png"
+    target = page if processes.rank() == 0 else None
+    trainer.subject.save_preview(trainer.averaged, target, levels=preview.levels)
+
+
+def _save(trainer: Trainer, path: Path) -> None:
+    state = trainer.state()
+    if processes.rank() == 0:
         with atomic(path) as temporary:
-            _save(trainer.average.module.state_dict(), temporary)
+            save_tensors(state, temporary)
+        keep_checkpoints(path, trainer.step, trainer.config.keep)
 
 
-def _save(state: dict[str, Any], path: Path) -> None:
-    """Write with torch; what its archive writer calls a RuntimeError is a full disk."""
+def _read_best(path: Path) -> dict[str, Any]:
+    """Return the best weights so far.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
     try:
-        torch.save(state, path)
-    except RuntimeError as error:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        kept: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:
+        raise InputError(
+            f"{path}: cannot be read as this run's weights ({type(error).__name__}); start it again with --overwrite"
+        ) from error
+    return kept
 
 
 def _forget_after(path: Path, step: int) -> None:
-    """Drop the rows of steps that a resumed run will do again."""
+    """Drop the rows of steps that a resumed run will do again, and what a kill left of a line."""
     if path.is_file():
-        rows = [row for row in path.read_text().splitlines() if json.loads(row)["step"] <= step]
+        rows = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        kept = [row for row in rows if (done := _step_of(row)) is not None and done <= step]
         with atomic(path) as temporary:
-            temporary.write_text("".join(row + "\n" for row in rows))
+            temporary.write_text("".join(row + "\n" for row in kept), encoding="utf-8")
 
 
-def _log(path: Path, row: Mapping[str, float | int]) -> None:
-    with path.open("a") as stream:
-        stream.write(json.dumps(dict(row)) + "\n")
+def _step_of(row: str) -> float | None:
+    try:
+        return float(json.loads(row)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from priors.diffusion.denoiser import NetworkDenoiser, broadcast_scales
+from priors.training.task import Batch
 
 
 class LevelSampler(BaseModel):
@@ -56,13 +57,9 @@ def _uniform(count: int, generator: torch.Generator) -> Float[Tensor, "b"]:
     return torch.rand(count, generator=generator, dtype=torch.float64)
 
 
-def denoising_loss(
-    denoiser: NetworkDenoiser, x: Float[Tensor, "b ..."], *, levels: LevelSampler, generator: torch.Generator
-) -> Float[Tensor, ""]:
-    """Return the scalar training loss of clean samples ``x`` in network units."""
-    t = denoiser.schedule.inverse(levels(len(x), generator))
-    alpha, sigma = broadcast_scales(denoiser.schedule, x, t)
-    z = torch.randn(x.shape, generator=generator)
-    output = denoiser.raw(alpha * x + sigma * z, t)
-    target = denoiser.parametrisation.target(x, z, alpha, sigma)
-    return torch.mean((output.to(target.dtype) - target) ** 2)
+def squared_errors(denoiser: NetworkDenoiser, batch: Batch) -> Float[Tensor, ""]:
+    """Return the sum of squared errors of the network's output over all values of ``batch``."""
+    alpha, sigma = broadcast_scales(denoiser.schedule, batch.x, batch.t)
+    output = denoiser.raw(alpha * batch.x + sigma * batch.noise, batch.t)
+    target = denoiser.parametrisation.target(batch.x, batch.noise, alpha, sigma)
+    return torch.sum((output.to(target.dtype) - target) ** 2)

@@ -1,66 +1,112 @@
 """What a training run will need, before it starts: memory counted on a small input, time of a few real steps.
 
-    memory  =  data + 20 bytes per weight (weights, gradients, two moments, average) + saved activations
+    memory  =  interpreter + data + 20 bytes per weight (weights, gradients, two moments, average) + activations
+    time    =  steps + validations + the card and its page of samples
 
-One forward pass of a small input tells the bytes that a whole batch keeps for the backward pass.
+Activations are the bytes alive at the worst moment of a forward and a backward pass, counted on a small input and
+scaled to the largest batch, so that blocks computed twice (`precision.checkpoint`) count as they are.
 """
 
 import time
 
+import psutil
 import torch
 
-from priors.runtime.memory import MemoryPlan
+from priors.runtime import processes
+from priors.runtime.memory import MemoryPlan, available_bytes
 from priors.training.config import Training
-from priors.training.loop import Trainer
-from priors.training.task import Probe, TrainingTask
+from priors.training.engine.live import LiveBytes
+from priors.training.engine.precision import weight_dtype
+from priors.training.engine.trainer import Trainer
+from priors.training.task import Batch, Probe, TrainingTask
 
-# Beside the saved activations the backward pass holds gradients and workspaces of about the same size.
-BACKWARD_SHARE = 2.0
+# Convolutions of the CPU keep reordered copies and scratch memory that no tensor shows, and the allocator holds gaps.
+WORKSPACE = 1.25
+BYTES_PER_WEIGHT = 20
 
 
 def memory_plan(config: Training, subject: TrainingTask) -> MemoryPlan:
-    """Return the memory of a run in bytes."""
-    denoiser = Trainer.start(config, subject).denoiser
-    weights = sum(weight.numel() for weight in denoiser.parameters())
-    probe = subject.probe()
+    """Return the memory of a run in bytes, of one process."""
+    resident = psutil.Process().memory_info().rss
+    trainer = Trainer.start(config.model_copy(update={"device": "cpu"}), subject, alone=True)
+    weights = sum(weight.numel() for weight in trainer.denoiser.parameters())
+    width = 2 if trainer.precision == "float64" else 1
+    ranks = processes.count()
+    kept = BYTES_PER_WEIGHT * weights * width
+    if config.parallel.mode == "fsdp":
+        kept //= ranks
+    training = subject.probe()
+    validation = subject.validation_probe()
+    parts = ranks * config.parallel.accumulate
+    activations = max(
+        training.factor / parts * _peak(trainer, training, backward=True),
+        _peak(trainer, Probe(validation.x, validation.t, 1.0), backward=False),
+    )
     return MemoryPlan(
         {
+            "interpreter and libraries": max(0, resident - subject.size_bytes()),
             "data": subject.size_bytes(),
-            "weights, gradients, moments, average": 20 * weights,
-            "activations": round(BACKWARD_SHARE * probe.factor * _kept_bytes(probe, denoiser)),
+            "weights, gradients, moments, average": kept,
+            "activations": round(WORKSPACE * activations),
         }
     )
 
 
-def _kept_bytes(probe: Probe, denoiser: torch.nn.Module) -> int:
-    """Return the bytes that one forward pass keeps for the backward pass."""
-    kept: dict[int, int] = {}
+def require(plan: MemoryPlan) -> None:
+    """Check that a run fits into what is free and what this process holds already.
 
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
+    Raises:
+        InputError: it does not.
+    """
+    plan.require(available_bytes() + psutil.Process().memory_info().rss)
 
-    owned = {weight.untyped_storage().data_ptr() for weight in denoiser.parameters()}
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        output = denoiser(probe.x, probe.t)
-    own = sum(size for place, size in kept.items() if place not in owned)
-    del output
-    return own
+
+def _peak(trainer: Trainer, probe: Probe, *, backward: bool) -> int:
+    """Return the bytes alive at the worst moment of a pass over an input."""
+    batch = Batch(probe.x, torch.zeros_like(probe.x), probe.t).to(weight_dtype(trainer.denoiser))
+    if not backward:
+        with torch.no_grad(), LiveBytes() as live:
+            trainer.denoiser(batch.x, batch.t)
+        return int(live.peak)
+    weights = list(trainer.denoiser.network.parameters())
+    # Gradients are counted with the weights: here each is let go of as soon as it is whole.
+    hooks = [weight.register_post_accumulate_grad_hook(_forget_gradient) for weight in weights]
+    with LiveBytes() as live:
+        torch.autograd.backward(trainer.module(batch))
+    for hook in hooks:
+        hook.remove()
+    return int(live.peak)
+
+
+def _forget_gradient(weight: torch.Tensor) -> None:
+    weight.grad = None
 
 
 def expected_seconds(config: Training, subject: TrainingTask) -> float:
-    """Return the time of all steps, from one timed step of every batch shape on a trainer of its own.
+    """Return the time of a run, from a timed step of every batch shape and a timed call of the validation."""
+    last = config.optimisation.last
+    steps = last * sum(share * _step_seconds(config, variant) for share, variant in subject.variants())
+    probe = subject.validation_probe()
+    validations = -(-last // config.validate_every) + (config.initial is not None)
+    calls = validations * probe.factor + subject.export_calls()
+    return steps + calls * _call_seconds(config, subject, probe)
 
-    Validation comes on top; it is a few per cent with the default intervals.
-    """
-    steps = config.optimisation.last
-    return steps * sum(share * _seconds(config, variant) for share, variant in subject.variants())
 
-
-def _seconds(config: Training, subject: TrainingTask) -> float:
-    """Return the time of a second step."""
-    trainer = Trainer.start(config, subject)
-    trainer.advance(subject)
+def _step_seconds(config: Training, subject: TrainingTask) -> float:
+    """Return the time of a second step of this process's samples."""
+    trainer = Trainer.start(config, subject, alone=True)
+    trainer.advance()
     begin = time.perf_counter()
-    trainer.advance(subject)
+    trainer.advance()
+    return (time.perf_counter() - begin) / processes.count()
+
+
+@torch.no_grad()
+def _call_seconds(config: Training, subject: TrainingTask, probe: Probe) -> float:
+    """Return the time of a second call of the network as validation makes it."""
+    denoiser = Trainer.start(config, subject, alone=True).averaged
+    x = probe.x.to(weight_dtype(denoiser))
+    denoiser(x, probe.t)
+    begin = time.perf_counter()
+    denoiser(x, probe.t)
     return time.perf_counter() - begin

@@ -14,19 +14,24 @@ import numpy as np
 from jaxtyping import Float
 
 from priors.card import find_prior, load_prior, read_card
+from priors.diffusion.denoiser import resolved_device
 from priors.diffusion.sampler import Multistep
+from priors.runtime import processes
 from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.files import atomic
 from priors.runtime.memory import MemoryPlan, available_bytes, human
 from priors.runtime.progress import Progress, clock
-from priors.runtime.record import RunFolder, check_same_config, open_run
+from priors.runtime.record import RunFolder, open_run
 from priors.training.config import Training
+from priors.training.engine.parallel import in_step
+from priors.training.engine.precision import resolved_precision
+from priors.training.engine.tensorboard_log import TensorBoardLog
 from priors.training.export import export_prior
-from priors.training.loop import open_subject, train
-from priors.training.plan import expected_seconds, memory_plan
+from priors.training.extend import resumed_config
+from priors.training.loop import PREVIEWS, open_subject, train
+from priors.training.plan import expected_seconds, memory_plan, require
 from priors.training.slices.gallery import draw_samples, draw_trajectories, save_page, save_trajectory_page
 from priors.training.task import TrainingTask
-from priors.training.tensorboard_log import TensorBoardLog
 
 
 def print_plan(config: Training, subject: TrainingTask | None = None) -> MemoryPlan:
@@ -39,42 +44,81 @@ def print_plan(config: Training, subject: TrainingTask | None = None) -> MemoryP
     plan = memory_plan(config, subject)
     print(plan.table(), file=sys.stderr)
     print(f"free now: {human(available_bytes())}", file=sys.stderr)
+    print(_arithmetic(config), file=sys.stderr)
     if plan.total <= available_bytes():
         seconds = expected_seconds(config, subject)
-        told = f"time: about {clock(seconds)} for {config.optimisation.last} steps, by a step of each shape"
+        told = f"time: about {clock(seconds)} for {config.optimisation.last} steps, validation and export included"
         print(told, file=sys.stderr, flush=True)
     return plan
 
 
-def run(config: Training, out: Path, *, command: str, resume: bool, overwrite: bool) -> None:
-    """Plan, train, export, verify, draw.
+def _arithmetic(config: Training) -> str:
+    device = resolved_device(config.device)
+    precision = resolved_precision(config.precision, device)
+    many = processes.count()
+    told = f"network in {precision} on {device.type}"
+    return told if many == 1 else f"{told}, {many} processes ({config.parallel.mode})"
+
+
+def run(
+    config: Training, out: Path, *, command: str, resume: bool, overwrite: bool, extend: int | None = None
+) -> None:
+    """Plan, train, export, verify, draw; the processes that torchrun starts do it together.
+
+    Args:
+        config: what to train.
+        out: run folder.
+        command: the command line, for the record and the card.
+        resume: continue an interrupted run.
+        overwrite: replace an earlier run.
+        extend: steps to add to a run, which is continued.
 
     Raises:
         InputError: the data, the folder or a checkpoint cannot be used, or the memory does not suffice.
         Interrupted: with the way to continue.
     """
-    folder, subject = _open(config, out, resume=resume, overwrite=overwrite)
-    folder.write_inputs({"manifest": config.data / "manifest.yaml"}, command=command, seed=config.seed)
-    folder.write_config(config)
-    folder.log("resume" if resume else "start")
+    resume = resume or extend is not None
+    with processes.process_group():
+        if resume:
+            config = in_step(lambda: resumed_config(config, out, extend=extend))
+        subject = in_step(lambda: _prepared(config, resume=resume))
+        folder = in_step(lambda: _folder(config, out, resume=resume, overwrite=overwrite))
+        if processes.rank() == 0:
+            folder.write_inputs(
+                {"manifest": config.data / "manifest.yaml"}, command=command, seed=config.seed
+            )
+            folder.write_config(config)
+            folder.log(f"{'resume' if resume else 'start'}: {_arithmetic(config)}")
+        try:
+            if processes.rank() != 0:
+                train(config, out, resume=resume, report=lambda *_: None, subject=subject)
+                return
+            _train_and_export(config, folder, subject, command=command, resume=resume)
+        except KeyboardInterrupt:
+            if processes.rank() == 0:
+                folder.log("interrupted")
+            raise Interrupted(f"continue with the same command and --resume (run folder {out})") from None
+
+
+def _train_and_export(
+    config: Training, folder: RunFolder, subject: TrainingTask, *, command: str, resume: bool
+) -> None:
+    """Train, export, verify and draw, in the process that writes."""
     total = config.optimisation.last
-    try:
-        with (
-            Progress(total, "train", every_s=30.0) as progress,
-            TensorBoardLog(folder.file("tensorboard")) as board,
-        ):
+    with (
+        Progress(total, "train", every_s=30.0) as progress,
+        TensorBoardLog(folder.file("tensorboard")) as board,
+    ):
 
-            def report(step: int, _: int, figures: dict[str, float]) -> None:
-                progress.step(done=step, **figures)
-                board.write(step, figures)
+        def report(step: int, _: int, figures: dict[str, float]) -> None:
+            progress.step(done=step, **figures)
+            board.write(step, figures)
+            board.write_page(step, folder.file(PREVIEWS) / f"{step:07d}.png")
 
-            denoiser = train(config, folder.path, resume=resume, report=report, subject=subject)
-        card = export_prior(denoiser, config, folder.file("prior"), command=command, subject=subject)
-        made = load_prior(folder.file("prior"), device=denoiser.device.type)
-        subject.save_page(made, folder.file("samples.png"))
-    except KeyboardInterrupt:
-        folder.log("interrupted")
-        raise Interrupted(f"continue with the same command and --resume (run folder {out})") from None
+        denoiser = train(config, folder.path, resume=resume, report=report, subject=subject)
+    card = export_prior(denoiser, config, folder.file("prior"), command=command, subject=subject)
+    made = load_prior(folder.file("prior"), device=denoiser.device.type)
+    subject.save_page(made, folder.file("samples.png"))
     figures: dict[str, Any] = {"held_out_psnr": card.held_out_psnr, "self_test": card.self_test}
     if card.trajectory is not None:
         figures["forecast"] = card.trajectory.forecast
@@ -83,20 +127,25 @@ def run(config: Training, out: Path, *, command: str, resume: bool, overwrite: b
     print(f"{folder.file('prior')}: prior {card.name}, sha256 {card.sha256[:12]}")
 
 
-def _open(config: Training, out: Path, *, resume: bool, overwrite: bool) -> tuple[RunFolder, TrainingTask]:
-    """Check that the run can be done before its folder is touched, then open the folder."""
+def _prepared(config: Training, *, resume: bool) -> TrainingTask:
+    """Return the data, after checking that the run can be done before its folder is touched."""
     if config.initial is not None:
         if resume:
             find_prior(config.initial)
         else:
             _check_initial(config)
     subject = open_subject(config)
-    if not resume:
-        # A resumed run has been planned before.
-        print_plan(config, subject).require()
-    folder = open_run(out, resume=resume, overwrite=overwrite)
-    check_same_config(folder, config)
-    return folder, subject
+    # A resumed run has been planned before; of several processes one plans.
+    if not resume and processes.rank() == 0:
+        require(print_plan(config, subject))
+    return subject
+
+
+def _folder(config: Training, out: Path, *, resume: bool, overwrite: bool) -> RunFolder:
+    """Return the run folder, which the first process opens."""
+    if processes.rank() == 0:
+        return open_run(out, resume=resume, overwrite=overwrite)
+    return RunFolder(out)
 
 
 def _check_initial(config: Training) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from priors.card import Prior
@@ -25,6 +26,34 @@ class Probe:
     factor: float
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one step: what a loss is made of, and nothing that is random any more.
+
+    Attributes:
+        x: clean samples in network units.
+        noise: standard normal, same shape.
+        t: their times, one per sample or per frame.
+        counted: which values carry a loss; all where None.
+        causal: whether frames see no later ones.
+    """
+
+    x: Float[Tensor, "b ..."]
+    noise: Float[Tensor, "b ..."]
+    t: Float[Tensor, "b ..."]
+    counted: Bool[Tensor, "b ..."] | None = None
+    causal: bool = False
+
+    @property
+    def values(self) -> int:
+        """Number of values that carry a loss."""
+        return self.x.numel() if self.counted is None else int(self.counted.sum())
+
+    def to(self, dtype: torch.dtype) -> "Batch":
+        """Return the batch with fields of another precision."""
+        return Batch(self.x.to(dtype), self.noise.to(dtype), self.t, self.counted, self.causal)
+
+
 class TrainingTask(ABC):
     """Interface; a subject is opened from its configuration and holds its data."""
 
@@ -33,8 +62,21 @@ class TrainingTask(ABC):
         return False
 
     @abstractmethod
+    def batch_size(self, step: int) -> int:
+        """Return the number of samples of a step, of all processes together."""
+
+    @abstractmethod
+    def batch(self, step: int, samples: range) -> Batch:
+        """Return samples of a step: a function of (seed, step, number of the sample), whoever asks."""
+
+    @abstractmethod
+    def loss_sum(self, denoiser: NetworkDenoiser, batch: Batch) -> Float[Tensor, ""]:
+        """Return the sum of the weighted errors over the values that carry a loss."""
+
     def loss(self, denoiser: NetworkDenoiser, step: int) -> Float[Tensor, ""]:
-        """Return the loss of one step's batch, a pure function of the weights and (seed, step)."""
+        """Return the mean loss of all samples of a step."""
+        batch = self.batch(step, range(self.batch_size(step)))
+        return self.loss_sum(denoiser, batch) / max(1, batch.values)
 
     @abstractmethod
     def held_out(self, denoiser: NetworkDenoiser) -> dict[str, float]:
@@ -53,6 +95,14 @@ class TrainingTask(ABC):
         """Return the input that the plan measures memory on."""
 
     @abstractmethod
+    def validation_probe(self) -> Probe:
+        """Return the input of one call of a validation; ``factor`` is the number of such calls."""
+
+    @abstractmethod
+    def export_calls(self) -> float:
+        """Return how many calls like the validation's the card and the page of samples take at the end."""
+
+    @abstractmethod
     def variants(self) -> Sequence[tuple[float, "TrainingTask"]]:
         """Return one subject per batch shape, with the share of steps that have it."""
 
@@ -63,3 +113,7 @@ class TrainingTask(ABC):
     @abstractmethod
     def save_page(self, prior: Prior, path: Path) -> None:
         """Write a PNG of unconditional samples beside held-out data."""
+
+    @abstractmethod
+    def save_preview(self, denoiser: NetworkDenoiser, path: Path | None, *, levels: int) -> None:
+        """Draw a few samples of a network in training, and write them as a PNG where a path is given."""

@@ -6,9 +6,9 @@ A prepared folder holds ``manifest.yaml`` and one int16 or float32 ``.npy`` per 
     series:
       - {file: patient.npy, split: train, source: ..., licence: ..., pixel_mm: 1.27}
 
-A batch is a pure function of (seed, step, rank): nothing is shuffled, nothing is remembered, so a resumed run
-sees the same batches. Augmentation moves pixels (flips, small rotations and scales) and never changes their
-values.
+A sample is a pure function of (seed, step, its number): nothing is shuffled, nothing is remembered, so a resumed run
+sees the same batches, and several processes see those of one. Augmentation moves pixels (flips, small rotations and
+scales) and never changes their values.
 """
 
 from collections.abc import Iterable
@@ -28,6 +28,8 @@ from priors.runtime.config import read_yaml, validate
 from priors.runtime.errors import InputError
 
 Split = Literal["train", "validation"]
+SPACING = 0.01
+"""Pixel spacings may lie this far outside the card's range, relative: it is written with few digits."""
 
 
 class Series(BaseModel):
@@ -121,6 +123,20 @@ class PreparedArrays:
                         f"({array.shape[1]} x {array.shape[2]} pixels)"
                     )
 
+    def require_spacing(self, pixel_mm: tuple[float, float]) -> None:
+        """Check that the card will tell the pixel spacings the network has seen.
+
+        Raises:
+            InputError: a series lies outside the range.
+        """
+        low, high = pixel_mm
+        for series in self.series:
+            if not low * (1 - SPACING) <= series.pixel_mm <= high * (1 + SPACING):
+                raise InputError(
+                    f"description.pixel_mm: found {low:g} to {high:g} mm, but {series.file} has pixels of "
+                    f"{series.pixel_mm:g} mm; widen the range, or leave the series out"
+                )
+
     def draw(self, generator: np.random.Generator, count: int) -> list[np.ndarray]:
         """Return ``count`` whole fields, series weighted by slices times share."""
         weights = np.array([len(a) * s.share for a, s in zip(self.arrays, self.series, strict=True)])
@@ -177,20 +193,19 @@ def _plain_crop(field: np.ndarray, size: int, generator: np.random.Generator) ->
     return torch.from_numpy(field[top : top + size, left : left + size].astype(np.float32))
 
 
-def batch_at(
+def sample_at(
     data: PreparedArrays,
-    crop: Crop,
+    size: int,
     *,
     augmentation: Augmentation,
     codec: Codec,
     generator: np.random.Generator,
-) -> Float[Tensor, "b 1 y x"]:
-    """Return one augmented batch in network units."""
-    fields = []
-    for field in data.draw(generator, crop.batch):
-        if generator.random() < augmentation.probability:
-            cut = _affine_crop(field, crop.size, augmentation, generator)
-        else:
-            cut = _plain_crop(field, crop.size, generator)
-        fields.append(cut.flip(-1) if augmentation.flip and generator.random() < 0.5 else cut)
-    return codec.encode(torch.stack(fields).clamp(codec.low, codec.high))[:, None].contiguous()
+) -> Float[Tensor, "1 y x"]:
+    """Return one augmented field of ``size`` pixels in network units."""
+    (field,) = data.draw(generator, 1)
+    if generator.random() < augmentation.probability:
+        cut = _affine_crop(field, size, augmentation, generator)
+    else:
+        cut = _plain_crop(field, size, generator)
+    cut = cut.flip(-1) if augmentation.flip and generator.random() < 0.5 else cut
+    return codec.encode(cut.clamp(codec.low, codec.high))[None].contiguous()

@@ -9,8 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priors.card import Prior
+from priors.diffusion.denoiser import NetworkDenoiser
 from priors.diffusion.sampler import Sampler
 from priors.runtime.files import atomic
+from priors.training.engine.precision import weight_dtype
 
 PAGE_SAMPLES = 6
 PAGE_STEPS = 40
@@ -36,13 +38,25 @@ def draw_samples(
         size: field size (y, x); the card's own by default.
         on_step: called as ``on_step(done, total)``.
     """
-    generator = torch.Generator().manual_seed(seed)
     height, width = size or prior.card.shape[-2:]
-    sigma = float(prior.card.schedule(torch.ones(1, dtype=torch.float64))[1])
-    with torch.no_grad():
-        noise = sigma * torch.randn(count, 1, height, width, generator=generator)
-        fields = sampler.sample(prior.denoiser, noise, generator=generator, on_step=on_step)
-        return prior.slices.decode(fields)[:, 0]
+    fields = drawn(prior.denoiser, sampler, (count, 1, height, width), seed=seed, on_step=on_step)
+    return prior.slices.decode(fields)[:, 0]
+
+
+@torch.no_grad()
+def drawn(
+    denoiser: NetworkDenoiser,
+    sampler: Sampler,
+    shape: tuple[int, ...],
+    *,
+    seed: int,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+) -> Float[Tensor, "b ..."]:
+    """Return unconditional samples of ``shape`` in network units, in the precision of the network."""
+    generator = torch.Generator().manual_seed(seed)
+    sigma = float(denoiser.schedule(torch.ones(1, dtype=torch.float64))[1])
+    noise = sigma * torch.randn(shape, generator=generator).to(weight_dtype(denoiser))
+    return sampler.sample(denoiser, noise, generator=generator, on_step=on_step)
 
 
 def save_page(
@@ -98,13 +112,9 @@ def draw_trajectories(
     """
     card, codec = prior.card, prior.fields
     frames = 1 if card.trajectory is None else card.trajectory.frames
-    generator = torch.Generator().manual_seed(seed)
-    sigma = float(card.schedule(torch.ones(1, dtype=torch.float64))[1])
     shape = (count, frames, len(codec.variables), *(size or card.shape[-2:]))
-    with torch.no_grad():
-        noise = sigma * torch.randn(shape, generator=generator)
-        drawn = sampler.sample(prior.denoiser, noise, generator=generator, on_step=on_step)
-        return codec.clip(codec.decode(drawn))
+    fields = drawn(prior.denoiser, sampler, shape, seed=seed, on_step=on_step)
+    return codec.clip(codec.decode(fields))
 
 
 def save_trajectory_page(

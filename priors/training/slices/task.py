@@ -13,24 +13,27 @@ from torch import Tensor
 from priors.card import Prior
 from priors.diffusion.denoiser import NetworkDenoiser
 from priors.diffusion.sampler import Multistep
-from priors.runtime.errors import InputError
 from priors.training.config import TrainConfig
-from priors.training.objective import denoising_loss
-from priors.training.prefetch import Prefetch
-from priors.training.slices.data import Crop, PreparedArrays, batch_at
-from priors.training.slices.gallery import PAGE_SAMPLES, PAGE_STEPS, draw_samples, save_page
-from priors.training.task import Probe, TrainingTask
+from priors.training.engine.draws import draws, noise, torch_draws
+from priors.training.engine.precision import weight_dtype
+from priors.training.objective import squared_errors
+from priors.training.slices.data import Crop, PreparedArrays, sample_at
+from priors.training.slices.gallery import PAGE_SAMPLES, PAGE_STEPS, draw_samples, drawn, save_page
+from priors.training.task import Batch, Probe, TrainingTask
 
 HELD_OUT_FIELDS = 32
+HELD_OUT_BATCH = 4
+"""Held-out fields that are denoised at a time."""
 PROBE_PIXELS = 64
 
 
 def crop_of_step(config: TrainConfig, step: int) -> Crop:
     """Return the batch shape of a step, drawn by share, reproducibly."""
-    late = step >= (1 - config.final_share) * config.optimisation.steps
+    begin, end = config.optimisation.segment(step)
+    late = step - begin >= (1 - config.final_share) * (end - begin)
     crops = config.final_crops if late and config.final_crops else config.crops
     shares = np.array([crop.share for crop in crops])
-    generator = np.random.default_rng([config.seed, step, 1])
+    generator = draws("step", seed=config.seed, step=step)
     return crops[generator.choice(len(crops), p=shares / shares.sum())]
 
 
@@ -50,9 +53,9 @@ def denoising_psnr(
     for level in levels:
         generator = torch.Generator().manual_seed(seed)
         squared, count = 0.0, 0
-        for x in torch.split(fields, 4):
+        for x in torch.split(fields.to(weight_dtype(denoiser)), HELD_OUT_BATCH):
             t = denoiser.schedule.inverse(torch.full((len(x),), level, dtype=torch.float64))
-            alpha, sigma = (scale.reshape(-1, 1, 1, 1).float() for scale in denoiser.schedule(t))
+            alpha, sigma = (scale.reshape(-1, 1, 1, 1).to(x) for scale in denoiser.schedule(t))
             estimate = denoiser(alpha * x + sigma * torch.randn(x.shape, generator=generator), t)
             squared += float(((estimate.clamp(-1, 1) - x.clamp(-1, 1)) ** 2).sum())
             count += x.numel()
@@ -64,18 +67,21 @@ def validation_fields(config: TrainConfig) -> Float[Tensor, "b 1 y x"]:
     """Return evenly spread held-out slices in network units.
 
     Raises:
-        InputError: the held-out series cannot be read or differ in slice size.
+        InputError: the held-out series cannot be read.
     """
     data = PreparedArrays.load(config.data, "validation")
-    sizes = {array.shape[1:] for array in data.arrays}
-    if len(sizes) > 1:
-        raise InputError(
-            f"{config.data}: the validation slices differ in size ({sorted(sizes)}), expected one"
-        )
-    slices = [field for array in data.arrays for field in array]
-    chosen = np.linspace(0, len(slices) - 1, config.validation_fields).round().astype(int)
-    fields = torch.from_numpy(np.stack([slices[k] for k in chosen]).astype(np.float32))[:, None]
+    # Patients are reconstructed on different fields: the middle that all have is compared.
+    height, width = (min(array.shape[axis] for array in data.arrays) for axis in (1, 2))
+    places = [(array, k) for array in data.arrays for k in range(len(array))]
+    chosen = np.linspace(0, len(places) - 1, config.validation_fields).round().astype(int)
+    cut = [_middle(places[index][0][places[index][1]], height, width) for index in chosen]
+    fields = torch.from_numpy(np.stack(cut).astype(np.float32))[:, None]
     return config.codec.encode(fields.clamp(config.codec.low, config.codec.high))
+
+
+def _middle(field: np.ndarray, height: int, width: int) -> np.ndarray:
+    top, left = (field.shape[0] - height) // 2, (field.shape[1] - width) // 2
+    return field[top : top + height, left : left + width]
 
 
 class Slices(TrainingTask):
@@ -92,48 +98,69 @@ class Slices(TrainingTask):
         self.config = config
         self.data = PreparedArrays.load(config.data, "train")
         self.data.require((*config.crops, *config.final_crops), config.codec)
+        self.data.require_spacing(config.description.pixel_mm)
         self.fields = validation_fields(config)
-        self._ahead = Prefetch(self._batch)
 
-    def _batch(self, step: int) -> Float[Tensor, "b 1 y x"]:
-        config = self.config
-        return batch_at(
-            self.data,
-            crop_of_step(config, step),
-            augmentation=config.augmentation,
-            codec=config.codec,
-            generator=np.random.default_rng([config.seed, step, 0]),
-        )
+    def batch_size(self, step: int) -> int:
+        """See `TrainingTask`."""
+        return crop_of_step(self.config, step).batch
 
-    def loss(self, denoiser: NetworkDenoiser, step: int) -> Float[Tensor, ""]:
-        """See `Subject`. While an accelerator works, threads draw the batches of the next steps."""
+    def batch(self, step: int, samples: range) -> Batch:
+        """See `TrainingTask`. Levels are stratified over the whole step, then those of the samples are taken."""
         config = self.config
-        batch = self._batch(step) if denoiser.device.type == "cpu" else self._ahead(step)
-        noise = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        return denoising_loss(denoiser, batch, levels=config.levels, generator=noise)
+        crop = crop_of_step(config, step)
+        fields = [
+            sample_at(
+                self.data,
+                crop.size,
+                augmentation=config.augmentation,
+                codec=config.codec,
+                generator=draws("sample", seed=config.seed, step=step, sample=i),
+            )
+            for i in samples
+        ]
+        levels = config.levels(crop.batch, torch_draws(seed=config.seed, step=step))
+        x = torch.stack(fields)
+        z = noise(tuple(x.shape[1:]), seed=config.seed, step=step, samples=samples)
+        return Batch(x, z, config.schedule.inverse(levels[samples.start : samples.stop]))
+
+    def loss_sum(self, denoiser: NetworkDenoiser, batch: Batch) -> Float[Tensor, ""]:
+        """See `TrainingTask`."""
+        return squared_errors(denoiser, batch)
 
     def held_out(self, denoiser: NetworkDenoiser) -> dict[str, float]:
-        """See `Subject`: denoising PSNR by noise level."""
+        """See `TrainingTask`: denoising PSNR by noise level."""
         psnr = denoising_psnr(denoiser, self.fields, self.config.validation_levels)
         return {f"psnr_{level:g}": value for level, value in psnr.items()}
 
     def score(self, figures: dict[str, float]) -> float:
-        """See `Subject`."""
+        """See `TrainingTask`."""
         return float(np.mean([value for name, value in figures.items() if name.startswith("psnr_")]))
 
     def size_bytes(self) -> int:
-        """See `Subject`."""
+        """See `TrainingTask`."""
         return sum(array.nbytes for array in self.data.arrays)
 
     def probe(self) -> Probe:
-        """See `Subject`: a convolutional network saves activations in proportion to batch and pixels."""
+        """See `TrainingTask`: a convolutional network saves activations in proportion to batch and pixels."""
         config = self.config
         largest = max(crop.batch * crop.size**2 for crop in (*config.crops, *config.final_crops))
         field = torch.zeros(1, config.network.field_channels, PROBE_PIXELS, PROBE_PIXELS)
         return Probe(field, torch.tensor([0.5], dtype=torch.float64), largest / PROBE_PIXELS**2)
 
+    def validation_probe(self) -> Probe:
+        """See `TrainingTask`."""
+        fields = self.fields[:HELD_OUT_BATCH]
+        calls = len(self.config.validation_levels) * len(self.fields) / len(fields)
+        return Probe(fields, torch.full((len(fields),), 0.5, dtype=torch.float64), calls)
+
+    def export_calls(self) -> float:
+        """See `TrainingTask`."""
+        card = len(self.config.validation_levels) * HELD_OUT_FIELDS
+        return (card + PAGE_SAMPLES * PAGE_STEPS) / len(self.fields[:HELD_OUT_BATCH])
+
     def variants(self) -> Sequence[tuple[float, TrainingTask]]:
-        """See `Subject`."""
+        """See `TrainingTask`."""
         config = self.config
         late = config.final_share if config.final_crops else 0.0
         parts = [(config.crops, 1 - late)] + ([(config.final_crops, late)] if late else [])
@@ -148,11 +175,10 @@ class Slices(TrainingTask):
         one = object.__new__(Slices)
         one.config = self.config.model_copy(update={"crops": (crop,), "final_crops": ()})
         one.data, one.fields = self.data, self.fields
-        one._ahead = Prefetch(one._batch)
         return one
 
     def card(self, denoiser: NetworkDenoiser) -> dict[str, Any]:
-        """See `Subject`."""
+        """See `TrainingTask`."""
         config = self.config
         fields = validation_fields(config.model_copy(update={"validation_fields": HELD_OUT_FIELDS}))
         psnr = denoising_psnr(denoiser, fields, config.validation_levels)
@@ -164,8 +190,17 @@ class Slices(TrainingTask):
         }
 
     def save_page(self, prior: Prior, path: Path) -> None:
-        """See `Subject`."""
+        """See `TrainingTask`."""
         samples = draw_samples(prior, Multistep(steps=PAGE_STEPS), count=PAGE_SAMPLES, seed=self.config.seed)
         spread = self.config.model_copy(update={"validation_fields": PAGE_SAMPLES})
         real = prior.slices.decode(validation_fields(spread))[:, 0].numpy()
         save_page(samples, real, path, window=(prior.slices.low, prior.slices.high))
+
+    def save_preview(self, denoiser: NetworkDenoiser, path: Path | None, *, levels: int) -> None:
+        """See `TrainingTask`."""
+        codec = self.config.codec
+        shape = (PAGE_SAMPLES, 1, *self.fields.shape[-2:])
+        fields = drawn(denoiser, Multistep(steps=levels), shape, seed=self.config.seed)
+        if path is not None:
+            real = codec.decode(self.fields[:PAGE_SAMPLES, 0]).numpy()
+            save_page(codec.decode(fields.float())[:, 0], real, path, window=(codec.low, codec.high))

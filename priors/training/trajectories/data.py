@@ -144,6 +144,12 @@ class PreparedTrajectories:
         names, wanted = [v.name for v in self.manifest.variables], [v.name for v in codec.variables]
         if names != wanted:
             raise InputError(f"codec.variables: found {wanted}, the prepared data holds {names}")
+        for ours, theirs in zip(codec.variables, self.manifest.variables, strict=True):
+            if ours.unit != theirs.unit:
+                raise InputError(
+                    f"codec.variables: {ours.name}: found the unit {ours.unit!r}, the prepared data is in "
+                    f"{theirs.unit!r}"
+                )
         shapes = {array.shape[-2:] for array in self.arrays}
         if size is None and len(shapes) > 1:
             raise InputError(f"size: found none, but the fields differ in size ({sorted(shapes)}); give one")

@@ -16,13 +16,12 @@ Clean context frames and missing values carry no loss.
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from priors.diffusion.denoiser import NetworkDenoiser, broadcast_scales
-
-Batch = Float[Tensor, "b f k y x"]
+from priors.training.task import Batch
 
 
 class Weighting(BaseModel):
@@ -61,31 +60,22 @@ class Weighting(BaseModel):
         return torch.stack(means, dim=1)
 
 
-def trajectory_loss(
-    denoiser: NetworkDenoiser,
-    x: Batch,
-    valid: Bool[Tensor, "b f k y x"],
-    *,
-    times: tuple[Float[Tensor, "b f"], Bool[Tensor, "b f"]],
-    weighting: Weighting,
-    generator: torch.Generator,
-) -> Float[Tensor, ""]:
-    """Return the scalar loss of clean windows ``x`` in network units, zero where not ``valid``.
+def trajectory_errors(denoiser: NetworkDenoiser, batch: Batch, *, weighting: Weighting) -> Float[Tensor, ""]:
+    """Return the sum of weighted squared errors over the values of ``batch`` that carry a loss.
 
     Args:
-        denoiser: the network in training, with the mask of this batch.
-        x: clean windows.
-        valid: which values are measured.
-        times: levels and context frames from `priors.diffusion.levels.TrajectoryLevels`.
+        denoiser: the network in training.
+        batch: clean windows, zero where a value is missing; frames at t = 0 are context.
         weighting: weight by level.
-        generator: of the noise.
     """
-    t, context = times
+    x, t = batch.x, batch.t
+    context = t == 0
     alpha, sigma = broadcast_scales(denoiser.schedule, x, t)
-    z = torch.randn(x.shape, generator=generator)
     clean = context.reshape(*context.shape, 1, 1, 1)
     # Missing values hold noise alone, like a network value of zero; context is given exactly.
-    output = denoiser.raw(torch.where(clean, x, alpha * x + sigma * z), t)
-    target = denoiser.parametrisation.target(x, z, alpha, sigma)
-    weight = (weighting(denoiser.schedule.ratio(t)) * ~context).float().reshape(clean.shape) * valid
-    return (weight * (output - target) ** 2).sum() / (valid & ~clean).sum().clamp(min=1)
+    seen = torch.where(clean, x, alpha * x + sigma * batch.noise)
+    output = denoiser.with_settings(causal=batch.causal).raw(seen, t)
+    target = denoiser.parametrisation.target(x, batch.noise, alpha, sigma)
+    weight = (weighting(denoiser.schedule.ratio(t)) * ~context).to(target.dtype).reshape(clean.shape)
+    counted = weight if batch.counted is None else weight * batch.counted
+    return (counted * (output - target) ** 2).sum()

@@ -25,12 +25,16 @@ from priors.gaussian.linear_filter import EigenFilter
 from priors.gaussian.spectrum import Spectrum, measured_spectrum
 from priors.networks.space_time_dit import SpaceTimeTransformer
 from priors.training.config import TrajectoryConfig
-from priors.training.slices.gallery import PAGE_STEPS, draw_trajectories, save_trajectory_page
-from priors.training.task import Probe, TrainingTask
+from priors.training.engine.draws import draws, noise, torch_draws
+from priors.training.engine.precision import weight_dtype
+from priors.training.slices.gallery import PAGE_STEPS, draw_trajectories, drawn, save_trajectory_page
+from priors.training.task import Batch, Probe, TrainingTask
 from priors.training.trajectories.data import PreparedTrajectories, Window, encode, spread_windows
-from priors.training.trajectories.objective import trajectory_loss
+from priors.training.trajectories.objective import trajectory_errors
 
 HELD_OUT_WINDOWS = 48
+HELD_OUT_BATCH = 4
+"""Windows that are denoised at a time."""
 PAGE_WINDOWS = 3
 Windows = Float[Tensor, "b f k y x"]
 Valid = Bool[Tensor, "b f k y x"]
@@ -51,9 +55,9 @@ def denoising_errors(
     for level in levels:
         generator = torch.Generator().manual_seed(seed)
         errors = []
-        for part in x.split(4):
+        for part in x.to(weight_dtype(denoiser)).split(HELD_OUT_BATCH):
             t = denoiser.schedule.inverse(torch.full(part.shape[:2], level, dtype=torch.float64))
-            alpha, sigma = (scale[..., None, None, None].float() for scale in denoiser.schedule(t))
+            alpha, sigma = (scale[..., None, None, None].to(part) for scale in denoiser.schedule(t))
             noise = torch.randn(part.shape, generator=generator)
             errors.append(denoiser(alpha * part + sigma * noise, t) - part)
         result[level] = masked_rms(torch.cat(errors), valid)
@@ -65,7 +69,7 @@ def forecast_errors(denoiser: NetworkDenoiser, x: Windows, valid: Valid) -> tupl
     """Return the errors of the mean one frame ahead of clean context, and of persistence."""
     generator = torch.Generator().manual_seed(0)
     errors = []
-    for part in x.split(4):
+    for part in x.to(weight_dtype(denoiser)).split(HELD_OUT_BATCH):
         t = torch.zeros(part.shape[:2], dtype=torch.float64)
         t[:, -1] = 1
         sigma = float(denoiser.schedule(t[0, -1])[1])
@@ -100,7 +104,7 @@ class Trajectories(TrainingTask):
         return encode(windows, config.codec)
 
     def fit(self, network: nn.Module) -> bool:
-        """See `Subject`: the modes of the linear estimate."""
+        """See `TrainingTask`: the modes of the linear estimate."""
         config = self.config
         if not isinstance(network, SpaceTimeTransformer) or not isinstance(network.filter, EigenFilter):
             return False
@@ -118,21 +122,28 @@ class Trajectories(TrainingTask):
         found.put(network.filter)
         return True
 
-    def loss(self, denoiser: NetworkDenoiser, step: int) -> Float[Tensor, ""]:
-        """See `Subject`."""
-        config = self.config
-        generator = np.random.default_rng([config.seed, step, 0])
-        x, valid = encode([self._window(generator) for _ in range(config.batch)], config.codec)
-        noise = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        causal = bool(generator.random() < config.causal_share)
-        return trajectory_loss(
-            denoiser.with_settings(causal=causal),
+    def batch_size(self, step: int) -> int:
+        """See `TrainingTask`."""
+        return self.config.batch
+
+    def batch(self, step: int, samples: range) -> Batch:
+        """See `TrainingTask`. Clean context frames and missing values carry no loss."""
+        config, seed = self.config, self.config.seed
+        windows = [self._window(draws("sample", seed=seed, step=step, sample=i)) for i in samples]
+        x, valid = encode(windows, config.codec)
+        t, context = config.levels(config.batch, config.frames, generator=torch_draws(seed=seed, step=step))
+        own = slice(samples.start, samples.stop)
+        return Batch(
             x,
-            valid,
-            times=config.levels(config.batch, config.frames, generator=noise),
-            weighting=config.weighting,
-            generator=noise,
+            noise(tuple(x.shape[1:]), seed=seed, step=step, samples=samples),
+            t[own],
+            valid & ~context[own, :, None, None, None],
+            causal=bool(draws("step", seed=seed, step=step).random() < config.causal_share),
         )
+
+    def loss_sum(self, denoiser: NetworkDenoiser, batch: Batch) -> Float[Tensor, ""]:
+        """See `TrainingTask`."""
+        return trajectory_errors(denoiser, batch, weighting=self.config.weighting)
 
     def _window(self, generator: np.random.Generator) -> Window:
         """Return the most variable of the candidates: dry windows teach little about rain."""
@@ -153,32 +164,44 @@ class Trajectories(TrainingTask):
         return drawn[int(np.argmax(spreads))]
 
     def held_out(self, denoiser: NetworkDenoiser) -> dict[str, float]:
-        """See `Subject` and the module."""
+        """See `TrainingTask` and the module."""
         errors = denoising_errors(denoiser, *self.windows, levels=self.config.validation_levels)
         forecast, persistence = forecast_errors(denoiser, *self.windows)
         named = {f"error_{level:g}": value for level, value in errors.items()}
         return {**named, "forecast": forecast, "persistence": persistence}
 
     def score(self, figures: dict[str, float]) -> float:
-        """See `Subject`: minus the mean logarithm of the errors, the forecast weighing as much as all levels."""
+        """See `TrainingTask`: minus the mean logarithm of the errors, the forecast weighing as much as all levels."""
         levels = [math.log(value) for name, value in figures.items() if name.startswith("error_")]
         return -float(np.mean(levels)) - math.log(figures["forecast"])
 
     def size_bytes(self) -> int:
-        """See `Subject`."""
+        """See `TrainingTask`."""
         return sum(array.nbytes for array in self.data.arrays)
 
     def probe(self) -> Probe:
-        """See `Subject`: one sample of the batch."""
+        """See `TrainingTask`: one sample of the batch."""
         x = torch.zeros_like(self.windows[0][:1])
         return Probe(x, torch.full(x.shape[:2], 0.5, dtype=torch.float64), float(self.config.batch))
 
+    def validation_probe(self) -> Probe:
+        """See `TrainingTask`."""
+        x = self.windows[0][:HELD_OUT_BATCH]
+        # All levels, and one call one frame ahead.
+        calls = (len(self.config.validation_levels) + 1) * len(self.windows[0]) / len(x)
+        return Probe(x, torch.full(x.shape[:2], 0.5, dtype=torch.float64), calls)
+
+    def export_calls(self) -> float:
+        """See `TrainingTask`."""
+        card = (len(self.config.validation_levels) + 1) * HELD_OUT_WINDOWS
+        return (card + PAGE_WINDOWS * PAGE_STEPS) / len(self.windows[0][:HELD_OUT_BATCH])
+
     def variants(self) -> Sequence[tuple[float, TrainingTask]]:
-        """See `Subject`: all batches have one shape."""
+        """See `TrainingTask`: all batches have one shape."""
         return [(1.0, self)]
 
     def card(self, denoiser: NetworkDenoiser) -> dict[str, Any]:
-        """See `Subject`; PSNR for a peak of 2 network units, as for slices."""
+        """See `TrainingTask`; PSNR for a peak of 2 network units, as for slices."""
         config, manifest = self.config, self.data.manifest
         x, valid = self._held_out_windows(HELD_OUT_WINDOWS)
         errors = denoising_errors(denoiser, x, valid, levels=config.validation_levels)
@@ -213,10 +236,18 @@ class Trajectories(TrainingTask):
         )
 
     def save_page(self, prior: Prior, path: Path) -> None:
-        """See `Subject`."""
+        """See `TrainingTask`."""
         samples = draw_trajectories(
             prior, Multistep(steps=PAGE_STEPS), count=PAGE_WINDOWS, seed=self.config.seed
         )
         x, valid = self._held_out_windows(PAGE_WINDOWS)
         real = torch.where(valid, prior.fields.decode(x), torch.nan)
         save_trajectory_page(samples, real, path)
+
+    def save_preview(self, denoiser: NetworkDenoiser, path: Path | None, *, levels: int) -> None:
+        """See `TrainingTask`."""
+        codec, (x, valid) = self.config.codec, self._held_out_windows(PAGE_WINDOWS)
+        fields = drawn(denoiser, Multistep(steps=levels), tuple(x.shape), seed=self.config.seed)
+        if path is not None:
+            real = torch.where(valid, codec.decode(x), torch.nan)
+            save_trajectory_page(codec.clip(codec.decode(fields.float())), real, path)

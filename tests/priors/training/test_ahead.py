@@ -4,7 +4,7 @@ import threading
 
 import torch
 
-from priors.training.prefetch import Prefetch
+from priors.training.engine.prefetch import Prefetch
 
 
 def test_every_step_gets_its_own_batch_also_after_a_jump():

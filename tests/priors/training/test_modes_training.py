@@ -11,7 +11,8 @@ from priors.adapters.native import read_weights, write_weights
 from priors.runtime.errors import InputError
 from priors.training import train
 from priors.training.config import TrajectoryConfig
-from priors.training.loop import Trainer, open_subject
+from priors.training.engine.trainer import Trainer
+from priors.training.loop import open_subject
 from tests.priors.training.test_training_loop import silent
 from tests.support.priors.small_trajectories import SIZE, settings, waves, write_data
 

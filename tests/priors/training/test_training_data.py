@@ -11,21 +11,22 @@ from torch import nn
 
 from priors.codec import Codec
 from priors.runtime.errors import InputError
-from priors.training.ema import EMA
+from priors.training.engine.average import EMA
 from priors.training.objective import LevelSampler
-from priors.training.slices.data import Augmentation, Crop, PreparedArrays, batch_at
+from priors.training.slices.data import Augmentation, Crop, PreparedArrays, sample_at
 from tests.support.priors.small_training import SIZE, write_data
 
 CODEC = Codec(offset=0.0, scale=1000.0, low=-1024.0, high=1500.0)
 
 
 def batch(data, *, seed=0, crop=None, augmentation=None):
-    return batch_at(
-        data,
-        crop or Crop(size=24, batch=6),
-        augmentation=augmentation or Augmentation(),
-        codec=CODEC,
-        generator=np.random.default_rng(seed),
+    crop, generator = crop or Crop(size=24, batch=6), np.random.default_rng(seed)
+    chosen = augmentation or Augmentation()
+    return torch.stack(
+        [
+            sample_at(data, crop.size, augmentation=chosen, codec=CODEC, generator=generator)
+            for _ in range(crop.batch)
+        ]
     )
 
 
@@ -75,22 +76,23 @@ def test_without_augmentation_a_field_is_a_window_of_a_slice(tmp_path):
 
 
 def test_rotation_and_scale_are_about_the_amount_asked_for(tmp_path):
-    # The gradient of a ramp turns by the angle of rotation and stretches by the zoom.
+    # The gradient of a ramp turns by the angle of rotation and stretches by the zoom; over twelve pixels, since the
+    # bicubic kernel of torch keeps a ramp only to a tenth of a pixel.
     x = np.mgrid[:64, :64][1].astype(np.float32)
     data = PreparedArrays.load(prepared(tmp_path, np.stack([10 * x, 10 * x])), "train")
     much = Augmentation(flip=False, probability=1.0, rotation_deg=20, scale=1.3)
     fields = CODEC.decode(batch(data, crop=Crop(size=16, batch=60), augmentation=much))[:, 0]
-    along_x = (fields[:, 8, 9] - fields[:, 8, 7]) / 2
-    along_y = (fields[:, 9, 8] - fields[:, 7, 8]) / 2
+    along_x = (fields[:, 8, 14] - fields[:, 8, 2]) / 12
+    along_y = (fields[:, 14, 8] - fields[:, 2, 8]) / 12
     angles = torch.rad2deg(torch.atan2(along_y, along_x)).abs()
     zooms = torch.hypot(along_x, along_y) / 10
-    inside = (zooms > 0.1) & (fields.amin((1, 2)) > 1)
+    # Within two pixels of the left and the right border bicubic weights reach padding, which has no gradient.
+    inside = (fields.amin((1, 2)) > 20) & (fields.amax((1, 2)) < 610)
     assert int(inside.sum()) > 20
-    # Padding at the border bends a few of the gradients by a little.
     assert float(angles[inside].max()) <= 21
     assert float(angles[inside].max()) > 10
-    assert float(zooms[inside].max()) <= 1.36
-    assert float(zooms[inside].min()) >= 1 / 1.36
+    assert float(zooms[inside].max()) <= 1.34
+    assert float(zooms[inside].min()) >= 1 / 1.34
 
 
 def test_series_are_drawn_by_slices_times_share(tmp_path):

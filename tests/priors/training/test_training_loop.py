@@ -14,7 +14,9 @@ from priors.runtime.config import load
 from priors.runtime.errors import InputError
 from priors.training import TrainConfig, train
 from priors.training.config import Optimisation, load_training
-from priors.training.loop import learning_rate, open_subject
+from priors.training.engine.checkpoints import save_tensors
+from priors.training.engine.rate import learning_rate
+from priors.training.loop import open_subject
 from priors.training.plan import expected_seconds, memory_plan
 from priors.training.slices.data import PreparedArrays
 from priors.training.slices.gallery import draw_samples, save_page
@@ -49,7 +51,7 @@ def test_the_loss_decreases_and_the_held_out_error_with_it(small_run):
     rows = [json.loads(row) for row in (folder / "training.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(10, 81, 10))
     assert losses[-1] < 0.6 * losses[9]
-    assert rows[-1]["psnr_0.5"] > rows[0]["psnr_0.5"] + 3
+    assert rows[-1]["psnr_0.5"] > rows[0]["psnr_0.5"] + 2
 
 
 def test_it_denoises_better_than_the_best_shrinkage_to_the_mean(small_run):
@@ -110,20 +112,21 @@ def test_a_full_disk_is_one_clear_line(small_data):
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("this system has no /dev/full")
-    from priors.training.loop import _save
-
     with pytest.raises(OSError, match="No space left"):
-        _save({"weights": torch.zeros(1 << 16)}, full)
+        save_tensors({"weights": torch.zeros(1 << 16)}, full)
 
 
-def test_validation_slices_of_two_sizes_are_refused(small_data, tmp_path):
+def test_validation_slices_of_two_sizes_are_cut_to_their_common_middle(small_data, tmp_path):
     (tmp_path / "manifest.yaml").write_text(
         (small_data / "manifest.yaml").read_text().replace("split: train", "split: validation")
     )
     for name, size in (("a", 40), ("b", 32), ("held_out", 40)):
-        np.save(tmp_path / f"{name}.npy", np.zeros((2, size, size), np.int16))
-    with pytest.raises(InputError, match="differ in size"):
-        validation_fields(config_of(tmp_path, steps=1))
+        field = np.zeros((size, size), np.int16)
+        field[size // 2, size // 2] = 1000
+        np.save(tmp_path / f"{name}.npy", np.stack([field, field]))
+    fields = validation_fields(config_of(tmp_path, steps=1))
+    assert fields.shape == (3, 1, 32, 32)
+    assert (fields[:, 0, 16, 16] == 1).all()
 
 
 def test_the_learning_rate_warms_up_and_decays_to_zero():

@@ -9,7 +9,8 @@ from torch import nn
 from priors.diffusion.denoiser import NetworkDenoiser, broadcast_scales
 from priors.diffusion.parametrisation import Velocity
 from priors.diffusion.schedule import Cosine
-from priors.training.trajectories.objective import Weighting, trajectory_loss
+from priors.training.task import Batch
+from priors.training.trajectories.objective import Weighting, trajectory_errors
 
 
 def test_min_snr_weights_the_clean_error_by_the_capped_ratio():
@@ -67,13 +68,10 @@ def loss_of(x, valid, t, context, *, network=None, weighting=None):
     denoiser = NetworkDenoiser(
         network or Zero(), schedule=Cosine(), parametrisation=Velocity(), reduced=False
     )
-    return trajectory_loss(
-        denoiser,
-        x,
-        valid,
-        times=(t, context),
-        weighting=weighting or Weighting(kind="uniform"),
-        generator=torch.Generator().manual_seed(3),
+    z = torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
+    batch = Batch(x, z, t, valid & ~context[..., None, None, None])
+    return trajectory_errors(denoiser, batch, weighting=weighting or Weighting(kind="uniform")) / max(
+        1, batch.values
     )
 
 

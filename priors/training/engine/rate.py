@@ -7,6 +7,8 @@ r"""The learning rate of a step: warm-up, then a cosine, or a constant with a de
 A cosine is fitted to its number of steps: a run that shall go on afterwards needs a new one. Under constant-decay all
 steps before the cooldown are those of any longer run, so a run can be prolonged without a seam. The decay of one minus
 the square root is the best of those compared by Haegele et al. 2024 (arXiv 2405.18392, section 3.2).
+
+A run prolonged after its end (``extended``) goes through warm-up and decay once more, over the steps added.
 """
 
 import math
@@ -16,13 +18,13 @@ from priors.training.config import Optimisation
 
 def learning_rate(step: int, settings: Optimisation) -> float:
     """Return the rate of step ``step``, counted from zero."""
-    if step < settings.warmup:
-        return settings.learning_rate * (step + 1) / settings.warmup
+    begin, end = settings.segment(step)
+    n, steps = step - begin, end - begin
+    if n < settings.warmup:
+        return settings.learning_rate * (n + 1) / settings.warmup
     if settings.rate == "constant-decay":
-        begin = settings.cooldown_begin
-        if step < begin:
-            return settings.learning_rate
-        passed = (step - begin) / max(1, settings.steps - begin)
+        first = settings.cooldown_begin(begin, end) - begin
+        passed = max(0, n - first) / max(1, steps - first)
         return settings.learning_rate * (1 - math.sqrt(min(1.0, passed)))
-    progress = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    progress = (n - settings.warmup) / max(1, steps - settings.warmup)
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

@@ -7,13 +7,14 @@ the same to the bit.
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
 
-from torch import Tensor
+Drawn = TypeVar("Drawn")
 
 LARGEST = 16
 
 
-class Prefetch:
+class Prefetch(Generic[Drawn]):
     """A function of the step that is asked for consecutive steps, evaluated before it is asked.
 
     Args:
@@ -21,13 +22,13 @@ class Prefetch:
         workers: threads, and how many steps they look ahead; the cores of the machine by default.
     """
 
-    def __init__(self, draw: Callable[[int], Tensor], *, workers: int | None = None) -> None:
+    def __init__(self, draw: Callable[[int], Drawn], *, workers: int | None = None) -> None:
         self.draw = draw
         self.workers = workers or min(LARGEST, os.cpu_count() or 1)
-        self._drawn: dict[int, Future[Tensor]] = {}
+        self._drawn: dict[int, Future[Drawn]] = {}
         self._threads: ThreadPoolExecutor | None = None
 
-    def __call__(self, step: int) -> Tensor:
+    def __call__(self, step: int) -> Drawn:
         """Return the batch of ``step`` and let the threads go on with the steps after it."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="batch")

@@ -31,6 +31,13 @@ class TensorBoardLog:
             for name, value in figures.items():
                 self._writer.add_scalar(name, value, step)
 
+    def write_page(self, step: int, path: Path) -> None:
+        """Show a page of samples, where there is one."""
+        if self._writer is not None and path.is_file():
+            from matplotlib.image import imread
+
+            self._writer.add_image("samples", imread(path)[..., :3], step, dataformats="HWC")
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

@@ -1,0 +1,71 @@
+"""Sections of a training configuration that do not decide what is learned, only how the run gets there."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Precision(_Section):
+    """Arithmetic of the network; losses, averages and noise levels never lose digits.
+
+    Attributes:
+        compute: ``bfloat16`` runs the network's products in it; ``auto`` does so where the processor has it, and the
+            log says what was taken; ``float64`` is for comparing runs.
+        checkpoint: ``blocks`` keeps the input of every block instead of what is inside and computes it again on the
+            way back: the same gradients in less memory and about a third more time.
+    """
+
+    compute: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    checkpoint: Literal["none", "blocks"] = "none"
+
+
+class Parallel(_Section):
+    """How the samples of a step are shared.
+
+    Attributes:
+        mode: of the processes that torchrun starts: ``ddp`` keeps all weights in each, ``fsdp`` a part of them.
+        accumulate: parts of a process's samples that go through the network one after the other.
+    """
+
+    mode: Literal["ddp", "fsdp"] = "ddp"
+    accumulate: int = Field(1, ge=1)
+
+
+class EarlyStop(_Section):
+    """When a run that gains nothing ends.
+
+    Attributes:
+        patience: validations without a gain after which it ends; null never ends it.
+        min_gain: what counts as one, in the score's unit: dB of slices, the logarithm of the errors of trajectories.
+    """
+
+    patience: int | None = Field(None, ge=1)
+    min_gain: float = Field(0.0, ge=0)
+
+
+class Keep(_Section):
+    """Which checkpoints stay beside ``checkpoint.pt`` and ``best.pt``, as ``checkpoint-STEP.pt``.
+
+    Attributes:
+        last: how many of the latest, the one to resume from included.
+        every: and those of every so many steps; null keeps none.
+    """
+
+    last: int = Field(1, ge=1)
+    every: int | None = Field(None, ge=1)
+
+
+class Preview(_Section):
+    """Pages of samples during training, ``previews/STEP.png`` and in TensorBoard.
+
+    Attributes:
+        every: steps between pages; null draws none.
+        levels: noise levels of a sample.
+    """
+
+    every: int | None = Field(None, ge=1)
+    levels: int = Field(20, ge=2)
