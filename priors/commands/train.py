@@ -9,7 +9,9 @@ from priors.commands.options import Overrides, Overwrite, Plan, PrintConfig, Res
 
 
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the training run.")],
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="YAML file of the training run.")
+    ] = None,
     overrides: Overrides = None,
     layers: Annotated[
         Optional[list[Path]],  # noqa: UP045
@@ -21,12 +23,27 @@ def train(
     plan: Plan = False,
     resume: Resume = False,
     extend: Annotated[
-        int | None, typer.Option("--extend", min=1, metavar="STEPS", help="Add steps to a run and continue it.")
+        int | None,
+        typer.Option("--extend", min=1, metavar="STEPS", help="Add steps to a run and continue it."),
     ] = None,
     overwrite: Overwrite = False,
     print_config: PrintConfig = False,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            "--template", metavar="KIND", help="Print a configuration of slices or trajectories, and stop."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Prepared folder whose values the template takes.")
+    ] = None,
 ) -> None:
     """Train a prior on prepared arrays and export it with its card."""
+    if template is not None:
+        _print_template(template, data)
+        return
+    if config is None:
+        raise typer.BadParameter("missing argument 'CONFIG': a YAML file; --template slices prints one")
     from priors.training.config import load_training
     from priors.training.run import print_plan, run
 
@@ -41,3 +58,11 @@ def train(
         named = " -c ".join(file.name for file in files)
         command = " ".join([f"tomocast train {named}", *(overrides or []), f"--out {target.name}"])
         run(chosen, target, command=command, resume=resume, overwrite=overwrite, extend=extend)
+
+
+def _print_template(kind: str, data: Path | None) -> None:
+    from priors.training.template import template
+
+    if kind not in ("slices", "trajectories"):
+        raise typer.BadParameter(f"template: found '{kind}', expected slices or trajectories")
+    print(template("slices" if kind == "slices" else "trajectories", data), end="")

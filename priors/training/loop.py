@@ -98,10 +98,8 @@ def train(
             _save(trainer, checkpoint)
     if not writes:
         return trainer.averaged
-    # Whole again, whatever part of the weights this process held.
+    # Whole again, whatever part of the weights this process held, and float32, whatever was computed in.
     network = config.network.build().to(trainer.denoiser.device)
-    if trainer.precision == "float64":
-        network = network.double()
     network.load_state_dict(_read_best(best))
     return (
         NetworkDenoiser(network, schedule=config.schedule, parametrisation=config.parametrisation)

@@ -21,7 +21,7 @@ from tests.support.priors.several_processes import cut
 
 ROOT = Path(__file__).parents[3]
 STEPS = 6
-EXACT = {"compute": "float64"}
+EXACT, SINGLE = {"compute": "float64"}, {"compute": "float32"}
 # AdamW's first steps follow the signs of gradients: at the high rate of the other runs rounding grows tenfold in two.
 CALM = {"steps": STEPS, "learning_rate": 3e-4, "warmup": 2, "ema": 0.95}
 
@@ -64,7 +64,7 @@ def runs(tmp_path_factory, small_data):
         "slices": slices(small_data, precision=EXACT),
         "slices-micro": slices(small_data, precision=EXACT, parallel=micro),
         "slices-blocks": slices(small_data, precision=blocks),
-        "slices-32": slices(small_data, optimisation=CALM),
+        "slices-32": slices(small_data, optimisation=CALM, precision=SINGLE),
         "waves": trajectories(waves, precision=EXACT),
         "waves-micro": trajectories(waves, precision=EXACT, parallel=micro),
         "waves-blocks": trajectories(waves, precision=blocks),
@@ -73,8 +73,8 @@ def runs(tmp_path_factory, small_data):
         "slices-ddp": slices(small_data, precision=EXACT),
         "slices-fsdp": slices(small_data, precision=EXACT, parallel=fsdp),
         "slices-ddp-micro": slices(small_data, precision=EXACT, parallel=micro),
-        "slices-32-ddp": slices(small_data, optimisation=CALM),
-        "slices-32-fsdp": slices(small_data, optimisation=CALM, parallel=fsdp),
+        "slices-32-ddp": slices(small_data, optimisation=CALM, precision=SINGLE),
+        "slices-32-fsdp": slices(small_data, optimisation=CALM, precision=SINGLE, parallel=fsdp),
         "waves-ddp": trajectories(waves, precision=EXACT),
         "waves-fsdp": trajectories(waves, precision=blocks, parallel=fsdp),
     }
