@@ -68,7 +68,7 @@ class Trainer:
         if config.initial is not None:
             from priors.card import load_prior
 
-            network.load_state_dict(load_prior(config.initial).denoiser.network.state_dict())
+            network.load_state_dict(load_prior(config.initial).network.state_dict())
         fitted = config.initial is None and subject.fit(network)
         device = resolved_device(config.device)
         precision = resolved_precision(config.precision, device)

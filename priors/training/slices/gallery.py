@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priors.card import Prior
-from priors.diffusion.denoiser import NetworkDenoiser
+from priors.diffusion.denoiser import Denoiser
 from priors.diffusion.sampler import Sampler
 from priors.runtime.files import atomic
 from priors.training.engine.precision import weight_dtype
@@ -45,7 +45,7 @@ def draw_samples(
 
 @torch.no_grad()
 def drawn(
-    denoiser: NetworkDenoiser,
+    denoiser: Denoiser,
     sampler: Sampler,
     shape: tuple[int, ...],
     *,
