@@ -24,6 +24,7 @@ from priors.commands.import_prior import import_prior
 from priors.commands.sample import sample
 from priors.commands.train import train
 from priors.runtime.errors import InputError, Interrupted, show_warnings
+from recon.commands.compare import compare
 from recon.commands.convert import convert
 from recon.commands.demo import demo_recon
 from recon.commands.phantom import phantom
@@ -77,7 +78,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _verb in (reconstruct, convert, phantom, assimilate, forecast, observe, train, sample, inspect):
+for _verb in (reconstruct, compare, convert, phantom, assimilate, forecast, observe, train, sample, inspect):
     app.command()(_verb)
 app.command()(import_prior)
 app.command()(export_prior)

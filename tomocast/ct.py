@@ -17,8 +17,8 @@ from recon.io.volumes.registry import read_volume as _read_volume
 from recon.operators.projector import Projector
 from recon.reconstructors.base import Reconstructor, RunContext, StepRecord
 from recon.reconstructors.checkpoint import Checkpoint
-from recon.run.compare import score_volumes
 from recon.run.problem import pose
+from recon.run.scoring import score_volumes
 from recon.run.settings import ReconstructSettings
 from recon.run.solve import solve
 

@@ -36,6 +36,8 @@ from recon.run.steps import StepLog
 CONFIGS = shipped("configs")
 CHECKPOINT = "checkpoint.pt"
 STEPS = "steps.jsonl"
+COUNTS = {"network_calls", "network_gradients"}
+"""Figures of a step that are summed over the run instead of drawn."""
 
 
 def settings(
@@ -124,7 +126,10 @@ def _solve(problem: Problem, run: RunFolder, *, resume: bool) -> Outcome:
             checkpoint.save()
             raise
     outcome.metrics["peak_memory_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    outcome.metrics["curves"] = log.curves()
+    curves = log.curves()
+    for key in COUNTS & curves.keys():
+        outcome.metrics[key] = int(sum(value for _, value in curves.pop(key)))
+    outcome.metrics["curves"] = curves
     return outcome
 
 
@@ -135,7 +140,8 @@ def _listener(label: str, log: StepLog) -> Iterator[Any]:
 
         def on_step(record: StepRecord) -> None:
             progress.total = record.total
-            progress.step(done=record.iteration, **record.figures)
+            shown = {key: value for key, value in record.figures.items() if key not in COUNTS}
+            progress.step(done=record.iteration, **shown)
             log.add(record)
 
         yield on_step

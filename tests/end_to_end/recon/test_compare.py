@@ -1,0 +1,57 @@
+"""``tomocast compare``: one scan, several methods, one table that goes on after a refusal."""
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+
+from tests.support.command_line import inside, mistake
+
+METHODS = "fbp,pnp-hqs"
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    """A small scan and the phantom behind it."""
+    folder = tmp_path_factory.mktemp("compare")
+    x, y = np.meshgrid(np.linspace(-1, 1, 64), np.linspace(-1, 1, 64), indexing="ij")
+    disc = np.where(x**2 + 1.5 * y**2 < 0.7, 30.0, -1000.0)
+    volume = np.repeat(disc[:, :, None], 2, axis=2).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(volume, np.diag([-4.0, -4.0, 2.0, 1.0])), folder / "phantom.nii.gz")
+    inside("simulate", "scan", folder / "phantom.nii.gz", "--out", folder / "scan.h5", "--views", 12, "--grid", 32)
+    return folder
+
+
+def test_rows_report_and_resume(scan, trained):
+    out = scan / "out"
+    words = ["compare", scan / "scan.h5", "--methods", METHODS, "--prior", trained, "--out", out, "--json", "-"]
+    words += ["--reference", scan / "phantom.nii.gz", "pnp-hqs:method.ladder.levels=2"]
+    rows = json.loads(inside(*words).stdout)
+    assert [row["method"] for row in rows] == ["fbp", "pnp-hqs"]
+    assert [row["network_calls"] for row in rows] == [0, 2]
+    for row in rows:
+        assert row["psnr_hu"] > 10
+        # Slices of a volume of two are whole windows; its coronal and sagittal planes are not wide enough for one.
+        assert row["ssim_axial"] > 0.1
+        assert row["core_seconds"] > 0
+        assert row["peak_bytes"] > 2**26
+    assert (out / "report.html").stat().st_size > 10_000
+    run = out / "runs" / "fbp" / "volume.nii.gz"
+    before = run.stat().st_mtime_ns
+    again = json.loads(inside(*words, "--resume").stdout)
+    assert run.stat().st_mtime_ns == before
+    assert [row["psnr_hu"] for row in again] == [row["psnr_hu"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--methods", "fbp,nothing"], "nothing"),
+        (["--methods", ""], "found none"),
+        (["--methods", "fbp", "tv:method.iterations=3"], "tv is not compared"),
+    ],
+)
+def test_mistakes_are_one_line(scan, words, told):
+    assert told in mistake("compare", scan / "scan.h5", "--out", scan / "wrong", *words)
+    assert not (scan / "wrong").exists()
