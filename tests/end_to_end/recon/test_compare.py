@@ -19,13 +19,34 @@ def scan(tmp_path_factory):
     disc = np.where(x**2 + 1.5 * y**2 < 0.7, 30.0, -1000.0)
     volume = np.repeat(disc[:, :, None], 2, axis=2).astype(np.float32)
     nibabel.save(nibabel.Nifti1Image(volume, np.diag([-4.0, -4.0, 2.0, 1.0])), folder / "phantom.nii.gz")
-    inside("simulate", "scan", folder / "phantom.nii.gz", "--out", folder / "scan.h5", "--views", 12, "--grid", 32)
+    inside(
+        "simulate",
+        "scan",
+        folder / "phantom.nii.gz",
+        "--out",
+        folder / "scan.h5",
+        "--views",
+        12,
+        "--grid",
+        32,
+    )
     return folder
 
 
 def test_rows_report_and_resume(scan, trained):
     out = scan / "out"
-    words = ["compare", scan / "scan.h5", "--methods", METHODS, "--prior", trained, "--out", out, "--json", "-"]
+    words = [
+        "compare",
+        scan / "scan.h5",
+        "--methods",
+        METHODS,
+        "--prior",
+        trained,
+        "--out",
+        out,
+        "--json",
+        "-",
+    ]
     words += ["--reference", scan / "phantom.nii.gz", "pnp-hqs:method.ladder.levels=2"]
     rows = json.loads(inside(*words).stdout)
     assert [row["method"] for row in rows] == ["fbp", "pnp-hqs"]

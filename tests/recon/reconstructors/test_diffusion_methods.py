@@ -1,5 +1,7 @@
 """Diffusion methods against dense algebra, on a Gaussian prior whose conditional mean is linear and known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -26,7 +28,7 @@ def state_of(problem: NerdProblem, seed: int = 3) -> DiffusionState:
     generator = torch.Generator().manual_seed(seed)
     x = slice_last(-0.5 + 0.3 * torch.randn(SLICES, SIDE, SIDE, generator=generator))
     u = x + LEVEL * noise_like(x, generator)
-    return DiffusionState(0, u, x, problem.start_duals(x), generator.get_state())
+    return DiffusionState(0, u, x, problem.start_duals(x), generator.get_state(), problem.chunk)
 
 
 def solved(problem: NerdProblem, estimate: torch.Tensor, weight: float) -> np.ndarray:
@@ -66,7 +68,7 @@ def iterated(method: PnPHQS | PnPADMM, problem: NerdProblem, count: int) -> torc
     state = state_of(problem)
     for _ in range(count):
         done = method.advance(problem, state, NoiseLevel(LEVEL, LEVEL), generator())
-        state = DiffusionState(state.done + 1, done.u, done.x, done.duals, state.generator)
+        state = replace(state, u=done.u, x=done.x, duals=done.duals)
     return state.x
 
 
@@ -108,7 +110,7 @@ def test_dps_pulls_along_the_gradient_of_the_misfit(problem: NerdProblem) -> Non
 
 
 def test_red_diff_moves_by_adam_along_data_and_noise(problem: NerdProblem) -> None:
-    state, method = state_of(problem), REDDiff(learning_rate=0.01, weight=0.5)
+    state, method = state_of(problem), REDDiff(learning_rate_hu=10.0, weight=0.5)
     done = method.advance(problem, state, NoiseLevel(LEVEL, AFTER), generator())
     noise = noise_like(state.x, generator())
     u = state.x + LEVEL * noise
@@ -152,9 +154,11 @@ def test_filling_noise_completes_a_spectrum_to_white() -> None:
 
 
 def test_ladders_stay_within_what_the_prior_knows() -> None:
-    assert Geometric(levels=3, start=4.0, stop=0.25).sequence(1.0) == pytest.approx([1.0, 0.5, 0.25])
-    levels = LinearBetas(levels=50).sequence(80.0)
+    assert Geometric(levels=3, start_hu=4000.0, stop_hu=250.0).sequence(1.0, 1000.0) == pytest.approx(
+        [1.0, 0.5, 0.25]
+    )
+    levels = LinearBetas(levels=50).sequence(80.0, 1000.0)
     assert max(levels) <= 80
     assert levels == sorted(levels, reverse=True)
     # DDPM's last step, t = 1000: alpha_bar 4.04e-5 (Ho et al. 2020), hence sigma / alpha = 157.
-    assert LinearBetas(levels=50).sequence(1e3)[0] == pytest.approx(157.4, rel=2e-3)
+    assert LinearBetas(levels=50).sequence(1e3, 1000.0)[0] == pytest.approx(157.4, rel=2e-3)
