@@ -19,6 +19,7 @@ from torch import Tensor
 
 from assimilation.baselines.climatology import Climatology
 from assimilation.fields.fields import Fields
+from priors.gaussian.stationary import stationary_correlation
 
 # A point whose deviation is below this share of the largest one is standardised with that share: dry corners.
 LEAST_DEVIATION = 1e-2
@@ -74,24 +75,9 @@ def floored(deviation: Float[np.ndarray, "k y x"]) -> Float[np.ndarray, "k y x"]
 def stationary(training: Fields, climate: Climatology) -> StationaryCovariance:
     """Return the covariance estimated from training fields, with the deviations of the first time's hour."""
     scaled = torch.from_numpy(anomalies(training, climate)).flatten(0, 1)
-    size, periodic = training.grid.shape, training.grid.periodic
-    rows, columns = (n if closed else 2 * n for n, closed in zip(size, periodic, strict=True))
-    padded = rows, columns
-    seen = torch.isfinite(scaled)
-    products, pairs = (
-        torch.fft.irfft2((torch.fft.rfft2(part, s=padded).abs() ** 2).mean(dim=0), s=padded)
-        for part in (scaled.nan_to_num(0.0), seen.double())
-    )
-    correlation = torch.where(pairs > 0.5 / len(scaled), products / pairs.clamp(min=1e-9), 0.0)
-    for axis, (n, closed) in enumerate(zip(size, periodic, strict=True), start=-2):
-        if not closed:
-            lag = torch.fft.fftfreq(2 * n, 1 / (2 * n)).double().abs()
-            taper = 0.5 * (1 + torch.cos(torch.pi * lag / n))
-            correlation = correlation * (taper[:, None] if axis == -2 else taper)
-    spectrum = torch.fft.rfft2(correlation).real.clamp(min=0)
-    unit = torch.fft.irfft2(spectrum, s=padded)[:, :1, :1]
+    correlation = stationary_correlation(scaled, periodic=training.grid.periodic)
     deviation = torch.from_numpy(floored(climate.deviation_at(training.times[0])))
-    return StationaryCovariance(spectrum / unit, padded, deviation)
+    return StationaryCovariance(correlation.spectrum, correlation.padded, deviation)
 
 
 def time_correlation(training: Fields, climate: Climatology, longest: int) -> Float[np.ndarray, "lags"]:

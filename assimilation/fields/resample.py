@@ -12,10 +12,13 @@ import numpy as np
 
 from assimilation.fields.fields import Fields
 from assimilation.fields.grid import Grid
+from priors.blocks import block_means
 from priors.runtime.errors import InputError
 
 # Grids called "1 km" may have cells of 999.6 m; that is no reason to interpolate.
 SPACING_TOLERANCE = 0.02
+# Share of a block that must be known.
+HALF = 0.5
 _SECOND = np.timedelta64(1, "s")
 
 
@@ -33,7 +36,7 @@ def to_spacing(fields: Fields, spacing: float, *, source: str) -> Fields:
                 f"{source}: {name}: found spacing {own:g} {fields.grid.unit}, expected one that divides {spacing:g}"
             )
         factors.append(factor)
-    return block_means(fields, (factors[0], factors[1]))
+    return block_averages(fields, (factors[0], factors[1]))
 
 
 def block_grid(grid: Grid, factors: tuple[int, int]) -> Grid:
@@ -55,7 +58,7 @@ def block_grid(grid: Grid, factors: tuple[int, int]) -> Grid:
     return Grid(axes[0], axes[1], grid.kind, grid.unit, (closed[0], closed[1]), grid.projection)
 
 
-def block_means(fields: Fields, factors: tuple[int, int]) -> Fields:
+def block_averages(fields: Fields, factors: tuple[int, int]) -> Fields:
     """Return means over blocks of ``factors`` (y, x) cells.
 
     Raises:
@@ -63,15 +66,11 @@ def block_means(fields: Fields, factors: tuple[int, int]) -> Fields:
     """
     if factors == (1, 1):
         return fields
-    (fy, fx), coarse = factors, block_grid(fields.grid, factors)
-    rows, columns = coarse.shape
-    values = np.empty((*fields.values.shape[:3], rows, columns), np.float32)
-    for place in np.ndindex(fields.values.shape[:3]):
-        cells = fields.values[place][: rows * fy, : columns * fx].reshape(rows, fy, columns, fx)
-        finite = np.isfinite(cells)
-        count = finite.sum(axis=(1, 3))
-        total = np.where(finite, cells, 0).sum(axis=(1, 3), dtype=np.float64)
-        values[place] = np.where(2 * count >= fy * fx, total / np.maximum(count, 1), np.nan)
+    coarse = block_grid(fields.grid, factors)
+    values = np.empty((*fields.values.shape[:3], *coarse.shape), np.float32)
+    # One field at a time: the mean of a whole archive would need several copies of it.
+    for index in np.ndindex(fields.values.shape[:3]):
+        values[index], _ = block_means(fields.values[index], factors, least=HALF)
     return replace(fields, values=values, grid=coarse)
 
 

@@ -18,6 +18,7 @@ from assimilation.fields.grid import Grid
 from assimilation.fields.resample import SPACING_TOLERANCE, block_grid
 from assimilation.observation.instruments import ChannelSubset, Coarse, Everything
 from assimilation.observation.observing import Observed
+from priors.blocks import block_means
 from priors.runtime.errors import InputError
 
 _SECOND = np.timedelta64(1, "s")
@@ -75,20 +76,10 @@ def on_coarser_grid(observed: Observed, factor: int) -> Observed:
             f"wind-speed: found a grid {factor} times finer than the prior's, expected the same: the speed of a "
             "mean wind is not the mean speed"
         )
-    values, count = _means(observed.fields.values, factor)
-    variance, _ = _means(np.where(np.isfinite(observed.fields.values), observed.sigma, np.nan) ** 2, factor)
+    values, count = block_means(observed.fields.values, (factor, factor))
+    squares = np.where(np.isfinite(observed.fields.values), observed.sigma, np.nan) ** 2
+    variance, _ = block_means(squares, (factor, factor))
     fields = replace(observed.fields, values=values, grid=state)
     sigma = np.sqrt(variance / np.maximum(count, 1)).astype(np.float32)
     kept = instrument if isinstance(instrument, ChannelSubset) else Everything()
     return Observed(fields, sigma, kept, observed.variables, state)
-
-
-def _means(values: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean of the finite values of each block, NaN where there are none, and their number."""
-    rows, columns = values.shape[-2] // factor, values.shape[-1] // factor
-    cells = values[..., : rows * factor, : columns * factor]
-    cells = cells.reshape(*values.shape[:-2], rows, factor, columns, factor)
-    finite = np.isfinite(cells)
-    count = finite.sum(axis=(-3, -1))
-    total = np.where(finite, cells, 0).sum(axis=(-3, -1), dtype=np.float64)
-    return np.where(count, total / np.maximum(count, 1), np.nan).astype(np.float32), count

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
+from priors.blocks import block_means
 from priors.runtime.page import deflated, inflated
 
 MISSING = 255
@@ -142,14 +143,8 @@ def _reduce(values: np.ndarray, reduction: Reduction) -> np.ndarray:
     block = reduction.block
     if block == 1:
         return values
-    by, bx = min(block, values.shape[-2]), min(block, values.shape[-1])
-    height, width = values.shape[-2] // by, values.shape[-1] // bx
-    parts = values[..., : height * by, : width * bx]
-    parts = parts.reshape(*values.shape[:-2], height, by, width, bx)
-    held = np.isfinite(parts)
-    count = held.sum(axis=(-3, -1))
-    total = np.where(held, parts, 0).sum(axis=(-3, -1))
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+    factors = min(block, values.shape[-2]), min(block, values.shape[-1])
+    return block_means(values, factors)[0].astype(np.float32)
 
 
 def _coarser(reduction: Reduction, ensemble: Ensemble) -> Reduction:

@@ -13,6 +13,7 @@ import numpy as np
 from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
 from assimilation.fields.grid import EDGE
 from assimilation.fields.streams import FieldStream
+from priors.blocks import block_means
 from priors.runtime.errors import InputError
 
 
@@ -130,11 +131,8 @@ def _nearest(have: np.ndarray, want: np.ndarray) -> np.ndarray:
 
 def _average(field: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Return the mean of the finite values of each block, NaN where fewer than half are finite."""
-    blocks = field[rows[:, None, :, None], columns[None, :, None, :]]
-    valid = np.isfinite(blocks)
-    count = valid.sum(axis=(2, 3))
-    mean = np.where(valid, blocks, 0.0).sum(axis=(2, 3), dtype=np.float64) / np.maximum(count, 1)
-    return np.where(2 * count >= rows.shape[1] * columns.shape[1], mean, np.nan)
+    cells = field[np.ix_(rows.ravel(), columns.ravel())]
+    return block_means(cells, (rows.shape[1], columns.shape[1]), least=0.5)[0].astype(np.float64)
 
 
 def _step(axis: np.ndarray) -> float:

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priors.gaussian.linear_filter import EigenFilter
+from priors.gaussian.stationary import stationary_correlation
 from priors.runtime.errors import InputError
 
 Series = Float[Tensor, "t p"]
@@ -69,10 +70,11 @@ def eigenmodes(
     parts = [part - mean for part in fields]
     constants = _constants(shape, shift)
     series = [part.flatten(1) for part in parts]
-    together = torch.cat(series)
-    sample = together.T @ together / len(together)
+    samples = torch.cat(series)
+    sample = samples.T @ samples / len(samples)
     deviation = sample.diagonal().clamp(min=1e-12).sqrt()
-    smooth = deviation[:, None] * _stationary(torch.cat(parts), deviation.reshape(shape)) * deviation
+    correlation = stationary_correlation(torch.cat(parts) / deviation.reshape(shape))
+    smooth = deviation[:, None] * correlation.matrix(*shape[1:]) * deviation
     covariance = (1 - mixing) * sample + mixing * smooth
     vectors = torch.linalg.eigh(covariance + constants.T @ constants)[1]
     basis = vectors.T.flip(0)[:modes].contiguous()
@@ -114,30 +116,3 @@ def _constants(shape: torch.Size, shift: Sequence[float]) -> Float[Tensor, "k p"
     for place, size in enumerate(shift):
         fields[place, place] = size
     return fields.flatten(1)
-
-
-def _stationary(parts: Float[Tensor, "t k y x"], deviation: Float[Tensor, "k y x"]) -> Float[Tensor, "p p"]:
-    """Return the correlation of two values that depends on their displacement only, 0 between variables."""
-    scaled = parts / deviation
-    rows, columns = deviation.shape[1:]
-    padded = 2 * rows, 2 * columns
-    ones = torch.ones(1, rows, columns, dtype=scaled.dtype)
-    products, pairs = (
-        torch.fft.irfft2((torch.fft.rfft2(x, s=padded).abs() ** 2).mean(0), s=padded)
-        for x in (scaled, ones[None])
-    )
-    correlation = products / pairs.clamp(min=0.5)
-    for axis, n in ((-2, rows), (-1, columns)):
-        lag = (torch.fft.fftfreq(2 * n) * 2 * n).double().abs()
-        taper = 0.5 * (1 + torch.cos(torch.pi * lag / n))
-        correlation = correlation * (taper[:, None] if axis == -2 else taper)
-    # Clipping makes the circulant, and every part of it, positive semi-definite.
-    correlation = torch.fft.irfft2(torch.fft.rfft2(correlation).real.clamp(min=0), s=padded)
-    correlation = correlation / correlation[:, :1, :1]
-    y, x = torch.arange(rows), torch.arange(columns)
-    dy, dx = (y[:, None] - y) % padded[0], (x[:, None] - x) % padded[1]
-    blocks = [
-        part[dy[:, None, :, None], dx[None, :, None, :]].reshape(rows * columns, -1) for part in correlation
-    ]
-    matrix: Tensor = torch.block_diag(*blocks)
-    return matrix

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from priors.linalg import power_norm
 from priors.runtime.errors import InputError
 from recon.geometry.grid import Grid
 
@@ -82,20 +83,11 @@ class LinearOperator(ABC):
             iterations: stop after this many applications of A.T A.
         """
         if self._norm is None:
-            self._norm = self._power_iteration(tolerance, iterations)
+            start = torch.rand(self.domain, generator=torch.Generator().manual_seed(0)) + 0.5
+            with torch.no_grad():
+                squared = power_norm(self.normal, start, iterations=iterations, tolerance=tolerance)
+            self._norm = math.sqrt(squared)
         return self._norm
-
-    def _power_iteration(self, tolerance: float, iterations: int) -> float:
-        start = torch.rand(self.domain, generator=torch.Generator().manual_seed(0)) + 0.5
-        x, squared = start / start.norm(), 0.0
-        with torch.no_grad():
-            for _ in range(iterations):
-                x = self.normal(x)
-                previous, squared = squared, float(x.norm())
-                if squared == 0 or abs(squared - previous) < tolerance * squared:
-                    break
-                x = x / squared
-        return math.sqrt(squared)
 
 
 def grid_of(operator: LinearOperator, method: str) -> Grid:

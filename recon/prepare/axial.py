@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 from jaxtyping import Float32, Int16
 
+from priors.blocks import block_means
 from priors.runtime.errors import InputError
 from recon.data.units import PADDING_HU
 from recon.data.volume import Volume
@@ -78,6 +79,4 @@ def _block_means(
     height, width = (n // factor for n in values.shape[1:])
     if min(height, width) < 1:
         raise InputError(f"{title}: slices of {values.shape[1:]} pixels are too small to reduce by {factor}")
-    kept = values[:, : height * factor, : width * factor]
-    blocks = kept.reshape(len(values), height, factor, width, factor)
-    return np.asarray(blocks.mean(axis=(2, 4), dtype=np.float32))
+    return block_means(values, (factor, factor))[0]

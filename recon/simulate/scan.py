@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float32
 from scipy.ndimage import zoom
 
+from priors.blocks import block_means
 from priors.runtime.errors import InputError
 from recon.data.noise import Exposure, draw_counts
 from recon.data.scan import Scan
@@ -152,7 +153,5 @@ def _split_cells(geometry: ScanGeometry, down: int) -> ScanGeometry:
 
 def _mean_over_cells(lines: Float32[np.ndarray, "v fr fc"], down: int) -> Float32[np.ndarray, "v r c"]:
     """Return the mean transmission of the rays of every cell."""
-    views, rows, columns = lines.shape
-    shape = (views, rows // down, down, columns // RAYS_PER_CELL, RAYS_PER_CELL)
-    arrived = np.exp(-lines.astype(np.float64)).reshape(shape)
-    return np.asarray(arrived.mean(axis=(2, 4)), dtype=np.float32)
+    transmission = np.exp(-lines.astype(np.float64))
+    return block_means(transmission, (down, RAYS_PER_CELL))[0].astype(np.float32)

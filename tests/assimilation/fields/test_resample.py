@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from assimilation.fields.fields import Fields, Grid
-from assimilation.fields.resample import block_means, to_spacing, to_step
+from assimilation.fields.resample import block_averages, to_spacing, to_step
 from priors.runtime.errors import InputError
 from tests.support.assimilation.observations import HOUR, VORTICITY, fields, plane
 
@@ -16,7 +16,7 @@ def test_block_means_leave_out_what_is_missing():
     values[0, 0, 0, 2:4, 0:2] = np.nan
     values[0, 1, 0, 2:3, 0:2] = np.nan
     values[0, 1, 0, 0:2, 0:2] = [[np.nan, np.nan], [np.nan, 1.0]]
-    coarse = block_means(Fields(values, truth.times, (VORTICITY,), truth.grid), (2, 2))
+    coarse = block_averages(Fields(values, truth.times, (VORTICITY,), truth.grid), (2, 2))
     assert coarse.values.shape == (1, 2, 1, 3, 6)
     assert coarse.values[0, 0, 0, 0, 0] == pytest.approx(np.nanmean(values[0, 0, 0, :2, :2]))
     assert np.isnan(coarse.values[0, 0, 0, 1, 0])
@@ -37,8 +37,8 @@ def test_a_spacing_that_nearly_fits_is_not_interpolated():
 
 def test_a_periodic_axis_stays_so_only_where_blocks_tile_it():
     grid = Grid(np.arange(8.0), np.arange(12.0), "plane", "m", (True, True))
-    assert block_means(fields(grid=grid), (4, 4)).grid.periodic == (True, True)
-    assert block_means(fields(grid=grid), (3, 4)).grid.periodic == (False, True)
+    assert block_averages(fields(grid=grid), (4, 4)).grid.periodic == (True, True)
+    assert block_averages(fields(grid=grid), (3, 4)).grid.periodic == (False, True)
 
 
 def test_every_second_frame_and_gaps():
