@@ -22,6 +22,7 @@ from priors.codec import AnyCodec, Codec, FieldCodec
 from priors.diffusion.conditioning import AnyConditioning, Conditioning, LogRatio
 from priors.diffusion.denoiser import Denoiser, NetworkDenoiser
 from priors.diffusion.fitted import FittedDenoiser, SliceFit
+from priors.diffusion.levels import NoiseSpacing
 from priors.diffusion.parametrisation import AnyParametrisation, Parametrisation
 from priors.diffusion.schedule import AnySchedule, Schedule
 from priors.gaussian.spectrum import Spectrum
@@ -63,6 +64,8 @@ class TrajectoryCard(BaseModel):
         spacing_unit: its unit.
         periodic: whether the domain is periodic along y and x.
         extent: first and last coordinate (y, y, x, x) of the one domain the prior is for, if it is for one.
+        levels: noise levels of assimilations and forecasts; the noise schedule of the card says which of them the
+            network can be asked for.
         reanalysis: frames to draw together with an infinite lag; None is what the network sees back in one layer.
         forecast: held-out root-mean-square error, in ``network`` units, one frame ahead of a clean context,
             of the prior and of persistence.
@@ -77,6 +80,7 @@ class TrajectoryCard(BaseModel):
     spacing_unit: str
     periodic: tuple[bool, bool] = (False, False)
     extent: tuple[float, float, float, float] | None = None
+    levels: NoiseSpacing = NoiseSpacing()
     reanalysis: int | None = Field(None, ge=2)
     forecast: dict[str, float] = Field(default_factory=dict)
     spectrum: Spectrum | None = None

@@ -23,25 +23,19 @@ and W = 4 brings mean and spread of filter and fixed-lag smoother to the samplin
 W + lag + 1. An infinite lag over more than ``longest`` frames uses windows too: of ``longest`` frames, of which the
 first half is kept each time.
 
-Levels become noise levels s = sigma / alpha by s = (s_0^(1/7) + level (s_1^(1/7) - s_0^(1/7)))^7 between the
-schedule's ends, at most [0.002, 80]: uniform steps in diffusion time would spend too few of them where the spread
-of a posterior is decided.
+Levels become noise levels s = sigma / alpha by the prior's `NoiseSpacing`, which its card states.
 
-Sources: staircase, ForcingDAS (arXiv 2605.14285); spacing, Karras et al. 2022 (arXiv 2206.00364, Eq. 5).
+Source of the staircase: ForcingDAS (arXiv 2605.14285).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from priors.diffusion.levels import staircase
-from priors.diffusion.schedule import Schedule
-
-LOWEST, HIGHEST, RHO = 0.002, 80.0, 7.0
 
 
 @dataclass(frozen=True)
@@ -168,14 +162,3 @@ class InferenceSchedule(BaseModel):
             emit = range(first, first + ended)
             yield Row(first, before, after, fresh=range(entered, len(before)), emit=emit, keep=first + ended)
             first += ended
-
-
-def noise_levels(levels: tuple[float, ...], schedule: Schedule) -> Float[Tensor, "f"]:
-    """Return s = sigma / alpha of inference levels in [0, 1], float64."""
-    ends = schedule.ratio(torch.tensor([0.0, 1.0], dtype=torch.float64))
-    # A hair above time 0, which stands for finished frames.
-    low, high = max(LOWEST, float(ends[0]) * (1 + 1e-6)), min(HIGHEST, float(ends[1]))
-    root_low, root_high = low ** (1 / RHO), high ** (1 / RHO)
-    place = torch.tensor(levels, dtype=torch.float64)
-    root: Tensor = root_low + place * (root_high - root_low)
-    return root**RHO

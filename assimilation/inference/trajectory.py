@@ -9,16 +9,17 @@ window on every call: the slow way, for denoisers that remember nothing and to c
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from assimilation.inference.schedule import Row, noise_levels
+from assimilation.inference.schedule import Row
 from priors.diffusion.denoiser import Denoiser, NetworkDenoiser
 from priors.diffusion.guidance import Guidance, Likelihood
+from priors.diffusion.levels import NoiseSpacing
 from priors.diffusion.sampler import Sampler, SamplerState, normal
 from priors.gaussian.modes import Covariance
 from priors.networks.space_time_dit_attention import KeyValueCache
@@ -170,11 +171,13 @@ class TrajectoryModel:
         denoiser: one noise level per frame.
         cache: keep keys and values of finished frames, where the prior is a network.
         longest_past: without a cache, most finished frames given to the denoiser; None gives all.
+        spacing: noise levels between pure noise and clean, as the prior's card states them.
     """
 
     denoiser: Denoiser
     cache: bool = True
     longest_past: int | None = None
+    spacing: NoiseSpacing = field(default_factory=NoiseSpacing)
 
     @property
     def device(self) -> torch.device:
@@ -188,6 +191,10 @@ class TrajectoryModel:
 
     def _held(self) -> Tensor:
         return next(chain(self.denoiser.parameters(), self.denoiser.buffers()))
+
+    def noise_levels(self, levels: Sequence[float]) -> Float[Tensor, "f"]:
+        """Return s = sigma / alpha of levels in [0, 1], float64."""
+        return self.spacing(torch.tensor(levels, dtype=torch.float64), self.denoiser.schedule)
 
     def start(self, members: int, shape: tuple[int, int, int], context: Trajectories | None = None) -> Window:
         """Return the empty window of ``members`` states of ``shape`` (k, y, x) after clean context frames."""
@@ -217,9 +224,8 @@ class TrajectoryModel:
             likelihood: of the frames of the row; None where nothing was observed.
             draws: one generator per member.
         """
-        schedule = self.denoiser.schedule
         state, level = self._entered(window, row, draws)
-        s, r = noise_levels(row.before, schedule), noise_levels(row.after, schedule)
+        s, r = self.noise_levels(row.before), self.noise_levels(row.after)
         count = len(state.u)
         before = replace(state, level=s.expand(count, -1), previous_level=level.expand(count, -1))
         prior = window.past.denoiser()
@@ -245,7 +251,7 @@ class TrajectoryModel:
             return SamplerState(window.u, 0.0, window.clean), window.level
         kept, fresh = row.fresh.start, len(row.fresh)
         like = window.u.new_empty(len(window.u), fresh, *window.u.shape[2:])
-        levels = noise_levels(row.before[kept:], self.denoiser.schedule).to(like)
+        levels = self.noise_levels(row.before[kept:]).to(like)
         noise = levels.reshape(-1, 1, 1, 1) * normal(like, draws)
         u = torch.cat([window.u[:, :kept], noise], 1)
         clean = torch.cat([window.clean[:, :kept], torch.zeros_like(noise)], 1)

@@ -10,7 +10,7 @@ import xarray as xr
 from assimilation.fields.calendars import civil
 from assimilation.io.classic import check_classic
 from assimilation.io.foreign.missing import decoded, looks_like_a_code
-from assimilation.io.store import check_hdf5
+from assimilation.io.store import check_hdf5, ordered
 from priors.runtime.errors import InputError
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -66,7 +66,7 @@ def _opened(path: Path, engine: str, options: dict[str, Any]) -> Iterator[xr.Dat
             check_hdf5(path)
         coded = xr.open_dataset(path, engine=engine, decode_cf=False, **options)
         if engine == "zarr":
-            coded = _with_fill_values(coded, path)
+            coded = ordered(_with_fill_values(coded, path))
         values = decoded(coded, str(path), defaults=engine != "zarr")
         dataset = xr.decode_cf(civil(values, str(path)))
         dataset.set_close(coded.close)

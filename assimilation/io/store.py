@@ -64,6 +64,18 @@ def check_hdf5(path: Path) -> None:
         pass
 
 
+def ordered(dataset: xr.Dataset) -> xr.Dataset:
+    """Return a dataset with its variables by name.
+
+    A Zarr group without consolidated metadata has no order: its arrays are listed concurrently, in the order in
+    which their answers happen to arrive, and the first variable of one run would be the second of the next.
+    """
+    names = sorted(map(str, dataset.data_vars))
+    in_order = dataset[names].assign_attrs(dataset.attrs)
+    in_order.set_close(dataset.close)
+    return in_order
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[xr.Dataset]:
     """Yield the dataset in a NetCDF file or Zarr folder."""
@@ -72,7 +84,7 @@ def opened(path: Path) -> Iterator[xr.Dataset]:
         raise InputError(f"{path}: does not exist, expected NetCDF or a Zarr folder")
     try:
         if path.is_dir():
-            dataset = xr.open_dataset(path, engine="zarr", consolidated=False, decode_times=False)
+            dataset = ordered(xr.open_dataset(path, engine="zarr", consolidated=False, decode_times=False))
         else:
             check_hdf5(path)
             dataset = xr.open_dataset(path, engine="h5netcdf", decode_times=False)

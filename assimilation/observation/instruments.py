@@ -6,7 +6,7 @@ so that every gridded observation is an entry of H(state): H belongs to the inst
 """
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool
@@ -26,9 +26,15 @@ Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 class _Instrument(BaseModel, ABC):
-    """Common to all: by default everything of every variable is seen on the state's own grid."""
+    """Common to all: by default everything of every variable is seen on the state's own grid.
+
+    Attributes:
+        selects: whether H only selects values of the state, so that a mean of observations observes a mean state.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    selects: ClassVar[bool] = False
 
     @abstractmethod
     def operator(self, variables: Variables) -> ObservationOperator:
@@ -48,6 +54,8 @@ class _Instrument(BaseModel, ABC):
 class Everything(_Instrument):
     """The state itself, everywhere."""
 
+    selects: ClassVar[bool] = True
+
     name: Literal["identity"] = "identity"
 
     def operator(self, variables: Variables) -> ObservationOperator:
@@ -62,6 +70,8 @@ class Points(_Instrument):
         fraction: share of the cells.
         fixed: the same cells in all frames; otherwise drawn anew in each.
     """
+
+    selects: ClassVar[bool] = True
 
     name: Literal["points"] = "points"
     fraction: Fraction = 0.1
@@ -108,6 +118,8 @@ class Swath(_Instrument):
         inclination_deg: direction of its normal, 0 = along y, 90 = along x.
     """
 
+    selects: ClassVar[bool] = True
+
     name: Literal["swath"] = "swath"
     fraction: Fraction = 0.1
     step: float = Field(0.2, allow_inf_nan=False)
@@ -134,6 +146,8 @@ class ChannelSubset(_Instrument):
         fraction: share of the cells.
         fixed: the same cells in all frames.
     """
+
+    selects: ClassVar[bool] = True
 
     name: Literal["channels"] = "channels"
     variables: tuple[str, ...] = Field(min_length=1)

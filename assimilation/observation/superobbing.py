@@ -53,7 +53,7 @@ def on_coarser_grid(observed: Observed, factor: int) -> Observed:
     """Return observations of the state on blocks of ``factor`` cells.
 
     Raises:
-        InputError: the instrument is not linear in the cells (wind speed), or its blocks are no multiple.
+        InputError: the instrument does more than select values (wind speed), or its blocks are no multiple.
     """
     instrument = observed.instrument
     if factor == 1:
@@ -71,10 +71,11 @@ def on_coarser_grid(observed: Observed, factor: int) -> Observed:
                 f"coarse: blocks do not tile the prior's grid of {state.shape[0]} x {state.shape[1]}"
             )
         return replace(observed, instrument=finer, grid=state)
-    if instrument.name == "wind-speed":
+    if not instrument.selects:
         raise InputError(
-            f"wind-speed: found a grid {factor} times finer than the prior's, expected the same: the speed of a "
-            "mean wind is not the mean speed"
+            f"{instrument.name}: found a grid {factor} times finer than the prior's, expected the same: what this "
+            "instrument sees of a mean state is not the mean of what it sees (the speed of a mean wind is not the mean "
+            "speed)"
         )
     values, count = block_means(observed.fields.values, (factor, factor))
     squares = np.where(np.isfinite(observed.fields.values), observed.sigma, np.nan) ** 2

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from assimilation.inference.assimilator import Assimilator
-from assimilation.inference.domain import reanalysis_frames
+from assimilation.inference.domain import reanalysis_frames, trajectory_card
 from assimilation.inference.schedule import InferenceSchedule
 from assimilation.inference.trajectory import Stepper, TrajectoryModel
 from priors.card import Prior
@@ -54,7 +54,8 @@ class RunSettings(_Settings):
     format: Literal["nc", "zarr"] = "nc"
 
     def _assimilator(self, prior: Prior, schedule: InferenceSchedule, guidance: Guidance) -> Assimilator:
-        model = TrajectoryModel(prior.denoiser, cache=self.cache)
+        spacing = trajectory_card(prior).levels
+        model = TrajectoryModel(prior.denoiser, cache=self.cache, spacing=spacing)
         return Assimilator(model, prior.fields, schedule, Stepper(self.sampler, guidance))
 
 

@@ -14,8 +14,10 @@ training levels, ForcingDAS (arXiv 2605.14285).
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
+
+from priors.diffusion.schedule import Schedule
 
 
 def staircase(steps: int, lag: int | None, frames: int) -> Float[Tensor, "rows f"]:
@@ -30,6 +32,44 @@ def staircase(steps: int, lag: int | None, frames: int) -> Float[Tensor, "rows f
     offset = torch.zeros_like(k) if lag is None else k * steps // (lag + 1)
     rows = torch.arange(steps + int(offset[-1]) + 1)
     return (steps + offset - rows[:, None]).clamp(0, steps).double() / steps
+
+
+class NoiseSpacing(BaseModel):
+    """Noise levels of an inference, spaced evenly in s^(1/rho), s = sigma / alpha.
+
+        s(level) = (s_0^(1/rho) + level (s_1^(1/rho) - s_0^(1/rho)))^rho,    level in [0, 1]
+
+    s_0 and s_1 are ``lowest`` and ``highest`` where the prior's noise schedule reaches them, else its own ends.
+    Uniform steps in diffusion time would spend too few of them where the spread of a posterior is decided.
+
+    Source: Karras et al. 2022 (arXiv 2206.00364, Eq. 5).
+
+    Attributes:
+        lowest: noise level of the last step, in units of the network's data.
+        highest: noise level a frame starts from.
+        rho: how much denser low levels are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lowest: float = Field(0.002, gt=0, allow_inf_nan=False)
+    highest: float = Field(80.0, gt=0, allow_inf_nan=False)
+    rho: float = Field(7.0, ge=1, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _ends_are_ordered(self) -> "NoiseSpacing":
+        if not self.lowest < self.highest:
+            raise ValueError(f"lowest ({self.lowest:g}) must be below highest ({self.highest:g})")
+        return self
+
+    def __call__(self, levels: Float[Tensor, "..."], schedule: Schedule) -> Float[Tensor, "..."]:
+        """Return s of levels in [0, 1], float64, within what the schedule can represent."""
+        ends = schedule.ratio(torch.tensor([0.0, 1.0], dtype=torch.float64))
+        # A hair above time 0, which stands for finished frames.
+        low, high = max(self.lowest, float(ends[0]) * (1 + 1e-6)), min(self.highest, float(ends[1]))
+        root_low, root_high = low ** (1 / self.rho), high ** (1 / self.rho)
+        root: Tensor = root_low + levels.double() * (root_high - root_low)
+        return root**self.rho
 
 
 class TrajectoryLevels(BaseModel):

@@ -6,7 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from assimilation.inference.schedule import InferenceSchedule, noise_levels
+from assimilation.inference.schedule import InferenceSchedule
+from assimilation.run.settings import AssimilateSettings
+from priors.card import Prior, find_prior, read_card
+from priors.diffusion.denoiser import NetworkDenoiser
+from priors.diffusion.levels import NoiseSpacing
 from priors.diffusion.schedule import EDM, VP, Cosine, Rectified
 
 sizes = st.tuples(st.integers(1, 12), st.one_of(st.none(), st.integers(0, 6)), st.integers(1, 13))
@@ -100,10 +104,28 @@ def test_an_infinite_lag_has_no_overlap():
 
 @pytest.mark.parametrize("schedule", [Cosine(), VP(), EDM(), Rectified()], ids=lambda one: one.name)
 def test_noise_levels_span_the_useful_range_and_never_name_a_finished_frame(schedule):
-    levels = noise_levels(tuple((torch.arange(11) / 10).tolist()), schedule)
+    levels = NoiseSpacing()(torch.arange(11) / 10, schedule)
     assert (levels.diff() > 0).all()
     ends = schedule.ratio(torch.tensor([0.0, 1.0], dtype=torch.float64))
     assert ends[0] < levels[0] <= max(0.0021, 1.01 * float(ends[0]))
     assert float(levels[-1]) <= min(80.0, float(ends[1])) * (1 + 1e-9)
     # Time 0 is how a network knows a finished frame; no frame in flight may have it.
     assert (schedule.inverse(levels) > 0).all()
+
+
+def test_the_card_says_which_noise_levels_an_assimilation_takes(tmp_path):
+    card = read_card(find_prior("ns-vorticity-64"))
+    narrow = card.trajectory.model_copy(update={"levels": NoiseSpacing(lowest=0.02, highest=5.0, rho=1.0)})
+    denoiser = NetworkDenoiser(
+        card.network.build(), schedule=card.schedule, parametrisation=card.parametrisation
+    )
+    priors = [
+        Prior.assembled(denoiser, card.model_copy(update={"trajectory": t}))
+        for t in (card.trajectory, narrow)
+    ]
+    settings = AssimilateSettings(prior="x")
+    wide, own = (settings.assimilator(prior).model.noise_levels((1.0, 0.5, 0.0)) for prior in priors)
+    torch.testing.assert_close(
+        wide[[0, 2]], torch.tensor([80.0, 0.002], dtype=torch.float64), rtol=1e-9, atol=0
+    )
+    torch.testing.assert_close(own, torch.tensor([5.0, 2.51, 0.02], dtype=torch.float64), rtol=1e-9, atol=0)

@@ -1,12 +1,15 @@
 """Observation files: written and read again, gridded and as tables, and brought to a coarser state."""
 
+from typing import Literal
+
 import numpy as np
 import pandas
 import pytest
 import torch
 import xarray
 
-from assimilation.fields.fields import Grid
+from assimilation.fields.fields import Fields
+from assimilation.fields.grid import Grid, Variable
 from assimilation.io.observations import write_observations
 from assimilation.io.streams import read_observations
 from assimilation.observation.instruments import (
@@ -237,3 +240,24 @@ def test_missing_values_in_a_table_are_left_out(tmp_path):
     foreign_table(value=[4.0, np.nan, 36.0]).to_csv(tmp_path / "t.csv", index=False)
     stream = read_observations(tmp_path / "t.csv", grid=sphere(), variables=WIND, step_s=3600.0)
     assert sum(stream.at(0, index) is not None for index in range(stream.times.size)) == 2
+
+
+class Squared(WindSpeedMeter):
+    """An instrument that superobbing knows nothing of."""
+
+    name: Literal["squared"] = "squared"  # type: ignore[assignment]
+
+
+def test_an_instrument_that_does_not_select_values_is_not_averaged_to_a_coarser_grid():
+    axis = np.arange(4.0)
+    grid = Grid(axis, axis, "plane", "km")
+    variables = (Variable("u", "m s-1", "eastward_wind"), Variable("v", "m s-1", "northward_wind"))
+    speed = Fields(
+        np.ones((1, 1, 1, 4, 4), np.float32),
+        np.array(["2000-01-01"], "datetime64[ns]"),
+        (Variable("speed", "m s-1"),),
+        grid,
+    )
+    observed = Observed(speed, np.float32(0.1) * np.ones(1, np.float32), Squared(), variables, grid)
+    with pytest.raises(InputError, match="squared: found a grid 2 times finer"):
+        on_coarser_grid(observed, 2)

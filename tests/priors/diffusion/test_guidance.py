@@ -15,6 +15,7 @@ from torch import Tensor
 from priors.diffusion.denoiser import GaussianDenoiser
 from priors.diffusion.guidance import AnyGuidance, Forcing, Guidance, Likelihood, Mmps, Sda
 from priors.diffusion.guidance.likelihood import covariance_scale
+from priors.diffusion.guidance.sda import cut_to_observations
 from priors.diffusion.sampler import DDIM, Multistep, SamplerState, clean_estimate, normal
 from priors.diffusion.schedule import EDM, Cosine
 
@@ -223,3 +224,37 @@ def test_a_frame_whose_level_stays_is_not_touched():
 @pytest.mark.parametrize("method", METHODS, ids=lambda one: f"{one.name}-{one.backprop}")
 def test_yaml_builds_it_again(method):
     assert TypeAdapter(AnyGuidance).validate_json(method.model_dump_json()) == method
+
+
+@pytest.mark.parametrize("backprop", [True, False])
+@pytest.mark.parametrize("copies", [1, 30])
+def test_sda_stays_bounded_with_exact_and_with_repeated_observations(backprop, copies):
+    # Exact observations, or thirty at one point: without a bound every step overshoots the last one's overshoot.
+    denoiser, method = prior(EDM()), Sda(gamma=0.02, backprop=backprop)
+    places = torch.arange(N).repeat(copies)
+    values = denoiser.mean.flatten()[places] + 1.0
+    given = Likelihood(
+        values[None],
+        torch.full((1, len(places)), 1e-8, dtype=torch.float64),
+        lambda x: x.flatten(1)[:, places],
+    )
+    draw = torch.Generator().manual_seed(0)
+    noise = 80.0 * torch.randn(3, FRAMES, *SHAPE, generator=draw, dtype=torch.float64)
+    end = Multistep(steps=100).sample(method.posterior(denoiser, given), noise, generator=draw)
+    # Everything is observed, at a value one from the mean.
+    assert float((end - denoiser.mean - 1.0).abs().max()) < 0.05
+
+
+@pytest.mark.parametrize("s", LEVELS, ids=["equal", "rising", "falling"])
+def test_sda_never_makes_the_misfit_larger_and_leaves_small_steps_alone(s):
+    denoiser = prior()
+    u = torch.randn(5, FRAMES, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for gamma in (1e-4, 0.1, 10.0):
+        given = likelihood(5)
+        clean = clean_estimate(denoiser, u, s.expand(5, -1))
+        answer = clean_estimate(Sda(gamma=gamma).posterior(denoiser, given), u, s.expand(5, -1))
+        before, after = (given.innovation(seen(x)).norm(dim=1) for x in (clean, answer))
+        assert (after <= before * (1 + 1e-9)).all()
+    increment = answer - clean
+    shorter = cut_to_observations(given, clean, 0.01 * increment, seen(clean))
+    torch.testing.assert_close(shorter, 0.01 * increment)
