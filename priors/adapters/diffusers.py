@@ -25,7 +25,7 @@ WEIGHTS = "diffusion_pytorch_model"
 LATENT = ("vae", "vqvae", "image_encoder", "text_encoder")
 
 
-def claims(source: Path) -> bool:
+def claims(source: Path, content: Any) -> bool:
     """Tell whether a folder is laid out by diffusers."""
     if not source.is_dir():
         return False
@@ -33,7 +33,7 @@ def claims(source: Path) -> bool:
     return any((source / name).is_file() for name in names) or _class_of(source / "config.json") is not None
 
 
-def read(source: Path, told: Told) -> Foreign:
+def read(source: Path, content: Any, told: Told) -> Foreign:
     """Read a folder.
 
     Raises:

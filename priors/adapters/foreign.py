@@ -75,7 +75,7 @@ class Told(BaseModel):
     trained_on: str | None = None
     licence: str | None = None
     citation: str | None = None
-    target: Literal["noise", "clean", "velocity"] | None = None
+    target: Literal["noise", "clean", "velocity", "edm"] | None = None
     betas: Literal["linear", "scaled_linear", "cosine", "sigmoid", "laplace"] | None = None
     start: float | None = Field(None, gt=0, lt=1)
     stop: float | None = Field(None, gt=0, lt=1)
@@ -179,13 +179,45 @@ def tensors_of(path: Path, content: Any) -> dict[str, Tensor]:
     """
     if not isinstance(content, Mapping) or not content:
         raise InputError(f"{path}: found {type(content).__name__}, expected a state dict: names to tensors")
+    found = _stripped(content)
+    if not found:
+        raise InputError(f"{path}: holds no tensors, expected a state dict: names to tensors")
+    return found
+
+
+def best_state(content: Any, wanted: str | None = None) -> tuple[dict[str, Tensor], str]:
+    """Return the state dict of a checkpoint, averaged weights where there are several, and the key it was under.
+
+    An empty one where the content holds none.
+    """
+    if not isinstance(content, Mapping):
+        return {}, ""
+    order: tuple[str, ...] = (
+        "ema",
+        "ema_model",
+        "model_ema",
+        "state_dict",
+        "model",
+        "unet_state_dict",
+        "net",
+        "diffusion",
+    )
+    if wanted == "model":
+        order = ("model", "state_dict", "unet_state_dict", "net", "diffusion", "ema")
+    for key in order:
+        inner = content.get(key)
+        if isinstance(inner, Mapping) and any(isinstance(value, Tensor) for value in inner.values()):
+            return _stripped(inner), key
+    return _stripped(content), ""
+
+
+def _stripped(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Return the tensors of a mapping, common prefixes of wrappers removed."""
     found = {
         key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)
     }
-    if not found:
-        raise InputError(f"{path}: holds no tensors, expected a state dict: names to tensors")
     for prefix in ("_orig_mod.", "module.", "model.", "_orig_mod."):
-        if all(key.startswith(prefix) for key in found):
+        if found and all(key.startswith(prefix) for key in found):
             found = {key.removeprefix(prefix): value for key, value in found.items()}
     return found
 

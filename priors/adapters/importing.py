@@ -7,7 +7,7 @@ from typing import Any
 from priors.adapters.folder import write_prior
 from priors.adapters.foreign import Foreign, Told, first, joined_notes
 from priors.adapters.measure import footprint
-from priors.adapters.registry import family_of
+from priors.adapters.registry import read_checkpoint
 from priors.card import Prior, PriorCard, denoiser_of, file_sha256
 from priors.diffusion.fitted import SliceFit
 from priors.diffusion.parametrisation import Preconditioned
@@ -35,28 +35,14 @@ def import_prior(source: Path, told: Told, *, out: Path, family: str | None = No
     return write_prior(prior, out)
 
 
-def read_checkpoint(source: Path, told: Told, *, family: str | None = None) -> Foreign:
-    """Read a checkpoint of any family.
-
-    Raises:
-        InputError: it cannot be a prior, is damaged, or something must be told.
-    """
-    reader = family_of(source, family)
-    try:
-        return reader.read(source, told)
-    except (RecursionError, MemoryError) as error:
-        raise InputError(f"{source}: is nested or sized beyond reading ({type(error).__name__})") from error
-
-
 def assembled(foreign: Foreign, told: Told, source: Path) -> Prior:
     """Return the prior of a checkpoint that was read, with its weights.
 
     Raises:
         InputError: the weights do not fit, or something must be told.
     """
-    network = foreign.build()
     card = card_of(foreign, told, source)
-    return Prior.assembled(denoiser_of(card, network), card)
+    return Prior.assembled(denoiser_of(card, foreign.build()), card)
 
 
 def card_of(foreign: Foreign, told: Told, source: Path) -> PriorCard:

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from priors.adapters import diffusers
+from priors.adapters import adm, diffusers
 from priors.adapters.foreign import Foreign, Told
+from priors.adapters.inert import read_pickle, read_tensors
 from priors.runtime.config import nearest
 from priors.runtime.errors import InputError
 
@@ -16,43 +18,81 @@ class Family:
 
     Attributes:
         name: what users call it.
-        claims: tells whether a file or folder is one, without raising.
-        read: reads it; raises `InputError` where it cannot be a prior, is damaged, or something must be told.
+        claims: tells, without raising, whether a file or folder is one; a file's content is given, None for a folder.
+        read: reads it; raises `InputError` where it cannot be a prior or is damaged.
     """
 
     name: str
-    claims: Callable[[Path], bool]
-    read: Callable[[Path, Told], Foreign]
+    claims: Callable[[Path, Any], bool]
+    read: Callable[[Path, Any, Told], Foreign]
 
 
-FAMILIES = (Family(diffusers.FAMILY, diffusers.claims, diffusers.read),)
+FAMILIES = (
+    Family(diffusers.FAMILY, diffusers.claims, diffusers.read),
+    Family(adm.FAMILY, adm.claims, adm.read),
+)
+SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".pkl")
 
 
-def family_of(source: Path, name: str | None = None) -> Family:
-    """Return the family of a checkpoint, by name where one was given.
+def read_checkpoint(source: Path, told: Told, *, family: str | None = None) -> Foreign:
+    """Read a checkpoint of any family.
 
     Raises:
-        InputError: there is no such family, no such file, or no family claims it.
+        InputError: there is no such file or family, no family claims it, it cannot be a prior, or it is damaged.
     """
-    known = [family.name for family in FAMILIES]
-    if name is not None:
-        if name not in known:
-            near = nearest(name, known)
-            hint = f"did you mean {near!r}?" if near else f"expected one of {', '.join(known)}"
-            raise InputError(f"family: found {name!r}, {hint}")
-        return FAMILIES[known.index(name)]
     if not source.exists():
         raise InputError(
             f"{source}: does not exist, expected a checkpoint (a file, or a folder of diffusers or MONAI)"
         )
-    found = next((family for family in FAMILIES if family.claims(source)), None)
-    if found is None:
-        raise InputError(
-            f"{source}: of no known family, expected a checkpoint of {', '.join(known)} (or say --family)"
-        )
-    return found
+    named = None if family is None else _named(family)
+    try:
+        content = _content(source)
+        chosen = named or next((each for each in FAMILIES if each.claims(source, content)), None)
+        if chosen is None:
+            raise InputError(
+                f"{source}: {_seen(content)}, of no known family; expected a checkpoint of "
+                f"{', '.join(each.name for each in FAMILIES)} (or say --family)"
+            )
+        if not chosen.claims(source, content):
+            raise InputError(f"{source}: {_seen(content)}, not what checkpoints of {chosen.name} hold")
+        return chosen.read(source, content, told)
+    except (RecursionError, MemoryError) as error:
+        raise InputError(f"{source}: is nested or sized beyond reading ({type(error).__name__})") from error
 
 
 def claims(source: Path) -> bool:
-    """Tell whether any family claims a file or folder."""
-    return any(family.claims(source) for family in FAMILIES)
+    """Tell whether a file or folder may be a checkpoint, by its name."""
+    if source.is_dir():
+        return any(each.claims(source, None) for each in FAMILIES)
+    return source.suffix in SUFFIXES
+
+
+def _content(source: Path) -> Any:
+    """Return what a file holds, None for a folder."""
+    if source.is_dir():
+        return None
+    return read_pickle(source) if source.suffix == ".pkl" else read_tensors(source)
+
+
+def _named(name: str) -> Family:
+    """Return the family of a name.
+
+    Raises:
+        InputError: there is none.
+    """
+    known = [each.name for each in FAMILIES]
+    if name not in known:
+        near = nearest(name, known)
+        hint = f"did you mean {near!r}?" if near else f"expected one of {', '.join(known)}"
+        raise InputError(f"family: found {name!r}, {hint}")
+    return FAMILIES[known.index(name)]
+
+
+def _seen(content: Any) -> str:
+    """Return what a checkpoint holds, in a few words."""
+    if content is None:
+        return "found a folder"
+    if not isinstance(content, dict):
+        return f"found {type(content).__name__}"
+    names = [str(key) for key in content][:3]
+    return f"found {len(content)} entries ({', '.join(names)}, ...)"

@@ -93,9 +93,14 @@ class ForeignNetwork(BaseModel):
 
 
 class DiffusersUNet(ForeignNetwork):
-    """Card entry that builds ``diffusers.UNet2DModel``, with the extra ``tomocast[diffusers]``."""
+    """Card entry that builds ``diffusers.UNet2DModel``, with the extra ``tomocast[diffusers]``.
+
+    Attributes:
+        heads: attention heads, where their number is the same at every level instead of their width.
+    """
 
     name: Literal["diffusers-unet"] = "diffusers-unet"
+    heads: int | None = Field(None, ge=1)
 
     @property
     def stride(self) -> int:
@@ -120,6 +125,8 @@ class DiffusersUNet(ForeignNetwork):
         """
         unet = diffusers_class("UNet2DModel")
         module = built(unet, self.config, "diffusers.UNet2DModel")
+        if self.heads is not None:
+            set_heads(module, self.heads)
         return ForeignUNet(
             module,
             _call_diffusers,
@@ -193,6 +200,22 @@ class OwnModule(BaseModel):
             f"network: is a module of the class {self.kind}, which a card cannot build; expected it from Python: "
             f"load_prior(folder, module={self.kind.rsplit('.', 1)[-1]}(...))"
         )
+
+
+def set_heads(module: nn.Module, heads: int) -> None:
+    """Cut the attention of every level of a ``UNet2DModel`` into the same number of heads.
+
+    Raises:
+        InputError: a level's channels are no multiple of it.
+    """
+    for block in module.modules():
+        if type(block).__name__ != "Attention":
+            continue
+        attention: Any = block
+        if attention.inner_dim % heads:
+            raise InputError(f"network: {attention.inner_dim} channels cannot be cut into {heads} heads")
+        attention.heads = heads
+        attention.scale = (attention.inner_dim // heads) ** -0.5
 
 
 def diffusers_class(name: str) -> Any:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from priors.adapters.foreign import Told
-from priors.adapters.importing import assembled, import_prior, read_checkpoint
+from priors.adapters.importing import assembled, import_prior
+from priors.adapters.registry import read_checkpoint
 from priors.card import load_prior, read_card
 from priors.runtime.errors import InputError
 from tests.support.priors.foreign import ask, relative, save_diffusers, small_unet
