@@ -21,7 +21,8 @@ def prepare_trajectories(
     print_config: PrintConfig = False,
 ) -> None:
     """Prepare trajectories for training a prior: one step, one spacing, training and validation split."""
-    from assimilation.prepare.trajectories import PrepareSettings, prepare
+    from assimilation.prepare.settings import PrepareSettings
+    from assimilation.prepare.trajectories import prepare
     from priors.runtime.config import load
 
     settings = load(PrepareSettings, [config], overrides or [])

@@ -74,20 +74,31 @@ def block_averages(fields: Fields, factors: tuple[int, int]) -> Fields:
     return replace(fields, values=values, grid=coarse)
 
 
+def frames_on_step(times: np.ndarray, step_s: float, *, source: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the times ``step_s`` seconds apart after the first one, and which of ``times`` is at each; -1 for none.
+
+    Raises:
+        InputError: no second frame is a multiple of the step away, as when the fields' own step is longer.
+    """
+    since = (times - times[0]) / _SECOND
+    places = np.round(since / step_s).astype(int)
+    on_step = np.abs(since - places * step_s) <= 1e-6 * step_s
+    if times.size > 1 and (on_step.sum() < 2 or np.diff(places[on_step]).min() > 1):
+        own = float(np.diff(since).min())
+        raise InputError(f"{source}: time: found steps of {own:g} s, expected a divisor of {step_s:g} s")
+    count = int(places[on_step].max()) + 1
+    found = np.full(count, -1)
+    found[places[on_step]] = np.flatnonzero(on_step)
+    return times[0] + np.arange(count) * np.timedelta64(round(step_s * 1e9), "ns"), found
+
+
 def to_step(fields: Fields, step_s: float, *, source: str) -> Fields:
     """Return the frames at multiples of ``step_s`` seconds after the first one.
 
     Raises:
         InputError: no second frame is a multiple of the step away, as when the fields' own step is longer.
     """
-    since = (fields.times - fields.times[0]) / _SECOND
-    places = np.round(since / step_s).astype(int)
-    on_step = np.abs(since - places * step_s) <= 1e-6 * step_s
-    if fields.times.size > 1 and (on_step.sum() < 2 or np.diff(places[on_step]).min() > 1):
-        own = float(np.diff(since).min())
-        raise InputError(f"{source}: time: found steps of {own:g} s, expected a divisor of {step_s:g} s")
-    count = int(places[on_step].max()) + 1
-    times = fields.times[0] + np.arange(count) * np.timedelta64(round(step_s * 1e9), "ns")
-    values = np.full((fields.values.shape[0], count, *fields.values.shape[2:]), np.nan, np.float32)
-    values[:, places[on_step]] = fields.values[:, on_step]
+    times, places = frames_on_step(fields.times, step_s, source=source)
+    values = np.full((fields.values.shape[0], times.size, *fields.values.shape[2:]), np.nan, np.float32)
+    values[:, places >= 0] = fields.values[:, places[places >= 0]]
     return replace(fields, values=values, times=times)

@@ -1,6 +1,7 @@
 """From files of fields to the prepared trajectories that training a prior reads.
 
-Every event is read, cut in time, brought to one step and one spacing, and written as float32 (n, time, k, y, x):
+Every event is cut in time, brought to one step and one spacing, and written as float32 (n, time, k, y, x), frame by
+frame: an archive may be larger than the memory, and only the frames that are wanted are read.
 
     OUT/manifest.yaml      kind, step_s, spacing, spacing_unit, periodic, variables, events
     OUT/statistics.yaml    of each variable over the finite values of the training split only
@@ -8,73 +9,21 @@ Every event is read, cut in time, brought to one step and one spacing, and writt
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from assimilation.fields.fields import Fields
 from assimilation.fields.grid import Variable
-from assimilation.fields.resample import to_spacing, to_step
-from assimilation.io.registry import read_any_fields
-from assimilation.observation.instruments import position
+from assimilation.fields.streams import FieldStream
+from assimilation.prepare.events import opened_event
+from assimilation.prepare.settings import PrepareSettings
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
+from priors.runtime.progress import Progress
 
-Split = Literal["train", "validation"]
 _QUANTILES = (0.001, 0.01, 0.5, 0.99, 0.999)
 _SAMPLE = 2_000_000
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class EventSource(_Model):
-    """One file, or a part of it.
-
-    Attributes:
-        path: file or folder, below the data folder or the current one.
-        split: what it is for.
-        licence: under which it may be used.
-        start: first time, ISO 8601; the file's own where not given.
-        stop: last time, included.
-        share: weight of its windows in training.
-    """
-
-    path: str
-    split: Split
-    licence: str = "unknown"
-    start: str | None = None
-    stop: str | None = None
-    share: float = Field(1.0, gt=0, allow_inf_nan=False)
-
-    @field_validator("start", "stop")
-    @classmethod
-    def _time(cls, text: str | None) -> str | None:
-        if text is not None:
-            try:
-                np.datetime64(text, "ns")
-            except ValueError as error:
-                raise ValueError("expected an ISO 8601 time such as 2019-03-18T23:00") from error
-        return text
-
-
-class PrepareSettings(_Model):
-    """What to prepare.
-
-    Attributes:
-        events: where the trajectories come from.
-        step_s: seconds between frames; the first file's own where not given.
-        spacing: of the grid in its own unit; the first file's own where not given.
-        variables: names of the variables to keep, in order; all where empty.
-    """
-
-    events: tuple[EventSource, ...] = Field(min_length=1)
-    step_s: float | None = Field(None, gt=0, allow_inf_nan=False)
-    spacing: float | None = Field(None, gt=0, allow_inf_nan=False)
-    variables: tuple[str, ...] = ()
 
 
 def prepare(settings: PrepareSettings, out: Path, *, data: Path | None = None) -> list[dict[str, Any]]:
@@ -108,50 +57,35 @@ def _prepare(
     shared: dict[str, Any] = {}
     listed, samples = [], []
     for number, event in enumerate(settings.events):
-        fields = read_event(event, settings, data=data)
-        _agree(shared, described(fields), event.path)
-        name = f"{number:02d}-{Path(event.path).stem}-{event.split}.npy"
-        with atomic(out / name) as temporary, temporary.open("wb") as stream:
-            np.save(stream, fields.values)
-        written.append(out / name)
+        with opened_event(event, settings, data=data) as stream:
+            _agree(shared, described(stream), event.path)
+            name = f"{number:02d}-{Path(event.path).stem}-{event.split}.npy"
+            with atomic(out / name) as temporary:
+                values = _write_frames(stream, temporary, event.path)
+                written.append(out / name)
+                if event.split == "train":
+                    samples.append(_finite_values(values))
+                del values
         entry = {"file": name, "split": event.split, "source": Path(event.path).name}
         listed.append({**entry, "licence": event.licence, "share": event.share})
-        if event.split == "train":
-            samples.append(_finite_values(fields))
     _write(out / "statistics.yaml", {"variables": _statistics(shared["variables"], samples)})
     _write(out / "manifest.yaml", {"kind": "trajectories", **shared, "events": listed})
     return listed
 
 
-def read_event(event: EventSource, settings: PrepareSettings, *, data: Path | None) -> Fields:
-    """Return the fields of one event on the wanted step, spacing and variables.
-
-    Raises:
-        InputError: see ``prepare``.
-    """
-    path = _found(event.path, data)
-    fields = _chosen(read_any_fields(path), settings.variables, event.path)
-    first = fields.times[0] if event.start is None else np.datetime64(event.start, "ns")
-    last = fields.times[-1] if event.stop is None else np.datetime64(event.stop, "ns")
-    inside = np.flatnonzero((fields.times >= first) & (fields.times <= last))
-    if inside.size == 0:
-        raise InputError(
-            f"{event.path}: found times {fields.times[0]} to {fields.times[-1]}, expected some within "
-            f"{event.start or 'the first'} and {event.stop or 'the last'}"
-        )
-    fields = fields.select(times=inside)
-    if settings.step_s is not None:
-        fields = to_step(fields, settings.step_s, source=event.path)
-    elif fields.times.size > 1:
-        fields = to_step(
-            fields, float(np.diff(fields.times).min() / np.timedelta64(1, "s")), source=event.path
-        )
-    if settings.spacing is not None:
-        fields = to_spacing(fields, settings.spacing, source=event.path)
-    return fields
+def _write_frames(stream: FieldStream, path: Path, label: str) -> np.ndarray:
+    """Write the frames of a stream one by one, and return the array, which stays on disk."""
+    shape = (stream.trajectories, stream.times.size, len(stream.variables), *stream.grid.shape)
+    values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    with Progress(stream.trajectories * stream.times.size, f"prepare {Path(label).name}") as progress:
+        for trajectory, time in np.ndindex(shape[:2]):
+            values[trajectory, time] = stream.read(trajectory, time)[0]
+            progress.step()
+    values.flush()
+    return values
 
 
-def described(fields: Fields) -> dict[str, Any]:
+def described(fields: FieldStream) -> dict[str, Any]:
     """Return what all events share, as the manifest says it.
 
     Raises:
@@ -170,27 +104,6 @@ def described(fields: Fields) -> dict[str, Any]:
     }
 
 
-def _found(text: str, data: Path | None) -> Path:
-    path = Path(text)
-    if data is not None and not path.is_absolute() and (data / path).exists():
-        return data / path
-    if not path.exists():
-        raise InputError(f"{text}: does not exist{'' if data is None else f' below {data}'}, expected fields")
-    return path
-
-
-def _chosen(fields: Fields, names: tuple[str, ...], source: str) -> Fields:
-    """Return the wanted variables in the wanted order."""
-    if not names:
-        return fields
-    try:
-        places = [position(fields.variables, name) for name in names]
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from error
-    variables = tuple(fields.variables[place] for place in places)
-    return Fields(fields.values[:, :, places], fields.times, variables, fields.grid, fields.attributes)
-
-
 def _variable(item: Variable) -> dict[str, Any]:
     return {"name": item.name, "unit": item.unit, "standard_name": item.standard_name}
 
@@ -205,14 +118,19 @@ def _agree(shared: dict[str, Any], found: dict[str, Any], source: str) -> None:
             raise InputError(f"{source}: {key}: found {value}, expected {shared[key]} as in the first event")
 
 
-def _finite_values(fields: Fields) -> list[np.ndarray]:
+def _finite_values(values: np.ndarray) -> list[np.ndarray]:
     """Return finite values of each variable, thinned evenly where there are very many."""
-    chosen = []
-    for k in range(len(fields.variables)):
-        flat = fields.values[:, :, k].ravel()
-        flat = flat[:: max(1, flat.size // _SAMPLE)]
-        chosen.append(flat[np.isfinite(flat)])
-    return chosen
+    trajectories, frames, variables = values.shape[:3]
+    # Every so many pixels of every so many frames: what lies on disk is not read as a whole.
+    step = max(1, trajectories * frames * int(np.prod(values.shape[3:])) // _SAMPLE)
+    apart = min(trajectories * frames, max(1, round(step**0.5)))
+    pixels = max(1, step // apart)
+    chosen: list[list[np.ndarray]] = [[] for _ in range(variables)]
+    for place in range(0, trajectories * frames, apart):
+        frame = np.asarray(values[place // frames, place % frames]).reshape(variables, -1)
+        for k, flat in enumerate(frame[:, ::pixels]):
+            chosen[k].append(flat[np.isfinite(flat)])
+    return [np.concatenate(own) for own in chosen]
 
 
 def _statistics(variables: list[dict[str, Any]], samples: list[list[np.ndarray]]) -> list[dict[str, Any]]:

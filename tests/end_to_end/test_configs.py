@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from assimilation.prepare.trajectories import PrepareSettings
+from assimilation.prepare.settings import PrepareSettings
 from assimilation.run import demo
 from assimilation.run.settings import AssimilateSettings
 from priors.runtime.config import load

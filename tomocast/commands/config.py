@@ -25,7 +25,7 @@ JOBS = {
     "observe": "assimilation.run.observe:ObserveSettings",
     "demo assimilation": "assimilation.run.demo:DemoSettings",
     "prepare slices": "recon.prepare.settings:SliceSettings",
-    "prepare trajectories": "assimilation.prepare.trajectories:PrepareSettings",
+    "prepare trajectories": "assimilation.prepare.settings:PrepareSettings",
     "train": "priors.training.config:TrainConfig",
     "train trajectories": "priors.training.config:TrajectoryConfig",
 }

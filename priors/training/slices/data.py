@@ -26,6 +26,7 @@ from torch.nn import functional
 from priors.codec import Codec
 from priors.runtime.config import read_yaml, validate
 from priors.runtime.errors import InputError
+from priors.training.engine.arrays import load_array
 
 Split = Literal["train", "validation"]
 SPACING = 0.01
@@ -145,21 +146,16 @@ class PreparedArrays:
 
 
 def _read_array(path: Path, unit: str) -> np.ndarray:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise InputError(f"{path}: cannot be read as a NumPy array ({reason})") from error
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{path}: found an archive of arrays, expected one array (.npy)")
+    array = load_array(path)
     if array.ndim != 3 or array.dtype not in (np.dtype(np.int16), np.dtype(np.float32)):
         raise InputError(
             f"{path}: expected int16 or float32 (slice, y, x), found {array.dtype} {array.shape}"
         )
     if array.size == 0:
         raise InputError(f"{path}: holds no values, its shape is {array.shape}")
-    if array.dtype == np.float32 and not np.isfinite(array).all():
-        count = array.size - int(np.isfinite(array).sum())
+    # Slice by slice: an array on disk is not taken into memory as a whole.
+    count = sum(int((~np.isfinite(field)).sum()) for field in array) if array.dtype == np.float32 else 0
+    if count:
         raise InputError(f"{path}: {count} values are NaN or infinite, expected finite {unit}")
     return array
 

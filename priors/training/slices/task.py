@@ -14,6 +14,7 @@ from priors.card import Prior
 from priors.diffusion.denoiser import NetworkDenoiser
 from priors.diffusion.sampler import Multistep
 from priors.training.config import TrainConfig
+from priors.training.engine.arrays import resident_bytes
 from priors.training.engine.draws import draws, noise, torch_draws
 from priors.training.engine.precision import weight_dtype
 from priors.training.objective import squared_errors
@@ -139,7 +140,7 @@ class Slices(TrainingTask):
 
     def size_bytes(self) -> int:
         """See `TrainingTask`."""
-        return sum(array.nbytes for array in self.data.arrays)
+        return resident_bytes(self.data.arrays)
 
     def probe(self) -> Probe:
         """See `TrainingTask`: a convolutional network saves activations in proportion to batch and pixels."""

@@ -30,6 +30,7 @@ from torch import Tensor
 from priors.codec import FieldCodec
 from priors.runtime.config import read_yaml, validate
 from priors.runtime.errors import InputError
+from priors.training.engine.arrays import load_array
 from priors.training.slices.data import Split
 
 Window = Float[np.ndarray, "f k y x"]
@@ -227,16 +228,17 @@ def _check_values(array: np.ndarray, event: Event, codec: FieldCodec) -> None:
 
 
 def _read(path: Path, variables: int) -> np.ndarray:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise InputError(f"{path}: cannot be read as a NumPy array ({reason})") from error
-    if not isinstance(array, np.ndarray) or array.ndim != 5 or array.dtype != np.float32:
-        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an archive of arrays"
-        raise InputError(f"{path}: found {found}, expected float32 (trajectory, time, variable, y, x)")
+    array = load_array(path)
+    if array.ndim != 5 or array.dtype != np.float32:
+        raise InputError(
+            f"{path}: found {array.dtype} {array.shape}, expected float32 (trajectory, time, variable, y, x)"
+        )
     if array.shape[2] != variables:
         raise InputError(f"{path}: found {array.shape[2]} variables, the manifest names {variables}")
-    if np.isinf(array).any() or not np.isfinite(array).any():
+    # Frame by frame: an array on disk is not taken into memory as a whole.
+    frames = [array[place] for place in np.ndindex(array.shape[:2])]
+    if any(np.isinf(frame).any() for frame in frames) or not any(
+        np.isfinite(frame).any() for frame in frames
+    ):
         raise InputError(f"{path}: holds infinite values or no finite one, expected numbers and NaN")
     return array

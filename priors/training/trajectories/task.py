@@ -25,6 +25,7 @@ from priors.gaussian.linear_filter import EigenFilter
 from priors.gaussian.spectrum import Spectrum, measured_spectrum
 from priors.networks.space_time_dit import SpaceTimeTransformer
 from priors.training.config import TrajectoryConfig
+from priors.training.engine.arrays import resident_bytes
 from priors.training.engine.draws import draws, noise, torch_draws
 from priors.training.engine.precision import weight_dtype
 from priors.training.slices.gallery import PAGE_STEPS, draw_trajectories, drawn, save_trajectory_page
@@ -177,7 +178,7 @@ class Trajectories(TrainingTask):
 
     def size_bytes(self) -> int:
         """See `TrainingTask`."""
-        return sum(array.nbytes for array in self.data.arrays)
+        return resident_bytes(self.data.arrays)
 
     def probe(self) -> Probe:
         """See `TrainingTask`: one sample of the batch."""

@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 import yaml
 
 from assimilation.fields.fields import Fields
 from assimilation.io.archive import write_fields
-from assimilation.prepare.trajectories import EventSource, PrepareSettings, prepare
+from assimilation.prepare.settings import EventSource, PrepareSettings
+from assimilation.prepare.trajectories import prepare
 from priors.runtime.errors import InputError
-from priors.training.trajectories.data import PreparedTrajectories
+from priors.training.trajectories.data import Moves, PreparedTrajectories
 from tests.support.assimilation.observations import HOUR, RAIN, WIND, fields, plane, sphere
 from tests.support.real_data import real_data
 
@@ -123,3 +125,45 @@ def test_era5_as_the_embedded_prior_reads_it(tmp_path):
     train, validation = (PreparedTrajectories.load(tmp_path, split) for split in ("train", "validation"))
     assert train.arrays[0].shape == (1, 18 * 24, 1, 33, 49)
     assert validation.arrays[0].shape == (1, 4 * 24, 1, 33, 49)
+
+
+def test_a_month_of_years_reads_that_month_only(tmp_path):
+    # Every frame outside the wanted times is spoilt on disk: reading one would fail.
+    held = fields(grid=plane(8, 12), count=1, frames=40, step=HOUR)
+    dataset = xr.Dataset(
+        {"rain_rate": (("time", "y", "x"), held.values[0, :, 0], {"units": "mm/h"})},
+        coords={
+            "time": held.times,
+            "y": ("y", held.grid.y, {"units": "km", "standard_name": "projection_y_coordinate"}),
+            "x": ("x", held.grid.x, {"units": "km", "standard_name": "projection_x_coordinate"}),
+        },
+    )
+    store = tmp_path / "years.zarr"
+    dataset.to_zarr(store, encoding={"rain_rate": {"chunks": (1, 8, 12)}}, zarr_format=3, consolidated=False)
+    for frame in [*range(10), *range(20, 40)]:
+        (store / "rain_rate" / "c" / str(frame) / "0" / "0").write_bytes(b"damaged")
+    day = np.datetime_as_string(held.times[[10, 15, 16, 19]], "s")
+    wanted = settings(
+        {"path": "years.zarr", "split": "train", "start": day[0], "stop": day[1]},
+        {"path": "years.zarr", "split": "validation", "start": day[2], "stop": day[3]},
+    )
+    prepare(wanted, tmp_path / "out", data=tmp_path)
+    train, validation = (
+        PreparedTrajectories.load(tmp_path / "out", split) for split in ("train", "validation")
+    )
+    np.testing.assert_array_equal(train.arrays[0], held.values[:, 10:16])
+    np.testing.assert_array_equal(validation.arrays[0], held.values[:, 16:20])
+
+
+def test_arrays_that_outgrow_the_memory_stay_on_disk_and_give_the_same_windows(files, monkeypatch):
+    wanted = settings({"path": "a.nc", "split": "train"})
+    prepare(wanted, files / "out", data=files)
+    held = PreparedTrajectories.load(files / "out", "train")
+    monkeypatch.setattr("priors.training.engine.arrays.available_bytes", lambda: 1000)
+    mapped = PreparedTrajectories.load(files / "out", "train")
+    assert isinstance(mapped.arrays[0], np.memmap)
+    windows = [
+        data.draw(np.random.default_rng(3), frames=3, size=8, moves=Moves(flip_y=True))
+        for data in (held, mapped)
+    ]
+    np.testing.assert_array_equal(*windows)
