@@ -1,13 +1,11 @@
-"""Stationary covariances: the correlation of two points depends on their displacement only.
+"""Stationary covariances: the correlation of two values depends on their displacement in space and time only.
 
-    B(p, q) = s_p c(p - q) s_q        s: standard deviation of each point (climatology)
+    Cov(x_{t,p}, x_{u,q}) = s_p rho_{t-u}(p - q) s_q        s: standard deviation of each point (climatology)
 
-c is estimated from standardised anomalies z of training fields as the mean of z_p z_{p+d} over points and samples
-(both computed by FFT, with missing values left out), tapered to zero at displacements of the whole domain along
-axes that are not periodic, and made positive definite by clipping its spectrum at zero. Products with B and draws
-of N(0, B) are then two FFTs each, exact on the grid because non-periodic axes are embedded in twice their length.
-Variables are taken as uncorrelated with each other. Time separates: the correlation of frames j steps apart is
-rho_j c, rho from the same anomalies.
+rho is estimated from standardised anomalies of training fields (`priors.gaussian.stationary`). Space and time are not
+taken apart: a pattern that drifts is correlated with where it was, not with where it stood. Products with the
+covariance and draws are two FFTs each, exact on the grid because axes that are not periodic are embedded in twice their
+length. Variables are taken as uncorrelated with each other.
 """
 
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from torch import Tensor
 
 from assimilation.baselines.climatology import Climatology
 from assimilation.fields.fields import Fields
-from priors.gaussian.stationary import stationary_correlation
+from priors.gaussian.stationary import StationaryCorrelation, space_time_correlation
 
 # A point whose deviation is below this share of the largest one is standardised with that share: dry corners.
 LEAST_DEVIATION = 1e-2
@@ -27,33 +25,24 @@ LEAST_DEVIATION = 1e-2
 
 @dataclass(frozen=True, eq=False)
 class StationaryCovariance:
-    """B = diag(s) C diag(s).
+    """The covariance of consecutive frames, diag(s) rho diag(s).
 
     Attributes:
-        spectrum: eigenvalues of the circulant that embeds C, real transform of the padded grid.
-        padded: size of that grid.
+        correlation: rho of as many frames as an analysis uses.
         deviation: s, physical units.
     """
 
-    spectrum: Float[Tensor, "k py px2"]
-    padded: tuple[int, int]
+    correlation: StationaryCorrelation
     deviation: Float[Tensor, "k y x"]
 
-    def apply(self, fields: Float[Tensor, "*b k y x"]) -> Float[Tensor, "*b k y x"]:
-        """Return B v."""
-        return self.deviation * self._filtered(self.deviation * fields, self.spectrum)
+    def apply(self, fields: Float[Tensor, "*b k y x"], a: int = 0, b: int = 0) -> Float[Tensor, "*b k y x"]:
+        """Return Cov(frame a, frame b) times fields."""
+        return self.deviation * self.correlation.apply(self.deviation * fields, a, b)
 
-    def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, "b k y x"]:
-        """Return draws of N(0, B)."""
-        shape = (count, self.spectrum.shape[0], *self.padded)
-        white = torch.randn(shape, generator=generator, dtype=self.deviation.dtype)
-        return self.deviation * self._filtered(white, self.spectrum.sqrt())
-
-    def _filtered(self, fields: Tensor, spectrum: Tensor) -> Tensor:
+    def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, "b f k y x"]:
+        """Return draws of all frames."""
         rows, columns = self.deviation.shape[-2:]
-        waves = spectrum * torch.fft.rfft2(fields, s=self.padded)
-        filtered: Tensor = torch.fft.irfft2(waves, s=self.padded)[..., :rows, :columns]
-        return filtered
+        return self.deviation * self.correlation.draw(count, (rows, columns), generator)
 
 
 def anomalies(training: Fields, climate: Climatology) -> Float[np.ndarray, "n time k y x"]:
@@ -72,19 +61,9 @@ def floored(deviation: Float[np.ndarray, "k y x"]) -> Float[np.ndarray, "k y x"]
     return np.asarray(np.fmax(deviation, np.maximum(LEAST_DEVIATION * largest, 1e-12)))
 
 
-def stationary(training: Fields, climate: Climatology) -> StationaryCovariance:
-    """Return the covariance estimated from training fields, with the deviations of the first time's hour."""
-    scaled = torch.from_numpy(anomalies(training, climate)).flatten(0, 1)
-    correlation = stationary_correlation(scaled, periodic=training.grid.periodic)
+def stationary(training: Fields, climate: Climatology, *, frames: int = 1) -> StationaryCovariance:
+    """Return the covariance of ``frames`` frames, with the deviations of the first time's hour."""
+    scaled = torch.from_numpy(anomalies(training, climate))
+    correlation = space_time_correlation(scaled, frames=frames, periodic=training.grid.periodic)
     deviation = torch.from_numpy(floored(climate.deviation_at(training.times[0])))
-    return StationaryCovariance(correlation.spectrum, correlation.padded, deviation)
-
-
-def time_correlation(training: Fields, climate: Climatology, longest: int) -> Float[np.ndarray, "lags"]:
-    """Return rho_0 = 1, rho_1, ... rho_longest; lags the training has no pairs for are 0."""
-    scaled = anomalies(training, climate)
-    found = np.zeros(longest + 1)
-    for lag in range(min(longest + 1, scaled.shape[1])):
-        product = scaled[:, lag:] * scaled[:, : scaled.shape[1] - lag]
-        found[lag] = np.nanmean(product)
-    return np.asarray(found / found[0])
+    return StationaryCovariance(correlation, deviation)

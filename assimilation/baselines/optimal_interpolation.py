@@ -1,13 +1,15 @@
 """Optimal interpolation: the best linear estimate from climatology and the observations of a few frames.
 
-    x = c + sum_j rho_{t-j} B H_j^T w_j,    w = (S + R)^{-1} (y - H c),    S_ij = rho_{i-j} H_i B H_j^T
+    x_t = c + sum_j C_{tj} H_j^T w_j,    w = (S + R)^{-1} (y - H c),    S_ij = H_i C_ij H_j^T,   C_ij = Cov(x_i, x_j)
 
 over the frames j of a window around t: ``before`` earlier ones and ``after`` later ones (0 for filtering). It is
-the exact posterior mean of a Gaussian process whose covariance separates in space and time. Members are draws of its
-posterior (Matheron's rule): a draw of the process, observed with a draw of the errors, is corrected like the mean.
+the exact posterior mean of a stationary Gaussian process, which need not separate in space and time. Members are
+draws of its posterior (Matheron's rule): a draw of the process, observed with a draw of the errors, is corrected like
+the mean.
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from assimilation.baselines.climatology import Climatology, climatology
-from assimilation.baselines.covariance import StationaryCovariance, stationary, time_correlation
+from assimilation.baselines.covariance import StationaryCovariance, stationary
 from assimilation.baselines.localisation import jacobian
 from assimilation.fields.fields import Ensemble, Fields
 from assimilation.observation.base import Observation, ObservationOperator, ObservationStream
@@ -23,10 +25,10 @@ from assimilation.observation.base import Observation, ObservationOperator, Obse
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """The observations of one frame: H, B H^T, and y - H c."""
+    """The observations of one frame: operator, rows of H, y - H c, and R."""
 
     operator: ObservationOperator
-    gain: Float[Tensor, "n k y x"]
+    rows: Float[Tensor, "n k y x"]
     innovation: Float[Tensor, "n"]
     variance: Float[Tensor, "n"]
 
@@ -37,15 +39,13 @@ class OptimalInterpolation:
 
     Attributes:
         climate: mean and deviation.
-        covariance: B.
-        correlation: rho by lag in frames; lags beyond are taken as 0.
+        covariance: C of ``before + after + 1`` frames.
         before: earlier frames whose observations are used.
         after: later frames.
     """
 
     climate: Climatology
     covariance: StationaryCovariance
-    correlation: Float[np.ndarray, "lags"]
     before: int = 0
     after: int = 0
 
@@ -53,8 +53,8 @@ class OptimalInterpolation:
     def fitted(training: Fields, *, before: int = 0, after: int = 0) -> "OptimalInterpolation":
         """Return the interpolation with statistics of training fields, whose frames are the stream's step apart."""
         climate = climatology(training)
-        correlation = time_correlation(training, climate, before + after)
-        return OptimalInterpolation(climate, stationary(training, climate), correlation, before, after)
+        covariance = stationary(training, climate, frames=before + after + 1)
+        return OptimalInterpolation(climate, covariance, before, after)
 
     def run(self, stream: ObservationStream, *, members: int, seed: int) -> Ensemble:
         """Return the analysis of every time of every trajectory; a single member is the posterior mean.
@@ -71,13 +71,16 @@ class OptimalInterpolation:
             states = []
             for index, time in enumerate(stream.times):
                 window = range(max(index - self.before, 0), min(index + self.after + 1, stream.times.size))
-                for place in window:
-                    if place not in seen:
-                        seen[place] = self._seen(stream.at(trajectory, place), stream.times[place])
-                seen = {place: part for place, part in seen.items() if place >= window.start}
-                chosen = {place: part for place in window if (part := seen[place]) is not None}
+                for frame in window:
+                    if frame not in seen:
+                        seen[frame] = self._seen(stream.at(trajectory, frame), stream.times[frame])
+                seen = {frame: one for frame, one in seen.items() if frame >= window.start}
+                # By position in the window the covariance is for; frame ``index`` is at ``before``.
+                observed = {
+                    frame - index + self.before: one for frame in window if (one := seen[frame]) is not None
+                }
                 mean = torch.from_numpy(self.climate.at(time))
-                states.append(self._analysis(mean, chosen, index, members=members, generator=generator))
+                states.append(self._analysis(mean, observed, members=members, generator=generator))
             analyses.append(np.stack(states, axis=1))
         return Ensemble(np.stack(analyses), stream.times, stream.variables, stream.grid, {})
 
@@ -88,64 +91,46 @@ class OptimalInterpolation:
         mean = torch.from_numpy(self.climate.at(time))
         rows = jacobian(observation.operator, mean, observation.values.shape[0])
         innovation = observation.values.double() - observation.operator(mean)
-        gain = self.covariance.apply(rows)
-        return _Seen(observation.operator, gain, innovation, observation.variance.double())
+        return _Seen(observation.operator, rows, innovation, observation.variance.double())
 
     def _analysis(
         self,
         mean: Float[Tensor, "k y x"],
-        seen: dict[int, _Seen],
-        index: int,
+        observed: dict[int, _Seen],
         *,
         members: int,
         generator: torch.Generator,
     ) -> np.ndarray:
         """Return the members of one time, float32."""
-        frames = [index, *(place for place in seen if place != index)]
-        rho = self._rho(np.subtract.outer(frames, frames))
-        draws = torch.zeros(1, len(frames), *mean.shape, dtype=torch.float64)
+        frames = self.before + self.after + 1
+        draws = torch.zeros(1, frames, *mean.shape, dtype=torch.float64)
         if members > 1:
-            white = self.covariance.draw(members * len(frames), generator)
-            values, vectors = torch.linalg.eigh(rho)
-            root = vectors * values.clamp(min=0).sqrt()
-            draws = torch.einsum("fg,mgkyx->mfkyx", root, white.unflatten(0, (members, len(frames))))
-        result = mean + draws[:, 0]
-        if seen:
-            result = result + self._correction(draws, seen, frames, rho, generator=generator)
+            draws = self.covariance.draw(members, generator)
+        result = mean + draws[:, self.before]
+        if observed:
+            result = result + self._correction(draws, observed, generator=generator)
         return np.asarray(result.float().numpy())
 
     def _correction(
-        self,
-        draws: Float[Tensor, "m f k y x"],
-        seen: dict[int, _Seen],
-        frames: list[int],
-        rho: Float[Tensor, "f f"],
-        *,
-        generator: torch.Generator,
+        self, draws: Float[Tensor, "m f k y x"], observed: dict[int, _Seen], *, generator: torch.Generator
     ) -> Float[Tensor, "m k y x"]:
-        """Return B H^T (S + R)^{-1} (innovations less what the draws would have shown)."""
-        places = {place: frames.index(place) for place in seen}
-        blocks = [[rho[places[i], places[j]] * seen[i].operator(seen[j].gain).T for j in seen] for i in seen]
-        variance = torch.cat([part.variance for part in seen.values()])
-        matrix = torch.cat([torch.cat(line, dim=1) for line in blocks]) + torch.diag(variance)
-        told = []
-        for place, part in seen.items():
-            shown = part.operator(draws[:, places[place]])
+        """Return C H^T (S + R)^{-1} (innovations less what the draws would have shown)."""
+        blocks: dict[tuple[int, int], Tensor] = {}
+        for (a, one), (b, other) in product(observed.items(), observed.items()):
+            if a >= b:
+                blocks[a, b] = one.operator(self.covariance.apply(other.rows, a, b)).T
+                # S is symmetric.
+                blocks[b, a] = blocks[a, b].T
+        lines = [torch.cat([blocks[a, b] for b in observed], dim=1) for a in observed]
+        matrix = torch.cat(lines) + torch.diag(torch.cat([one.variance for one in observed.values()]))
+        innovations = []
+        for a, one in observed.items():
+            shown = one.operator(draws[:, a])
             if len(draws) > 1:
                 noise = torch.randn(shown.shape, generator=generator, dtype=shown.dtype)
-                shown = shown + noise * part.variance.sqrt()
-            told.append(part.innovation - shown)
-        weights = torch.linalg.solve(matrix, torch.cat(told, dim=1).T)
-        gains = [rho[0, places[place]] * part.gain.flatten(1) for place, part in seen.items()]
+                shown = shown + noise * one.variance.sqrt()
+            innovations.append(one.innovation - shown)
+        weights = torch.linalg.solve(matrix, torch.cat(innovations, dim=1).T)
+        gains = [self.covariance.apply(one.rows, self.before, a).flatten(1) for a, one in observed.items()]
         correction: Tensor = (weights.T @ torch.cat(gains)).reshape(draws[:, 0].shape)
         return correction
-
-    def _rho(self, lags: np.ndarray) -> Float[Tensor, "f f"]:
-        """Return the correlation of frames, as a positive semidefinite matrix."""
-        held = np.append(self.correlation, 0.0)
-        matrix = torch.from_numpy(held[np.minimum(np.abs(lags), held.size - 1)])
-        values, vectors = torch.linalg.eigh(matrix)
-        matrix = (vectors * values.clamp(min=0)) @ vectors.T
-        scale = matrix.diagonal().rsqrt()
-        unit: Tensor = scale[:, None] * matrix * scale
-        return unit

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from priors.gaussian.stationary import stationary_correlation
+from priors.gaussian.stationary import space_time_correlation, stationary_correlation
 
 
 def test_pairs_by_hand_with_missing_values():
@@ -48,3 +48,16 @@ def test_the_matrix_is_a_correlation():
     torch.testing.assert_close(matrix.diagonal(), torch.ones(24, dtype=torch.float64))
     assert float(torch.linalg.eigvalsh(matrix).min()) > -1e-9
     assert (matrix[:12, 12:] == 0).all()
+
+
+def test_draws_of_several_frames_have_the_covariance_of_a_drift():
+    # Noise that moves one point to the right a frame: frame 1 at x is frame 0 at x - 1.
+    first = torch.randn(3000, 1, 1, 1, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    fields = torch.cat([first, first.roll(1, -1)], 1)
+    found = space_time_correlation(fields, frames=2, periodic=(True, True))
+    unit = torch.eye(8, dtype=torch.float64).reshape(8, 1, 1, 8)
+    # 3000 samples of 8 points: a deviation of 0.006 per entry.
+    torch.testing.assert_close(found.apply(unit, 1, 0), unit.roll(1, -1), atol=0.03, rtol=0)
+    torch.testing.assert_close(found.apply(unit, 0, 1), unit.roll(-1, -1), atol=0.03, rtol=0)
+    draws = found.draw(4000, (1, 8), torch.Generator().manual_seed(1))
+    assert float((draws[:, 1] - draws[:, 0].roll(1, -1)).square().mean()) < 0.02
