@@ -16,7 +16,7 @@ from assimilation.inference.problem import Problem
 from assimilation.io.archive import analysis_path, read_ensemble
 from assimilation.io.observed import Observations
 from assimilation.io.registry import open_stream, read_any_fields
-from assimilation.run.planning import ensemble_plan, memory_plan
+from assimilation.run.planning import ensemble_plan, memory_plan, require
 from assimilation.run.problem import read_assimilation, read_forecast
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
 from assimilation.verification.verify import VerifyOptions
@@ -183,7 +183,7 @@ def _job(kind: Any, prior: AnyPrior, settings: Mapping[str, Any] | None, options
 def _run(problem: Problem, prior: Prior, chosen: AssimilateSettings | ForecastSettings) -> Iterator[Analysis]:
     assimilator = chosen.assimilator(prior)
     plan = ensemble_plan(assimilator, problem, members=chosen.members, seed=chosen.seed, chunk=chosen.chunk)
-    memory_plan(assimilator, problem, plan).require()
+    require(memory_plan(assimilator, problem, plan))
     yield from assimilator.run(problem, plan)
 
 

@@ -18,7 +18,7 @@ from assimilation.inference.domain import step_of
 from assimilation.inference.problem import Problem
 from assimilation.io.archive import EnsembleWriter, analysis_path
 from assimilation.run.checkpoint import Checkpoint, load_state
-from assimilation.run.planning import ensemble_plan, memory_plan, rehearse
+from assimilation.run.planning import ensemble_plan, memory_plan, rehearse, require
 from assimilation.run.problem import read_problem
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
 from priors.card import Prior, find_prior, load_prior
@@ -26,7 +26,7 @@ from priors.diffusion.denoiser import resolved_device
 from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.memory import available_bytes, human
 from priors.runtime.output import emit_json
-from priors.runtime.peak import peak_bytes, reset_peak
+from priors.runtime.peak import peak_bytes, reset_peak, resident_bytes
 from priors.runtime.progress import Progress, clock
 from priors.runtime.record import RunFolder, check_same_config, describe_input, open_run
 
@@ -64,7 +64,7 @@ def run(
     """
     prior, problem = _read(settings, inputs)
     assimilator = settings.assimilator(prior)
-    memory_plan(assimilator, problem, _plan(settings, assimilator, problem, None)).require()
+    require(memory_plan(assimilator, problem, _plan(settings, assimilator, problem, None)))
     folder = open_run(out, resume=resume, overwrite=overwrite)
     check_same_config(folder, settings)
     files = {**inputs, "prior": find_prior(settings.prior)}
@@ -106,7 +106,9 @@ def print_plan(settings: Settings, inputs: Inputs, *, as_json: str | None) -> No
     prior, problem = _read(settings, inputs)
     assimilator = settings.assimilator(prior)
     ensemble = _plan(settings, assimilator, problem, None)
-    memory, free = memory_plan(assimilator, problem, ensemble), available_bytes()
+    memory = memory_plan(assimilator, problem, ensemble)
+    # What this process holds already is part of the plan.
+    free = available_bytes() + resident_bytes()
     fits = memory.total <= free
     seconds = rehearse(assimilator, problem, ensemble) if fits else None
     figures = {"bytes": dict(memory.items), "total_bytes": memory.total, "free_bytes": free, "fits": fits}

@@ -14,10 +14,13 @@ from assimilation.inference.assimilator import Assimilator, EnsemblePlan, Trajec
 from assimilation.inference.problem import Problem
 from priors.networks import SpaceTimeTransformer
 from priors.runtime.memory import MemoryPlan, available_bytes
+from priors.runtime.peak import resident_bytes
 
 # Bytes of activations per pixel and channel of one frame in flight, measured: see `graph_bytes`.
 BYTES_PER_PIXEL_CHANNEL = 60
 SMALLEST_GRAPH = 1 << 20
+# Libraries that only writing and reporting load, and what allocators keep: see benchmarks/memory/assimilation.py.
+LOADED_LATER = 150 << 20
 LARGEST_CHUNK = 16
 SHARE = 0.4
 TRIED_ROWS = 2
@@ -50,27 +53,41 @@ def ensemble_plan(
 
 
 def memory_plan(assimilator: Assimilator, problem: Problem, ensemble: EnsemblePlan) -> MemoryPlan:
-    """Return the memory of a run, by purpose."""
+    """Return the memory of a run by purpose, with what this process holds already."""
     state = 4 * problem.shape[0] * problem.shape[1] * problem.shape[2]
     frames = assimilator.schedule.largest(problem.frames)
     weights = sum(4 * weight.numel() for weight in assimilator.model.denoiser.parameters())
     reach = 8
+    # A run with few frames never fills the past that the network sees.
+    known = 0 if problem.context is None else problem.context.shape[2]
     network = getattr(assimilator.model.denoiser, "network", None)
     cached = 0
     if isinstance(network, SpaceTimeTransformer):
         card, reach = network.settings, network.settings.reach
         places = sum(2 * c / (card.patch * 2**depth) ** 2 for depth, c in enumerate(card.stages))
         places += card.width * card.depth / card.stride**2
-        cached = int(2 * 4 * reach * places * problem.shape[1] * problem.shape[2])
+        per_frame = 2 * 4 * places * problem.shape[1] * problem.shape[2]
+        cached = int(per_frame * min(reach, known + problem.frames))
     return MemoryPlan(
         {
+            "interpreter and libraries": max(0, resident_bytes() - weights) + LOADED_LATER,
             "prior weights": weights,
             "frames in flight": 2 * ensemble.members * frames * state,
-            "finished frames": ensemble.members * max(cached, reach * state),
+            # The window after a step stands beside the one before it while a chunk advances.
+            "finished frames": (ensemble.members + ensemble.chunk) * max(cached, reach * state),
             "network graph of one chunk": ensemble.chunk * graph_bytes(assimilator, problem),
             "one analysis of all trajectories": problem.trajectories * ensemble.members * state,
         }
     )
+
+
+def require(plan: MemoryPlan) -> None:
+    """Check that a run fits into what is free and what this process holds already.
+
+    Raises:
+        InputError: it does not.
+    """
+    plan.require(available_bytes() + resident_bytes())
 
 
 def rehearse(assimilator: Assimilator, problem: Problem, ensemble: EnsemblePlan) -> float:
