@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from priors.commands.options import required
-from recon.commands.options import Series
+from recon.commands.options import AllowGaps, Series
 
 
 def convert(
@@ -21,6 +21,7 @@ def convert(
     reference: Annotated[
         Path | None, typer.Option(help="DICOM series whose study and frame of reference are kept.")
     ] = None,
+    allow_gaps: AllowGaps = False,
     keep_patient: Annotated[
         bool, typer.Option("--keep-patient", help="Copy patient and study data from the reference.")
     ] = False,
@@ -31,4 +32,4 @@ def convert(
 
     target = required(out, "the file to write")
     write = WriteOptions(reference, keep_patient)
-    convert_file(volume, target, read=ReadOptions(series), write=write, name=format)
+    convert_file(volume, target, read=ReadOptions(series, allow_gaps), write=write, name=format)

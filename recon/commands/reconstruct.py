@@ -42,6 +42,7 @@ def reconstruct(
         Optional[list[str]],  # noqa: UP045 (typer reads the old spelling on every supported version)
         typer.Option("--format", help="Write the volume in this format too, such as dicom; may be repeated."),
     ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Make every warning an error.")] = False,
     plan: Plan = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -61,6 +62,7 @@ def reconstruct(
         "slices": slices,
         "grid": grid,
         "formats": formats or None,
+        "strict": strict or None,
     }
     settings = jobs.settings("reconstruct", config, options, overrides)
     if print_config:

@@ -15,6 +15,8 @@ from recon.geometry.scan import ScanGeometry
 
 # Share of the largest line integral that the outermost columns may hold before the object counts as cut off.
 EDGE_SHARE = 0.1
+# Share of rays without counts that is worth a word.
+STARVED_SHARE = 1e-3
 
 
 def warnings_of(data: Scan) -> tuple[str, ...]:
@@ -24,6 +26,7 @@ def warnings_of(data: Scan) -> tuple[str, ...]:
         *data.warnings,
         *_angles(seen, data.geometry),
         *_field(seen, data),
+        *_starved(data),
         *_centre(seen, data.geometry),
     ]
     if data.geometry.beam == "cone":
@@ -56,6 +59,20 @@ def _angles(seen: Coverage, geometry: ScanGeometry) -> list[str]:
             f"the views cover {arc:.4g} degrees, a complete scan needs {needed:.4g}: edges will be missing"
         )
     return found
+
+
+def _starved(data: Scan) -> list[str]:
+    """Return how many rays counted next to nothing: the logarithm cuts their line integrals off."""
+    # A weight is the number of photons that a ray is worth; one without a count is worth half of one or less.
+    starved = (data.weights > 0) & (data.weights < 0.75)
+    share = float(starved.mean())
+    if share <= STARVED_SHARE:
+        return []
+    most = float(data.sinogram[starved].max())
+    return [
+        f"{100 * share:.2g} % of the rays counted less than a photon: their line integrals end at {most:.3g}, and the "
+        "attenuation behind them comes out too low"
+    ]
 
 
 def _field(seen: Coverage, data: Scan) -> list[str]:

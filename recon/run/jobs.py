@@ -20,14 +20,16 @@ from typing import Any
 from priors.card import find_prior
 from priors.runtime import processes
 from priors.runtime.config import settings_of
-from priors.runtime.errors import Interrupted
+from priors.runtime.errors import Interrupted, warnings_kept
 from priors.runtime.output import emit_json
 from priors.runtime.progress import Progress
 from priors.runtime.record import RunFolder, check_same_config, open_run
 from priors.runtime.shipped import shipped
+from recon.inspect.warnings import warnings_of
 from recon.reconstructors.base import RunContext, StepRecord
 from recon.reconstructors.checkpoint import Checkpoint
 from recon.run import outputs
+from recon.run.doubts import doubts_of, refuse, say
 from recon.run.problem import Problem, read_problem
 from recon.run.settings import ReconstructSettings, kind_of
 from recon.run.solve import Outcome, solve
@@ -70,6 +72,7 @@ def reconstruct(
     """
     with processes.process_group():
         problem = read_problem(scan, resolved)
+        refuse(warnings_of(problem.scan), strict=resolved.strict)
         outputs.check_formats(problem)
         problem.plan().require()
         if processes.rank() > 0:
@@ -103,15 +106,23 @@ def _reconstruct(
     run.write_config(resolved)
     run.write_inputs(_inputs(scan, resolved), command="reconstruct", seed=resolved.seed)
     run.log(f"{'resume' if resume else 'start'} {resolved.method!r}")
+    doubts = list(warnings_of(problem.scan))
+    say(doubts)
     try:
-        outcome = _solve(problem, run, resume=resume)
+        with warnings_kept() as said:
+            outcome = _solve(problem, run, resume=resume)
     except KeyboardInterrupt:
         run.log("interrupted")
         raise Interrupted(f"continue with the same command and --resume (run folder {out})") from None
+    own = [*said, *doubts_of(outcome.metrics, outcome.volume)]
+    say(own)
+    outcome.metrics["warnings"] = [*doubts, *own]
     outputs.save(run.path, problem, outcome, title=f"{scan.name}, {resolved.method.name}")
     run.file(CHECKPOINT).unlink(missing_ok=True)
     run.log(f"done in {outcome.metrics['seconds']:.1f} s")
-    return _finished(run, as_json)
+    metrics = _finished(run, as_json)
+    refuse(own, strict=resolved.strict)
+    return metrics
 
 
 def _solve(problem: Problem, run: RunFolder, *, resume: bool) -> Outcome:

@@ -20,7 +20,6 @@ from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
 from priors.runtime.record import to_json, versions
 from recon.data.volume import Volume
-from recon.inspect.warnings import warnings_of
 from recon.io.volumes.registry import write_nifti, write_volume, writer
 from recon.report.reconstruction import Report, write_report
 from recon.report.scanner import scanner_png
@@ -52,7 +51,7 @@ def save(folder: Path, problem: Problem, outcome: Outcome, *, title: str) -> Non
         curves=outcome.metrics["curves"],
         scores={method: {key: outcome.metrics[key] for key in RUN_METRICS}},
         pictures={"Scanner": scanner_png(problem.scan.geometry, problem.grid)},
-        warnings=warnings_of(problem.scan),
+        warnings=tuple(outcome.metrics["warnings"]),
         configuration=to_yaml(problem.settings),
         versions=versions(),
     )

@@ -66,6 +66,7 @@ class ReconstructSettings(_Settings):
         grid: pixels of the square slice over the same field of view; None keeps the scan's suggestion.
         backend: of the projector.
         formats: in which the volume is written, beside NIfTI.
+        strict: make every warning about the scan or the result an error.
         checkpoint_s: seconds between two writes of the state from which ``--resume`` continues; 0 writes every one.
     """
 
@@ -77,6 +78,7 @@ class ReconstructSettings(_Settings):
     grid: int | None = Field(None, ge=1)
     backend: BackendName = "auto"
     formats: tuple[Format, ...] = ()
+    strict: bool = False
     checkpoint_s: float = Field(30.0, ge=0)
 
 

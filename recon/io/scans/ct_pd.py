@@ -34,6 +34,7 @@ from recon.data.scan import Scan
 from recon.data.units import MU_WATER
 from recon.geometry.grid import Grid
 from recon.geometry.scan import Beam, ScanGeometry
+from recon.io.scans.ct_pd_centre import with_central_column
 from recon.io.scans.ct_pd_header import TAGS, View, numbers, optional, read_view, text
 from recon.io.scans.format import ScanFormat
 from recon.io.volumes.dicom.files import in_threads, is_dicom, read_files
@@ -76,9 +77,10 @@ def read_ct_pd(path: Path) -> Scan:
             raise InputError(f"{path}: found no DICOM files, expected DICOM-CT-PD projections")
         views = [read_view(item) for item in items]
         _check(path, views)
-        poses = _poses(path, views)
-        sinogram = np.empty((len(views), *poses.geometry.shape), np.float32)
+        sinogram = np.empty((len(views), views[0].rows, views[0].columns), np.float32)
         in_threads(lambda pair: _fill(*pair), zip(views, sinogram, strict=True))
+        views, central = with_central_column(views, sinogram)
+        poses = _poses(path, views)
         weights, photons = _weights(items, sinogram)
         position = str(items[0].get("PatientPosition") or "")
         frame = np.diag([*_FRAMES.get(position, _FRAMES["HFS"]), 1.0])
@@ -94,9 +96,11 @@ def read_ct_pd(path: Path) -> Scan:
                 "format": "DICOM-CT-PD",
                 "photons": photons,
                 "flying_focal_spot": text(items[0], "FlyingFocalSpotMode") or "not stated",
+                "central_column": central.told,
                 "ray_error_columns": round(poses.misfit, 4),
                 "patient_position": position if position in _FRAMES else "not stated, taken as HFS",
             },
+            warnings=central.warnings,
         )
 
 

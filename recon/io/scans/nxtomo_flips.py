@@ -44,7 +44,7 @@ def flips(file: Hdf5, detector: h5py.Group) -> tuple[bool, bool]:
 
 def _flag(file: Hdf5, detector: h5py.Group, name: str) -> bool:
     found = file.numbers(detector, name)
-    return found is not None and len(found) == 1 and found[0] != 0
+    return found is not None and len(found) == 1 and bool(found[0] != 0)
 
 
 def _rotation(file: Hdf5, group: h5py.Group, name: str) -> tuple[int, float] | None:

@@ -169,11 +169,18 @@ def _busiest_row(turn: Turn, stands_for: tuple[np.ndarray, np.ndarray]) -> np.nd
     count = max(1, min(LOOKED_AT, rows, 16 * BLOCK // max(views * columns, 1)))
     chosen = sorted({int(row) for row in np.linspace(0, rows - 1, count + 2)[1:-1].round()})
     best, contrast = None, -1.0
+    dark: InputError | None = None
     for row in chosen:
-        lines = _lines(turn, slice(row, row + 1), stands_for).sinogram[:, 0]
+        try:
+            lines = _lines(turn, slice(row, row + 1), stands_for).sinogram[:, 0]
+        except InputError as error:
+            # A row without light does not stop the others; where none has any, that is the mistake.
+            dark = error
+            continue
         if float(lines.std()) > contrast:
             best, contrast = lines, float(lines.std())
-    assert best is not None
+    if best is None:
+        raise dark or InputError("data: found no row to look at")
     return best
 
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from priors.runtime.errors import InputError
 
@@ -24,6 +24,8 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 Named = tuple[str, FileDataset]
 _NOT_SLICES = ("DICOMDIR",)
+_SHOWN = 3
+"""Names of files passed over that are told."""
 _DEFERRED = 2**15
 """Bytes above which an element stays in its file until it is asked for."""
 _INFLATED = 2**31
@@ -44,18 +46,54 @@ def is_dicom(head: bytes) -> bool:
     return head[128:132] == b"DICM"
 
 
-def read_files(path: Path) -> list[Named]:
+def read_files(path: Path, remarks: list[str] | None = None) -> list[Named]:
     """Return the data sets in ``path`` with the names of their files; other files are passed over.
+
+    Args:
+        path: folder, zip archive or file.
+        remarks: takes what was passed over and why.
 
     Raises:
         InputError: a damaged file or archive, or a single file that is not DICOM.
     """
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and p.name not in _NOT_SLICES)
-        return [(file.name, parse_file(file)) for file in files if _is_dicom_file(file)]
+        named = [(file.name, parse_file(file)) for file in files if _is_dicom_file(file)]
+        if remarks is not None:
+            others = [file.name for file in files if not _is_dicom_file(file)]
+            remarks += _passed_over(others, "files that are not DICOM")
+            linked = sorted(p.name for p in path.rglob("*") if p.is_symlink() and p.is_dir())
+            remarks += _passed_over(linked, "links to folders, which are not followed")
+        return _images(named, remarks)
     if zipfile.is_zipfile(path):
-        return [(name, parse(name, content)) for name, content in _members(path) if is_dicom(content[:132])]
-    return [(path.name, parse_file(path))]
+        named = [(name, parse(name, content)) for name, content in _members(path) if is_dicom(content[:132])]
+        return _images(named, remarks)
+    only = parse_file(path)
+    if _is_directory(only):
+        raise InputError(
+            f"{path}: is a DICOM directory (DICOMDIR), no image; give the folder of the files it lists"
+        )
+    return [(path.name, only)]
+
+
+def _images(named: list[Named], remarks: list[str] | None) -> list[Named]:
+    """Return what is no directory record, which lists files and holds no image."""
+    records = [name for name, data in named if _is_directory(data)]
+    if remarks is not None:
+        remarks += _passed_over(records, "directory records (Media Storage Directory)")
+    return [(name, data) for name, data in named if not _is_directory(data)]
+
+
+def _is_directory(data: FileDataset) -> bool:
+    meta = getattr(data, "file_meta", None) or {}
+    return meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
+
+
+def _passed_over(names: list[str], what: str) -> list[str]:
+    if not names:
+        return []
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    return [f"passed over {len(names)} {what}: {shown}"]
 
 
 def parse_file(path: Path) -> FileDataset:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
@@ -142,8 +142,30 @@ def frames(name: str, dataset: FileDataset) -> list[Slice]:
     return [Slice(f"{name} frame {i + 1}", dataset, i) for i in range(found)]
 
 
-def stack_affine(path: Path, slices: list[Slice]) -> tuple[list[Slice], Float64[np.ndarray, "4 4"]]:
-    """Return the slices in order and the affine from index (x, y, z) to RAS mm.
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Slices in order.
+
+    Attributes:
+        slices: sorted along their normal.
+        affine: index (x, y, z) to RAS mm.
+        places: index z of every slice; numbers are left out where slices are missing.
+        warnings: what headers say against it.
+    """
+
+    slices: list[Slice]
+    affine: Float64[np.ndarray, "4 4"]
+    places: Int[np.ndarray, " s"]
+    warnings: tuple[str, ...]
+
+
+def stacked(path: Path, slices: list[Slice], *, allow_gaps: bool = False) -> Stack:
+    """Return the slices in order and where they are.
+
+    Args:
+        path: for messages.
+        slices: of one series.
+        allow_gaps: leave places empty where slices are missing, instead of an error.
 
     Raises:
         InputError: sizes, spacings or orientations differ, a slice is doubled or missing, or geometry is
@@ -157,9 +179,10 @@ def stack_affine(path: Path, slices: list[Slice]) -> tuple[list[Slice], Float64[
     affine = np.eye(4)
     affine[:3, 0] = first.axes[0] * first.spacing[1]
     affine[:3, 1] = first.axes[1] * first.spacing[0]
-    affine[:3, 2] = _step(path, ordered, normal)
+    step, places = _step(path, ordered, normal, allow_gaps=allow_gaps)
+    affine[:3, 2] = step
     affine[:3, 3] = ordered[0].position
-    return ordered, LPS_TO_RAS @ affine
+    return Stack(ordered, LPS_TO_RAS @ affine, places, contradictions(ordered, step, normal))
 
 
 def _check_alike(path: Path, first: Slice, item: Slice) -> None:
@@ -175,9 +198,11 @@ def _check_alike(path: Path, first: Slice, item: Slice) -> None:
         raise InputError(f"{path}: {item.name} and {first.name} have different ImageOrientationPatient")
 
 
-def _step(path: Path, ordered: list[Slice], normal: Float64[np.ndarray, " 3"]) -> Float64[np.ndarray, " 3"]:
+def _step(
+    path: Path, ordered: list[Slice], normal: Float64[np.ndarray, " 3"], *, allow_gaps: bool
+) -> tuple[Float64[np.ndarray, " 3"], Int[np.ndarray, " s"]]:
     if len(ordered) == 1:
-        return normal * (ordered[0].number("SliceThickness") or 1.0)
+        return normal * (ordered[0].number("SliceThickness") or 1.0), np.zeros(1, np.int64)
     positions = np.stack([item.position for item in ordered])
     gaps = np.diff(positions @ normal)
     usual = float(np.median(gaps))
@@ -186,11 +211,47 @@ def _step(path: Path, ordered: list[Slice], normal: Float64[np.ndarray, " 3"]) -
         raise InputError(
             f"{path}: {ordered[here].name} and {ordered[here + 1].name} are at the same position"
         )
+    places = np.concatenate([[0], np.cumsum(np.rint(gaps / usual))]).astype(np.int64)
+    whole = np.rint(gaps / usual)
+    fits = (abs(gaps - whole * usual) <= SPACING_TOLERANCE * usual * np.maximum(whole, 1)).all()
+    if allow_gaps and fits and (whole >= 1).all():
+        return np.asarray((positions[-1] - positions[0]) / places[-1]), places
     if (abs(gaps - usual) > SPACING_TOLERANCE * usual).any():
         here = int(np.argmax(abs(gaps - usual)))
         between = f"{ordered[here].name} and {ordered[here + 1].name}"
         raise InputError(
             f"{path}: found {gaps[here]:.4g} mm between {between}, expected {usual:.4g} mm; "
-            "is a slice missing?"
+            "is a slice missing? (--allow-gaps interpolates it)"
         )
-    return np.asarray((positions[-1] - positions[0]) / (len(ordered) - 1))
+    return np.asarray((positions[-1] - positions[0]) / (len(ordered) - 1)), np.arange(len(ordered))
+
+
+def contradictions(
+    ordered: list[Slice], step: Float64[np.ndarray, " 3"], normal: Float64[np.ndarray, " 3"]
+) -> tuple[str, ...]:
+    """Return what the headers say about lengths, tilt and values that is not used."""
+    first, told = ordered[0], []
+    apart, stated = float(abs(step @ normal)), first.number("SpacingBetweenSlices")
+    if len(ordered) > 1 and stated is not None and abs(abs(stated) - apart) > 0.01 * apart:
+        told.append(
+            f"SpacingBetweenSlices says {stated:.4g} mm, positions {apart:.4g} mm; the positions were taken"
+        )
+    tilt = first.number("GantryDetectorTilt")
+    sheared = float(np.degrees(np.arccos(np.clip(apart / np.linalg.norm(step), -1, 1))))
+    if (
+        len(ordered) > 1
+        and tilt is not None
+        and abs(tilt) > 0.1
+        and sheared < 0.05
+        and abs(normal[2]) > 0.9999
+    ):
+        told.append(
+            f"GantryDetectorTilt is {tilt:.4g} degrees, but the slices are straight: resampled before?"
+        )
+    if len({str(item.get("FrameOfReferenceUID")) for item in ordered}) > 1:
+        told.append("the slices are of several frames of reference: did the patient move between them?")
+    if str(first.get("LossyImageCompression")) == "01":
+        told.append("the pixels were compressed with loss (LossyImageCompression 01)")
+    if first.get("RealWorldValueMappingSequence") is not None:
+        told.append("a RealWorldValueMappingSequence is not used: values are slope and intercept")
+    return tuple(told)

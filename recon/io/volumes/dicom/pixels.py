@@ -21,8 +21,12 @@ _PACKED = 4000
 """The most that any of the codecs compresses a slice: a header that promises more is damaged."""
 
 
-def fill_hounsfield(item: Slice, out: Float32[np.ndarray, "y x"]) -> None:
-    """Write the HU of a slice into ``out``.
+INSIDE = 0.9
+"""Radius, as a share of the inscribed circle's, inside which a slice has no padding."""
+
+
+def fill_hounsfield(item: Slice, out: Float32[np.ndarray, "y x"]) -> int:
+    """Write the HU of a slice into ``out``; return how many pixels inside the scanned circle are marked as padding.
 
     Raises:
         InputError: the pixels cannot be decoded, or are not as many as the header says.
@@ -38,8 +42,14 @@ def fill_hounsfield(item: Slice, out: Float32[np.ndarray, "y x"]) -> None:
     else:
         out[:] = stored * slope + intercept
     padding = _padding(item, stored)
-    if padding is not None and padding.any():
-        out[padding & (out > PADDING_HU)] = PADDING_HU
+    if padding is None or not padding.any():
+        return 0
+    wrong = padding & (out > PADDING_HU)
+    out[wrong] = PADDING_HU
+    rows, columns = np.nonzero(wrong)
+    height, width = out.shape
+    away = np.hypot(rows - (height - 1) / 2, columns - (width - 1) / 2)
+    return int((away < INSIDE * min(height, width) / 2).sum())
 
 
 def stored_pixels(item: Slice) -> Shaped[np.ndarray, "_ _"]:

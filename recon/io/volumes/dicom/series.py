@@ -15,6 +15,8 @@ from recon.io.volumes.dicom.files import Named
 from recon.io.volumes.dicom.geometry import Slice, frames
 
 _STORAGE = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+_UNSPECIFIED = ("US",)
+"""GDCM writes US (unspecified) into CT images that state no type; with slope and intercept a CT image is in HU."""
 _PROJECTION_ROWS = 0x70291010
 
 
@@ -66,6 +68,9 @@ def choose(path: Path, files: list[Named], wanted: str | None) -> tuple[list[Sli
     slices = [item for name, data in chosen.files for item in frames(name, data)]
     for item in slices:
         check_ct(item)
+    if any(item.get("RescaleType") in _UNSPECIFIED for item in slices):
+        told = "RescaleType is US (unspecified): taken as HU, which CT images with slope and intercept are in"
+        remarks = (*remarks, told)
     return slices, remarks
 
 
@@ -140,7 +145,7 @@ def check_ct(item: Slice) -> None:
         raise InputError(
             f"{name}: RescaleSlope and RescaleIntercept are missing, so its values are not known to be HU"
         )
-    if item.get("RescaleType") not in ("HU", "", None):
+    if item.get("RescaleType") not in (*_UNSPECIFIED, "HU", "", None):
         raise InputError(f"{name}: RescaleType: found {str(item.get('RescaleType'))[:20]!r}, expected HU")
     if slope == 0:
         raise InputError(f"{name}: RescaleSlope: found 0, expected a number that is not 0")

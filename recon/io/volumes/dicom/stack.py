@@ -13,17 +13,19 @@ patient's name, number or date.
 
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from recon.data.volume import Volume
 from recon.io.volumes.dicom.files import Named, in_threads, is_dicom, read_files
-from recon.io.volumes.dicom.geometry import Slice, stack_affine
+from recon.io.volumes.dicom.geometry import Slice, stacked
 from recon.io.volumes.dicom.pixels import check_size, fill_hounsfield
 from recon.io.volumes.dicom.series import choose
 from recon.io.volumes.dicom.write import write_dicom
 from recon.io.volumes.format import ReadOptions, VolumeFormat
+from recon.io.volumes.gaps import interpolated
 
 _SHOWN = {
     "SeriesInstanceUID": "series",
@@ -34,12 +36,13 @@ _SHOWN = {
 }
 
 
-def read_dicom(path: Path, series: str | None = None) -> Volume:
+def read_dicom(path: Path, series: str | None = None, *, allow_gaps: bool = False) -> Volume:
     """Return the volume in HU of one CT series in ``path``.
 
     Args:
         path: folder, zip archive or single file.
         series: SeriesInstanceUID or its ending, where there are several.
+        allow_gaps: interpolate missing slices instead of refusing the series.
 
     Raises:
         InputError: no DICOM, several CT series and none chosen, a missing or doubled slice, sizes or orientations
@@ -48,10 +51,14 @@ def read_dicom(path: Path, series: str | None = None) -> Volume:
     # pydicom's warnings quote the offending value, which may be a patient's name: they are not passed on.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return volume_of(path, read_files(path), series)
+        passed_over: list[str] = []
+        volume = volume_of(path, read_files(path, passed_over), series, allow_gaps=allow_gaps)
+        return replace(volume, warnings=(*passed_over, *volume.warnings))
 
 
-def volume_of(path: Path, files: list[Named], series: str | None = None) -> Volume:
+def volume_of(
+    path: Path, files: list[Named], series: str | None = None, *, allow_gaps: bool = False
+) -> Volume:
     """Return the volume in HU of one CT series among ``files``; ``path`` is what messages call them.
 
     Raises:
@@ -59,17 +66,26 @@ def volume_of(path: Path, files: list[Named], series: str | None = None) -> Volu
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        slices, remarks = choose(path, files, series)
-        ordered, affine = stack_affine(path, slices)
+        slices, chosen = choose(path, files, series)
+        stack = stacked(path, slices, allow_gaps=allow_gaps)
+        ordered, remarks = stack.slices, (*chosen, *stack.warnings)
         check_size(ordered[0])
         values = np.empty((len(ordered), *ordered[0].size), np.float32)
         if ordered[0].frame is not None:
             # Decoded once for all frames, before the threads ask for them.
             fill_hounsfield(ordered[0], values[0])
-        in_threads(lambda pair: fill_hounsfield(*pair), zip(ordered, values, strict=True))
+        padded = sum(in_threads(lambda pair: fill_hounsfield(*pair), zip(ordered, values, strict=True)))
+        if padded:
+            remarks = (
+                *remarks,
+                f"{padded} pixels inside the scanned circle are marked as padding: they count as air",
+            )
+        if stack.places[-1] != len(ordered) - 1:
+            values, said = interpolated(values, stack.places, np.arange(stack.places[-1] + 1))
+            remarks = (*remarks, said)
         if len(ordered) == 1:
             remarks = (*remarks, _one_slice(ordered[0]))
-        return Volume(values, affine, "HU", _facts(ordered[0]), remarks)
+        return Volume(values, stack.affine, "HU", _facts(ordered[0]), remarks)
 
 
 def _one_slice(only: Slice) -> str:
@@ -90,7 +106,7 @@ def _claims(path: Path, head: bytes) -> bool:
 
 
 def _read(path: Path, options: ReadOptions) -> Volume:
-    return read_dicom(path, options.series)
+    return read_dicom(path, options.series, allow_gaps=options.allow_gaps)
 
 
 FORMAT = VolumeFormat("dicom", "a DICOM CT series (folder, .zip or file)", (), _claims, _read, write_dicom)

@@ -1,0 +1,66 @@
+"""What a finished reconstruction says against itself: printed by the job, kept in ``metrics.json``, errors with
+``--strict``.
+
+Doubts about the scan are those of ``recon.inspect.warnings``; here are those about the result. Each is a rule with
+honest exceptions, so the sentence says what was found and what it may mean.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from priors.runtime.errors import InputError
+from recon.data.units import AIR_HU
+from recon.data.volume import Volume
+
+UNEXPLAINED = 10.0
+"""Chi2 per ray above which a volume does not explain its data."""
+FILTERED = 100.0
+"""The same for filtered backprojection, which fits no data: few views alone leave tens."""
+NEGATIVE = 0.1
+"""Attenuation below this share of the volume's largest (its 99th percentile), negative, is more than noise ..."""
+MANY = 0.05
+"""... where this share of the voxels has it."""
+
+
+def doubts_of(metrics: Mapping[str, Any], volume: Volume) -> tuple[str, ...]:
+    """Return what is suspicious about a result, one sentence each."""
+    found, chi2 = [], metrics["chi2_per_ray"]
+    if chi2 is not None and chi2 > (FILTERED if metrics["method"] == "fbp" else UNEXPLAINED):
+        found.append(
+            f"chi2 per ray is {chi2:.4g}, noise alone leaves 1: the volume does not explain the data (rotation axis, "
+            "geometry, truncation, scatter, or weights of the wrong scale)"
+        )
+    air = AIR_HU if volume.unit == "HU" else 0.0
+    # Every tenth plane at most: a share needs no more.
+    some = volume.values[:: max(1, len(volume.values) // 16)] - np.float32(air)
+    largest = float(np.quantile(some, 0.99))
+    if largest <= 0:
+        found.append("the volume holds no positive attenuation")
+        return tuple(found)
+    share = float((some < -NEGATIVE * largest).mean())
+    if share > MANY:
+        found.append(
+            f"{100 * share:.0f} % of voxels have negative attenuation, over {100 * NEGATIVE:.0f} % of the largest: "
+            "flat field, rotation axis or truncation"
+        )
+    return tuple(found)
+
+
+def say(doubts: Sequence[str]) -> None:
+    """Print doubts on standard error."""
+    for sentence in doubts:
+        print(f"warning: {sentence}", file=sys.stderr)
+
+
+def refuse(doubts: Sequence[str], *, strict: bool) -> None:
+    """Make doubts an error where a person asked for that.
+
+    Raises:
+        InputError: there are some.
+    """
+    if strict and doubts:
+        more = f" (and {len(doubts) - 1} more)" if len(doubts) > 1 else ""
+        raise InputError(f"strict: {doubts[0]}{more}")
