@@ -1,4 +1,4 @@
-"""Steps of preprocessing before and after: a picture and the numbers of docs/preprocessing.md.
+"""Steps of preprocessing before and after: a picture and the numbers of docs/guides/preprocessing.md.
 
     python benchmarks/figures/preprocessing.py --out docs/images/preprocessing.png
 

@@ -1,4 +1,4 @@
-"""Peak memory of ``tomocast verify`` against the size of the archive, each in a process of its own.
+"""Peak memory of ``tomocast score ensemble`` against the size of the archive, each in a process of its own.
 
     python benchmarks/memory/verify.py                        # 0.1, 0.2, 0.4 and 0.8 GB
     python benchmarks/memory/verify.py --gigabytes 0.1 10     # other sizes

@@ -1,6 +1,6 @@
 """Choose the defaults of total variation on a training patient: weight and slice coupling.
 
-    python benchmarks/quality/tune_tv.py                 # prints the Markdown tables of docs/tv.md, 10 CPU minutes
+    python benchmarks/quality/tune_tv.py        # prints the Markdown tables of docs/guides/tv.md, 10 CPU minutes
     python benchmarks/quality/tune_tv.py --only weight
 
 16 slices of a training patient (256 x 256 pixels of 1.18 mm, 2 mm apart), parallel beam over 180 degrees, 384

@@ -37,7 +37,7 @@ def inspect_file(path: Path) -> Inspection:
         shape = " x ".join(map(str, first.shape))
         facts = {"radiographs": f"{len(rest)} of {shape} (row, column), {first.dtype}", **facts}
         facts["first radiograph"] = f"{first.min():.5g} .. {first.max():.5g}, median {np.median(first):.5g}"
-    told = ["no geometry: name these files in a scan.yaml (docs/scan-format.md)"]
+    told = ["no geometry: name these files in a scan.yaml (docs/formats/scans.md)"]
     if dark >= flat:
         told.append(
             f"the dark field ({dark:.5g}) is brighter than the flat field ({flat:.5g}): are they swapped?"

@@ -12,7 +12,7 @@ what they cross):
 
     lambda = weight * sqrt(pixel * w_mean * mean_j (A.T 1)_j),      w_mean = sum_i w_i y_i / sum_i y_i
 
-``weight`` has no unit, and one value serves all doses, numbers of views and pixel sizes (docs/tv.md).
+``weight`` has no unit, and one value serves all doses, numbers of views and pixel sizes (docs/guides/tv.md).
 
 **The steps.** W spans three orders of magnitude, so steps are diagonal (Pock and Chambolle 2011), with the
 rows of A scaled by r_i ~ sqrt(w_i w_mean) and those of D by h ~ lambda / contrast:
@@ -52,7 +52,7 @@ from recon.solvers.least_squares import LeastSquares
 from recon.solvers.pdhg import Pdhg, PdhgState, SaddleProblem, Term
 
 # How far an iteration moves the data duals, as a fraction of what cancels a residual at once, and the
-# contrast of edges relative to the mean attenuation. Both change only the speed (docs/tv.md).
+# contrast of edges relative to the mean attenuation. Both change only the speed (docs/guides/tv.md).
 DATA_SCALE = 0.06
 EDGE_SCALE = 0.6
 LEAST_RAY = 1e-2

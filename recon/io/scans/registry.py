@@ -50,7 +50,7 @@ def read_scan(path: Path, options: ScanOptions = ScanOptions()) -> Scan:  # noqa
         raise InputError(f"{path}: is empty, expected {_KINDS}")
     if path.suffix.lower() in (".npy", ".tif", ".tiff", ".raw", ".bin"):
         raise InputError(
-            f"{path}: has no geometry; give the .yaml that names it as data (see docs/scan-format.md)"
+            f"{path}: has no geometry; give the .yaml that names it as data (see docs/formats/scans.md)"
         )
     if is_hdf5(head):
         with h5py.File(path, "r") as file:

@@ -1,4 +1,4 @@
-"""The scan file (HDF5), described for users in docs/scan-format.md.
+"""The scan file (HDF5), described for users in docs/formats/scans.md.
 
 It stores either ``counts`` with the exposure, from which sinogram and weights follow, or ``sinogram`` with
 ``weights``; never both, so that they cannot contradict each other.

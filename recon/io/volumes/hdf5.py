@@ -1,4 +1,4 @@
-"""The volume file (HDF5), described for users in docs/files.md.
+"""The volume file (HDF5), described for users in docs/formats/ct-files.md.
 
 Attributes ``format`` = tomocast-volume, ``version`` = 1, ``unit``; data sets ``values`` float32 (z, y, x) and
 ``affine`` float64 4 x 4, index (x, y, z, 1) to right-anterior-superior mm.

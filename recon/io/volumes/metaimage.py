@@ -2,8 +2,8 @@
 (.mhd).
 
 Ours, not SimpleITK's: that ignores DistanceUnits and ElementToIntensityFunction, and ends the process on 4 of 2,000
-damaged files (``benchmarks.fuzz``). Keys that change a number or a direction are used or named; docs/files.md lists
-them.
+damaged files (``benchmarks.fuzz``). Keys that change a number or a direction are used or named;
+docs/formats/ct-files.md lists them.
 
 Index (i, j, k) is at  Offset + i s_x d_x + j s_y d_y + k s_z d_z  in left-posterior-superior millimetres;
 ``TransformMatrix`` lists the unit vectors d_x, d_y, d_z one after the other. Values are x-fastest, little-

@@ -38,7 +38,7 @@ class Blocks:
     warps: tuple[int, int]  # forward, adjoint
 
 
-# Up to this many slices -> blocks; the last one repeats. Measured on an H100, see docs/backends.md.
+# Up to this many slices -> blocks; the last one repeats. Measured on an H100, see docs/results/gpu-projectors.md.
 BLOCKS = {
     1: Blocks(1, 1, (8, 8), 32, (1, 1)),
     4: Blocks(4, 1, (16, 16), 64, (4, 4)),
