@@ -43,4 +43,6 @@ def slugs(page: Path) -> set[str]:
 
 def runnable(page: Path) -> list[tuple[str, str]]:
     """Fenced blocks of Python and of the shell, in order."""
-    return [pair for pair in _FENCE.findall(page.read_text(encoding="utf-8")) if pair[0] in ("python", "bash")]
+    return [
+        pair for pair in _FENCE.findall(page.read_text(encoding="utf-8")) if pair[0] in ("python", "bash")
+    ]
