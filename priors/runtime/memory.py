@@ -17,6 +17,9 @@ from priors.runtime.errors import InputError
 
 # A version 1 group without a limit reports the largest multiple of the page size below 2^63.
 _NO_LIMIT = 1 << 60
+# Resident memory of a small reconstruction: Python, torch, numba with its compiled kernels, the readers and the report.
+# Measured by benchmarks/memory/plans.py.
+PROGRAM_BYTES = 500 << 20
 
 
 def available_bytes(*, proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -45,18 +48,29 @@ class MemoryPlan:
 
     Attributes:
         items: purpose -> bytes, in the order to print.
+        program: bytes of the interpreter and the libraries, which every job holds whatever its size.
     """
 
     items: Mapping[str, int]
+    program: int = PROGRAM_BYTES
 
     @property
     def total(self) -> int:
-        """Sum of all items in bytes."""
+        """Bytes of the whole process at its peak."""
+        return self.program + self.own
+
+    @property
+    def own(self) -> int:
+        """Bytes of the job itself, beyond the program: what must still be free when it begins."""
         return sum(self.items.values())
+
+    def fits(self, free: int) -> bool:
+        """Return whether the job fits into so many free bytes; the program holds its own already."""
+        return self.own <= free
 
     def table(self) -> str:
         """Return one aligned line per item and one for the total."""
-        rows = [*self.items.items(), ("total", self.total)]
+        rows = [("program and libraries", self.program), *self.items.items(), ("total", self.total)]
         width = max(len(label) for label, _ in rows)
         return "\n".join(f"{label:<{width}}  {human(size):>10}" for label, size in rows)
 
@@ -67,11 +81,11 @@ class MemoryPlan:
             InputError: it does not; the message names the largest item.
         """
         free = available_bytes() if available is None else available
-        if self.total <= free:
+        if self.fits(free):
             return
         label, size = max(self.items.items(), key=lambda item: item[1])
         raise InputError(
-            f"memory: this job needs {human(self.total)} but {human(free)} are free; the largest part is "
+            f"memory: this job needs {human(self.own)} but {human(free)} are free; the largest part is "
             f"{label} ({human(size)}): use a smaller grid, fewer slices or smaller chunks"
         )
 

@@ -45,7 +45,7 @@ def print_plan(config: Training, subject: TrainingTask | None = None) -> MemoryP
     print(plan.table(), file=sys.stderr)
     print(f"free now: {human(available_bytes())}", file=sys.stderr)
     print(_arithmetic(config), file=sys.stderr)
-    if plan.total <= available_bytes():
+    if plan.fits(available_bytes()):
         seconds = expected_seconds(config, subject)
         told = f"time: about {clock(seconds)} for {config.optimisation.last} steps, validation and export included"
         print(told, file=sys.stderr, flush=True)

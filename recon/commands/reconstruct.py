@@ -29,7 +29,8 @@ def reconstruct(
     overrides: Overrides = None,
     out: OutFolder = None,
     method: Annotated[
-        str | None, typer.Option(help="fbp, cgls, sirt, tv, nerd-fast, nerd-admm or nerd-pdhg.")
+        str | None,
+        typer.Option(help="fbp, cgls, sirt, tv, exact (small problems), nerd-fast, nerd-admm or nerd-pdhg."),
     ] = None,
     prior: PriorName = None,
     config: Config = None,

@@ -12,6 +12,7 @@ from recon.reconstructors.diffusion.gradients import DPS, REDDiff
 from recon.reconstructors.diffusion.nerd import NerdAdmm, NerdFast, NerdPdhg, NerdThorough
 from recon.reconstructors.diffusion.plug_and_play import PnPADMM, PnPHQS
 from recon.reconstructors.diffusion.sitcom import SITCOM
+from recon.reconstructors.exact import Exact
 from recon.reconstructors.fbp.fbp import FBP
 from recon.reconstructors.sirt import SIRT
 from recon.reconstructors.tv import TV
@@ -21,6 +22,7 @@ Method = Annotated[
     | CGLS
     | SIRT
     | TV
+    | Exact
     | NerdFast
     | NerdThorough
     | NerdAdmm
@@ -48,6 +50,7 @@ __all__ = [
     "TV",
     "DiffPIR",
     "DiffusionMBIR",
+    "Exact",
     "Method",
     "NerdAdmm",
     "NerdFast",

@@ -8,7 +8,6 @@ listener that shows and logs every step, and marks what was interrupted.
 
 import json
 import os
-import resource
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from priors.runtime import processes
 from priors.runtime.config import settings_of
 from priors.runtime.errors import Interrupted, warnings_kept
 from priors.runtime.output import emit_json
+from priors.runtime.peak import peak_bytes, reset_peak
 from priors.runtime.progress import Progress
 from priors.runtime.record import RunFolder, check_same_config, open_run
 from priors.runtime.shipped import shipped
@@ -70,6 +70,7 @@ def reconstruct(
         InputError: the scan, the settings or the folder cannot be used, or the memory does not suffice.
         Interrupted: with the way to continue.
     """
+    reset_peak()
     with processes.process_group():
         problem = read_problem(scan, resolved)
         refuse(warnings_of(problem.scan), strict=resolved.strict)
@@ -136,7 +137,7 @@ def _solve(problem: Problem, run: RunFolder, *, resume: bool) -> Outcome:
         except KeyboardInterrupt:
             checkpoint.save()
             raise
-    outcome.metrics["peak_memory_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    outcome.metrics["peak_memory_bytes"] = peak_bytes()
     curves = log.curves()
     for key in COUNTS & curves.keys():
         outcome.metrics[key] = int(sum(value for _, value in curves.pop(key)))

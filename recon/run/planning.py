@@ -2,24 +2,36 @@
 
 from pathlib import Path
 
+import torch
+
 from priors.runtime.memory import available_bytes, human
 from priors.runtime.output import emit_json
 from priors.runtime.progress import clock
-from recon.run.estimate import TRIAL_SLICES, estimate
-from recon.run.problem import read_problem
+from recon.run.estimate import TRIAL_SLICES, Estimate, estimate, trial_of
+from recon.run.problem import Problem, read_problem
 from recon.run.settings import ReconstructSettings
 
 
+def _tried(problem: Problem) -> Estimate | None:
+    """Return the expected duration, None where not even the trial fits into memory."""
+    if not trial_of(problem).plan().fits(available_bytes()):
+        return None
+    try:
+        return estimate(problem)
+    except (MemoryError, torch.OutOfMemoryError):
+        return None
+
+
 def print_plan(scan: Path, settings: ReconstructSettings, *, as_json: str | None) -> None:
-    """Print the memory a reconstruction needs, and the time where the memory suffices.
+    """Print the memory a reconstruction needs, and the time where the memory suffices to try it on a few slices.
 
     Raises:
         InputError: the scan or the settings cannot be used.
     """
     problem = read_problem(scan, settings, sample=TRIAL_SLICES)
     plan, free = problem.plan(), available_bytes()
-    fits = plan.total <= free
-    expected = estimate(problem) if fits else None
+    fits = plan.fits(free)
+    expected = _tried(problem)
     figures = {"bytes": dict(plan.items), "total_bytes": plan.total, "free_bytes": free, "fits": fits}
     figures["seconds"] = None if expected is None else expected.seconds
     if emit_json(figures, as_json):

@@ -25,7 +25,8 @@ def test_a_dicom_zip_is_scanned_reconstructed_and_scored(tmp_path):
     figures = json.loads(inside("score", "volume", tmp_path / "run", patient, "--json", "-").stdout)
     # 90 views of 128 columns at 1e5 photons are easy: below 25 dB something is misplaced.
     assert figures["psnr_hu"] > 25
-    assert figures["ssim_coronal"] is None
+    # A window per axis: a few slices have a value too.
+    assert 0 < figures["ssim_coronal"] < 1
     text = "".join(
         path.read_text() for path in (tmp_path / "run").iterdir() if path.suffix in (".json", ".yaml", ".txt")
     )

@@ -5,7 +5,7 @@ import resource
 import pytest
 
 from priors.runtime.errors import InputError
-from priors.runtime.memory import MemoryPlan, available_bytes, human
+from priors.runtime.memory import PROGRAM_BYTES, MemoryPlan, available_bytes, human
 
 GIB = 1 << 30
 
@@ -73,7 +73,8 @@ def test_this_machine_has_some():
 
 def test_a_plan_that_fits_passes_and_one_that_does_not_names_its_largest_part():
     plan = MemoryPlan({"volume": 2 * GIB, "network": 3 * GIB})
-    assert plan.total == 5 * GIB
+    assert plan.own == 5 * GIB
+    assert plan.total == 5 * GIB + PROGRAM_BYTES
     plan.require(available=5 * GIB)
     with pytest.raises(InputError, match=r"5\.0 GiB .* 4\.0 GiB .*network"):
         plan.require(available=4 * GIB)
@@ -81,7 +82,8 @@ def test_a_plan_that_fits_passes_and_one_that_does_not_names_its_largest_part():
 
 def test_the_table_ends_with_the_total():
     lines = MemoryPlan({"volume": GIB, "network graph": 512}).table().splitlines()
-    assert lines[0].split() == ["volume", "1.0", "GiB"]
+    assert lines[0].startswith("program and libraries")
+    assert lines[1].split() == ["volume", "1.0", "GiB"]
     assert lines[-1].startswith("total")
     assert len({len(line) for line in lines}) == 1
 
