@@ -128,9 +128,7 @@ def _some_slices(problem: Problem, count: int) -> Problem:
         return replace(problem, scan=scan, held_out=None)
     start = (read - count) // 2
     stop = start + count
-    return replace(
-        problem, scan=scan.rows(start, stop), grid=problem.grid.slices(start, stop), held_out=None
-    )
+    return replace(problem, scan=scan.rows(start, stop), grid=problem.grid.slices(start, stop), held_out=None)
 
 
 def _slices(problem: Problem) -> int:

@@ -75,7 +75,7 @@ def test_an_end_is_forecast_from_the_fall_of_the_figures():
 
 def test_a_plan_survives_where_memory_is_short(monkeypatch, capsys, tmp_path):
     task = problem(TV())
-    monkeypatch.setattr(planning, "read_problem", lambda scan, settings: task)
+    monkeypatch.setattr(planning, "read_problem", lambda scan, settings, sample: task)
     monkeypatch.setattr(planning, "available_bytes", lambda: 1000)
     planning.print_plan(tmp_path, task.settings, as_json=None)
     shown = capsys.readouterr().out
