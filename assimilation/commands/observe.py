@@ -28,6 +28,9 @@ def observe(
         float | None, typer.Option(help="Average the fields to this grid spacing first, in their unit.")
     ] = None,
     step: Annotated[float | None, typer.Option(help="Keep a frame every so many seconds.")] = None,
+    lead: Annotated[
+        float | None, typer.Option(help="Of several starts by several leads, observe this lead, in hours.")
+    ] = None,
     frames: Annotated[str | None, typer.Option(help="Frames to observe, START:STOP, after --step.")] = None,
     crop: Annotated[
         str | None, typer.Option(help="Part of the grid, Y0:Y1,X0:X1 in cells, after --spacing.")
@@ -50,7 +53,7 @@ def observe(
     }
     chosen["variables"] = channels.split(",") if channels else None
     given: dict[str, Any] = {"operator": chosen, "sigma": sigma, "seed": seed, "variable": variable}
-    given |= {"spacing": spacing, "step_s": step, "frames": frames, "crop": crop}
+    given |= {"spacing": spacing, "step_s": step, "lead_hours": lead, "frames": frames, "crop": crop}
     settings = load(job.ObserveSettings, [*(config or []), job.without_none(given)], overrides or [])
     if print_config:
         show(settings)

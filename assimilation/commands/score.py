@@ -32,6 +32,9 @@ def score_ensemble(
         Path | None, typer.Option(help="Training fields for the anomaly correlation.")
     ] = None,
     observations: Annotated[Path | None, typer.Option(help="Observations for departures (O-A).")] = None,
+    lead: Annotated[
+        float | None, typer.Option(help="Of several starts by several leads, score this lead only, in hours.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     report: Annotated[
         bool, typer.Option("--report", help="Write the run's report again with truth and scores.")
@@ -50,5 +53,5 @@ def score_ensemble(
         seed=seed,
         **given,  # type: ignore[arg-type]
     )
-    files = job.VerifyFiles(archive, truth, variable, climatology, observations)
+    files = job.VerifyFiles(archive, truth, variable, climatology, observations, lead)
     job.run(files, options, as_json=json, report=report)

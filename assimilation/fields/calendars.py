@@ -8,6 +8,7 @@ noleap, 365_day     every date exists in our calendar too: dates are kept, 29 Fe
 import numpy as np
 import xarray as xr
 
+from assimilation.fields.times import nanoseconds
 from priors.runtime.errors import InputError
 
 STANDARD = ("standard", "gregorian", "proleptic_gregorian")
@@ -42,7 +43,7 @@ def _decoded(item: xr.Variable, label: str) -> xr.Variable:
     try:
         dates = cftime.num2date(item.values, item.attrs["units"], "noleap")
         texts = [date.isoformat() for date in np.ravel(dates)]
-        times = np.array(texts, "datetime64[ns]").reshape(item.shape)
+        times = nanoseconds(np.array(texts, "datetime64[us]").reshape(item.shape), label)
     except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
         raise InputError(f"{label}: found times that cannot be decoded ({error})") from error
     attributes = {key: value for key, value in item.attrs.items() if key not in ("units", "calendar")}

@@ -2,8 +2,9 @@
 
     dataset[name] has dims ([trajectory,] [member,] time, y | latitude, x | longitude), one name per variable
 
-Read datasets are brought to one form: latitude, y and x ascending, longitude in [-180, 180), other dimensions
-of length one dropped. What was changed is told in the attribute ``normalised``.
+Read datasets are brought to one form: latitude, y and x ascending, longitude in one run that begins in [-180, 180)
+(``fields.longitudes``), other dimensions of length one dropped. What was changed is told in the attribute
+``normalised``.
 """
 
 import warnings
@@ -16,6 +17,8 @@ import xarray as xr
 from jaxtyping import Float32
 
 from assimilation.fields.grid import Grid, Kind, Variable
+from assimilation.fields.longitudes import connected
+from assimilation.fields.times import nanoseconds
 from priors.runtime.errors import InputError
 
 CONVENTIONS = "CF-1.11"
@@ -250,12 +253,8 @@ def _normalise(dataset: xr.Dataset, names: tuple[str, str], source: str) -> tupl
     for name in names:
         if name not in dataset.variables:
             raise InputError(f"{source}: {name}: found no coordinates, expected a coordinate variable")
-    if names[1] == "longitude":
-        longitude = dataset["longitude"].values
-        if (longitude >= 180).any() or (longitude < -180).any():
-            turned = (longitude + 180) % 360 - 180
-            dataset = dataset.assign_coords(longitude=("longitude", turned, dataset["longitude"].attrs))
-            changes.append("longitude moved to -180..180")
+    if names[1] == "longitude" and np.isfinite(dataset["longitude"].values).all():
+        dataset = _connected(dataset, changes, source)
     for name in names:
         places = dataset[name].values
         if (np.diff(places) < 0).any():
@@ -265,6 +264,29 @@ def _normalise(dataset: xr.Dataset, names: tuple[str, str], source: str) -> tupl
             dataset = dataset.isel({name: ascending})
             changes.append(f"{name} turned ascending")
     return dataset, changes
+
+
+def _connected(dataset: xr.Dataset, changes: list[str], source: str) -> xr.Dataset:
+    """Return the dataset with its columns from west to east in one run; see ``fields.longitudes``."""
+    given = dataset["longitude"].values.astype(np.float64)
+    order, longitude, repeated = connected(given)
+    if repeated:
+        changes.append("a column of longitude that repeats another left out")
+    if (
+        order.size == given.size
+        and np.array_equal(order, np.arange(given.size))
+        and np.allclose(given, longitude)
+    ):
+        return dataset
+    plain = np.array_equal(order, np.arange(given.size))
+    if not plain:
+        dataset = dataset.isel(longitude=order)
+        changes.append("longitude put in order from west to east")
+    if not np.allclose(given[order], longitude):
+        changes.append(
+            "longitude moved to -180..180" if longitude[-1] < 180 else "longitude runs across the date line"
+        )
+    return dataset.assign_coords(longitude=("longitude", longitude, dataset["longitude"].attrs))
 
 
 def _numbers(item: xr.DataArray, label: str) -> np.ndarray:
@@ -290,9 +312,12 @@ def _times(dataset: xr.Dataset, source: str) -> np.ndarray:
         except (ValueError, OverflowError, ImportError) as error:
             raise InputError(f"{source}: time: cannot be decoded from '{item.attrs['units']}'") from error
     times = item.values
+    if times.dtype.kind == "O" and times.size and hasattr(np.ravel(times)[0], "isoformat"):
+        ends = [str(np.ravel(times)[place].isoformat())[:10] for place in (0, -1)]
+        raise InputError(f"{source}: time: found {ends[0]} to {ends[1]}, expected times from 1678 to 2261")
     if times.dtype.kind != "M":
         raise InputError(f"{source}: time: found {times.dtype} values, expected CF times ('hours since ...')")
-    times = np.atleast_1d(times).astype("datetime64[ns]")
+    times = nanoseconds(np.atleast_1d(times), f"{source}: time")
     if times.size == 0 or np.isnat(times).any() or (np.diff(times) <= np.timedelta64(0)).any():
         raise InputError(f"{source}: time: expected strictly ascending times, none missing")
     return times

@@ -1,7 +1,7 @@
 """Where a state lives: the grid of its points, and what its variables mean.
 
     plane    y, x in a length unit or in model units; each axis may be periodic with period n * spacing
-    sphere   latitude and longitude in degrees, both ascending, longitude in [-180, 180)
+    sphere   latitude and longitude in degrees, both ascending, longitude from [-180, 180) on, past 180 if need be
 
 A place (y, x) has the fractional index (i, j) at which linear interpolation between grid points finds it. On a
 periodic axis the index lies in [0, n) and index n - 1/2 is halfway between the last point and the first.

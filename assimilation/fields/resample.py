@@ -13,6 +13,7 @@ import numpy as np
 from assimilation.fields.fields import Fields
 from assimilation.fields.grid import Grid
 from priors.blocks import block_means
+from assimilation.fields.times import SAME
 from priors.runtime.errors import InputError
 
 # Grids called "1 km" may have cells of 999.6 m; that is no reason to interpolate.
@@ -82,10 +83,10 @@ def frames_on_step(times: np.ndarray, step_s: float, *, source: str) -> tuple[np
     """
     since = (times - times[0]) / _SECOND
     places = np.round(since / step_s).astype(int)
-    on_step = np.abs(since - places * step_s) <= 1e-6 * step_s
+    on_step = np.abs(since - places * step_s) <= SAME * step_s
     if times.size > 1 and (on_step.sum() < 2 or np.diff(places[on_step]).min() > 1):
         own = float(np.diff(since).min())
-        raise InputError(f"{source}: time: found steps of {own:g} s, expected a divisor of {step_s:g} s")
+        raise InputError(f"{source}: time: found steps of {own:g} s, expected a divisor of {step_s:g} s (choose another --step)")
     count = int(places[on_step].max()) + 1
     found = np.full(count, -1)
     found[places[on_step]] = np.flatnonzero(on_step)

@@ -13,7 +13,10 @@ from jaxtyping import Float32
 
 from assimilation.fields.fields import Ensemble, Fields
 from assimilation.fields.grid import Grid, Variable
+from priors.runtime.errors import InputError
 
+STARTS = "forecast_starts"
+"""Attribute of forecasts from several starts: their times, ISO 8601, in the order of the trajectories."""
 Read = Callable[[int, int], Float32[np.ndarray, "m k y x"]]
 
 
@@ -43,6 +46,45 @@ class FieldStream:
     def frame_size(self) -> int:
         """Return how many values a frame has: members, variables, y and x."""
         return self.members * len(self.variables) * int(np.prod(self.grid.shape))
+
+    @property
+    def starts(self) -> np.ndarray | None:
+        """Return the start of every trajectory, where they are forecasts from several starts by several leads.
+
+        ``times`` are then those of the first start.
+        """
+        text = self.attributes.get(STARTS)
+        return None if text is None else np.array(text.split(), "datetime64[ns]")
+
+    def valid_times(self) -> np.ndarray:
+        """Return the times (trajectory, time) at which the frames hold; one row where all trajectories share them."""
+        if self.starts is None:
+            return self.times[None]
+        return np.asarray(self.times[None] + (self.starts - self.starts[0])[:, None])
+
+    def at_lead(self, lead: np.timedelta64, source: str) -> "FieldStream":
+        """Return the frames of one lead of several starts: single fields at their valid times.
+
+        Raises:
+            InputError: there are no several starts, or none has such a lead.
+        """
+        starts = self.starts
+        if starts is None:
+            raise InputError(f"{source}: lead: found one start, expected several starts by several leads")
+        leads = (self.times - starts[0]) / np.timedelta64(1, "s")
+        wanted = float(lead / np.timedelta64(1, "s"))
+        places = np.flatnonzero(np.abs(leads - wanted) < 1)
+        if places.size == 0:
+            known = ", ".join(f"{value / 3600:g}" for value in leads[:8])
+            raise InputError(f"{source}: lead: found {wanted / 3600:g} h, expected one of {known} h")
+        place = int(places[0])
+        return replace(
+            self,
+            trajectories=1,
+            times=starts + lead.astype("timedelta64[ns]"),
+            read=lambda _, time: self.read(time, place),
+            attributes={key: text for key, text in self.attributes.items() if key != STARTS},
+        )
 
     @staticmethod
     def of(held: "Ensemble | Fields | FieldStream") -> "FieldStream":

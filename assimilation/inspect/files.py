@@ -52,7 +52,7 @@ def _fields(path: Path) -> Inspection:
             "format": reader_of(path).kind,
             **_shape(stream),
             **_grid(stream.grid),
-            **_times(stream.times),
+            **(_times(stream.times) if stream.starts is None else _leads(stream)),
             **seen.facts(stream),
             **seen.share(stream),
             **{key: stream.attributes[key] for key in ("title", "institution", "source", "normalised", "calendars")
@@ -193,6 +193,17 @@ def _times(times: np.ndarray) -> dict[str, str]:
         even = (steps == steps[0]).all()
         facts["step"] = f"{steps[0]:g} s" if even else f"{steps.min():g} .. {steps.max():g} s (uneven)"
     return facts
+
+
+def _leads(stream: FieldStream) -> dict[str, str]:
+    """Return starts and leads of forecasts from several starts."""
+    starts = stream.starts
+    assert starts is not None
+    leads = (stream.times - starts[0]) / np.timedelta64(1, "h")
+    return {
+        "starts": f"{_stamp(starts[0])} .. {_stamp(starts[-1])} ({starts.size})",
+        "leads": f"{leads[0]:g} .. {leads[-1]:g} h ({leads.size}); scored by lead over all starts, --lead chooses one",
+    }
 
 
 def _irregular(stream: FieldStream) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import xarray as xr
 
 from assimilation.fields.calendars import civil
+from assimilation.fields.times import unrounded
 from assimilation.io.classic import check_classic
 from assimilation.io.foreign.missing import decoded, looks_like_a_code
 from assimilation.io.store import check_hdf5, ordered
@@ -68,7 +69,8 @@ def _opened(path: Path, engine: str, options: dict[str, Any]) -> Iterator[xr.Dat
         if engine == "zarr":
             coded = ordered(_with_fill_values(coded, path))
         values = decoded(coded, str(path), defaults=engine != "zarr")
-        dataset = xr.decode_cf(civil(values, str(path)))
+        ours = civil(values, str(path))
+        dataset = unrounded(ours, xr.decode_cf(ours), str(path))
         dataset.set_close(coded.close)
     except (InputError, MemoryError):
         raise

@@ -70,18 +70,24 @@ def reader_of(path: Path) -> Reader:
     raise InputError(f"{path}: {found}, expected {_KINDS}")
 
 
-def read_any_fields(path: Path, variable: str | None = None) -> Fields:
+def read_any_fields(path: Path, variable: str | None = None, *, lead: np.timedelta64 | None = None) -> Fields:
     """Return the fields in a file or folder.
 
     Args:
         path: what to read.
         variable: keep this one only.
+        lead: of forecasts from several starts, the lead to keep.
 
     Raises:
         InputError: it does not exist, is damaged, of an unknown kind, holds no such fields, or they do not fit
             into memory.
     """
-    with open_stream(path, variable) as stream:
+    with open_stream(path, variable, lead=lead) as stream:
+        if stream.starts is not None:
+            raise InputError(
+                f"{path}: time: {stream.starts.size} starts by {stream.times.size} leads, whose lead times overlap; "
+                "expected one lead (choose it with --lead HOURS)"
+            )
         if stream.members > 1:
             raise InputError(f"{path}: found the dimension member ({stream.members}), expected single fields")
         size = 4 * stream.trajectories * stream.times.size * stream.frame_size
@@ -93,8 +99,12 @@ def read_any_fields(path: Path, variable: str | None = None) -> Fields:
 
 
 @contextmanager
-def open_stream(path: Path, variable: str | None = None) -> Iterator[FieldStream]:
+def open_stream(
+    path: Path, variable: str | None = None, *, lead: np.timedelta64 | None = None
+) -> Iterator[FieldStream]:
     """Yield the fields or the ensemble in a file or folder, to be read frame by frame inside the block.
+
+    Forecasts from several starts by several leads are trajectories with ``starts``, unless a lead is chosen.
 
     Raises:
         InputError: see ``read_any_fields``.
@@ -102,10 +112,12 @@ def open_stream(path: Path, variable: str | None = None) -> Iterator[FieldStream
     path = Path(path)
     reader = reader_of(path)
     if reader.stream is not None:
-        yield _chosen(reader.stream(path), variable, path)
+        stream = _chosen(reader.stream(path), variable, path)
+        yield stream if lead is None else stream.at_lead(lead, str(path))
         return
     with open_dataset(path, variable) as dataset:
-        yield blocks.stream(describe(dataset, str(path)))
+        stream = blocks.stream(describe(dataset, str(path)))
+        yield stream if lead is None else stream.at_lead(lead, str(path))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from assimilation.fields.fields import Fields
@@ -44,6 +45,7 @@ class ObserveSettings(BaseModel):
         variable: read this one only.
         spacing: average to this grid spacing first, in the grid's unit.
         step_s: keep a frame every so many seconds.
+        lead_hours: of forecasts from several starts by several leads, the lead to observe.
         frames: which of them, START:STOP.
         crop: part of the grid in cells, Y0:Y1,X0:X1.
     """
@@ -56,6 +58,7 @@ class ObserveSettings(BaseModel):
     variable: str | None = None
     spacing: float | None = Field(None, gt=0, allow_inf_nan=False)
     step_s: float | None = Field(None, gt=0, allow_inf_nan=False)
+    lead_hours: float | None = Field(None, ge=0, allow_inf_nan=False)
     frames: Annotated[str, AfterValidator(_span)] | None = None
     crop: Annotated[str, AfterValidator(_spans)] | None = None
 
@@ -81,7 +84,11 @@ def observe_file(source: Path, settings: ObserveSettings, out: Path, *, truth: P
     check_observation_path(out, settings.operator)
     if truth is not None:
         check_path(truth)
-    fields = observed_part(read_any_fields(source, settings.variable), settings, source=str(source))
+    hours = settings.lead_hours
+    lead = None if hours is None else np.timedelta64(round(hours * 3600), "s")
+    fields = observed_part(
+        read_any_fields(source, settings.variable, lead=lead), settings, source=str(source)
+    )
     try:
         observed = observe(fields, settings.operator, sigma=settings.sigma, seed=settings.seed)
     except InputError as error:

@@ -25,6 +25,7 @@ class VerifyFiles:
     variable: str | None = None
     climatology: Path | None = None
     observations: Path | None = None
+    lead_hours: float | None = None
 
 
 def run(files: VerifyFiles, options: VerifyOptions, *, as_json: str | None, report: bool = False) -> None:
@@ -37,7 +38,7 @@ def run(files: VerifyFiles, options: VerifyOptions, *, as_json: str | None, repo
     from assimilation.io.registry import open_stream
 
     with (
-        open_stream(analysis_path(files.archive)) as ensemble,
+        open_stream(analysis_path(files.archive), lead=_lead(files.lead_hours)) as ensemble,
         open_stream(files.truth, files.variable) as truth,
     ):
         scores = verify(ensemble, truth, options, climatology=_climatology(files))
@@ -53,12 +54,13 @@ def run(files: VerifyFiles, options: VerifyOptions, *, as_json: str | None, repo
 def table(scores: dict[str, Any]) -> str:
     """Return the scores for a person: one line per variable, one per lead or time, one per threshold."""
     counts = ", ".join(f"{scores[name]} {name}" for name in ("trajectories", "members", "times"))
+    counts += f"; {scores['points']} of {scores['points_held']} values compared"
     lines = [counts, "", _heading("variable")]
     for name, entry in scores["by_variable"].items():
         lines.append(_line(f"{name} [{entry['unit']}]", entry))
         low_high = [entry["intervals"][key] for key in HEADINGS]
         lines.append(" " * 26 + "".join(f"{_span(*pair):>20}" for pair in low_high))
-    series = scores.get("by_lead", scores["by_time"])
+    series = scores["by_lead"] if "by_lead" in scores else scores["by_time"]
     if "rmse" in series:
         first = "lead_s" if "lead_s" in series else "time"
         lines += ["", _heading(first)]
@@ -86,7 +88,7 @@ def parse_region(text: str) -> Region:
         (y0, y1), (x0, x1) = (tuple(map(float, part.split(":"))) for part in box.split(","))
     except ValueError:
         raise InputError(f"region: found '{text}', expected NAME=Y0:Y1,X0:X1") from None
-    return Region(name, (min(y0, y1), max(y0, y1)), (min(x0, x1), max(x0, x1)))
+    return Region(name, (min(y0, y1), max(y0, y1)), (x0, x1))
 
 
 def parse_scales(scales: list[int]) -> tuple[int, ...]:
@@ -99,6 +101,10 @@ def parse_scales(scales: list[int]) -> tuple[int, ...]:
         if scale < 1 or scale % 2 == 0:
             raise InputError(f"scale: found {scale}, expected an odd number of cells")
     return tuple(scales)
+
+
+def _lead(hours: float | None) -> np.timedelta64 | None:
+    return None if hours is None else np.timedelta64(round(hours * 3600), "s")
 
 
 def _climatology(files: VerifyFiles) -> Any:

@@ -32,7 +32,11 @@ Averages = Mapping[Statistic, np.ndarray]
 
 @dataclass(frozen=True)
 class Region:
-    """A box of the grid: y (or latitude) and x (or longitude) from low to high, both included."""
+    """A box of the grid: y (or latitude) from low to high and x (or longitude) from west to east, both included.
+
+    Longitudes may lie any turn away; of the two ways from a larger to a smaller one (170 to -170, 10 to -10) the
+    shorter is meant.
+    """
 
     name: str
     y: tuple[float, float]
@@ -45,10 +49,20 @@ class Region:
             InputError: none does.
         """
         rows = (grid.y >= self.y[0]) & (grid.y <= self.y[1])
-        columns = (grid.x >= self.x[0]) & (grid.x <= self.x[1])
+        columns = self._columns(grid)
         if not (rows.any() and columns.any()):
             raise InputError(f"region '{self.name}': found no grid point in y {self.y}, x {self.x}")
         return np.outer(rows, columns)
+
+    def _columns(self, grid: Grid) -> Bool[np.ndarray, " x"]:
+        west, east = self.x
+        if grid.kind == "plane":
+            return np.asarray((grid.x >= min(west, east)) & (grid.x <= max(west, east)))
+        if east < west and (east - west) % 360 > 180:
+            west, east = east, west
+        width = min(east - west if east >= west else (east - west) % 360, 360.0)
+        slack = 1e-9
+        return np.asarray((grid.x - west + slack) % 360 <= width + 2 * slack)
 
 
 @dataclass(frozen=True)
@@ -107,6 +121,7 @@ class Table:
         self._places: dict[Row, int] = {}
         self._columns: dict[Statistic, _Column] = {}
         self._summed: dict[tuple[Statistic, int], np.ndarray] = {}
+        self.compared, self.offered = 0, 0
 
     @property
     def rows(self) -> list[Row]:

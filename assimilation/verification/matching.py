@@ -2,7 +2,7 @@
 
 Nothing is interpolated: the truth is used where it has the points of the analysis, else block averages of it are
 used where the analysis' cells are whole blocks of the truth's. A block with fewer than half of its values is missing.
-Only times both have are compared.
+Times both have, up to a hundredth of a step, are compared; how many are left out is told.
 """
 
 from collections.abc import Callable
@@ -13,16 +13,26 @@ import numpy as np
 from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
 from assimilation.fields.grid import EDGE
 from assimilation.fields.streams import FieldStream
+<<<<<<< HEAD
 from priors.blocks import block_means
 from priors.runtime.errors import InputError
+=======
+from assimilation.fields.times import places_of
+from assimilation.fields.variables import column_of
+from priors.runtime.errors import InputError, warn
+>>>>>>> ca26fe2 (Read places, times and levels as they are meant; match by level and by moment; score by lead)
 
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """An ensemble and a truth with the same times, variables, trajectories and grid, read frame by frame."""
+    """An ensemble and a truth with the same times, variables, trajectories and grid, read frame by frame.
+
+    ``offered`` is how many times the ensemble had before.
+    """
 
     ensemble: FieldStream
     truth: FieldStream
+    offered: int = 0
 
 
 def match(ensemble: Ensemble | FieldStream, truth: Fields | FieldStream) -> Matched:
@@ -46,18 +56,34 @@ def match(ensemble: Ensemble | FieldStream, truth: Fields | FieldStream) -> Matc
             f"truth: found {theirs.trajectories} trajectories, expected {mine.trajectories} as in the analysis, "
             "or one"
         )
-    times, here, there = np.intersect1d(mine.times, theirs.times, return_indices=True)
-    if times.size == 0:
+    valid = mine.valid_times()
+    if theirs.starts is not None:
+        raise InputError(
+            "truth: found several starts by several leads, expected fields of one time each (--lead)"
+        )
+    there = places_of(valid.ravel(), theirs.times).reshape(valid.shape)
+    here = np.flatnonzero((there >= 0).any(axis=0))
+    if here.size == 0:
         raise InputError(
             f"truth: found times {theirs.times[0]} to {theirs.times[-1]}, expected some of the analysis' "
-            f"{mine.times[0]} to {mine.times[-1]}"
+            f"{valid.min()} to {valid.max()}"
         )
-    moved, shared = regridding(theirs.grid, mine.grid), theirs.trajectories == 1
+    dropped = int((there < 0).sum())
+    if dropped:
+        warn(
+            f"truth: {dropped} of {there.size} times of the analysis are absent from it ({theirs.times.size} times) "
+            "and not compared"
+        )
+    moved, shared = regridding(theirs.grid, mine.grid), theirs.trajectories == 1 or mine.starts is not None
 
     def read_truth(trajectory: int, time: int) -> np.ndarray:
-        frame = theirs.read(0 if shared else trajectory, int(there[time]))
+        place = int(there[trajectory if mine.starts is not None else 0, here[time]])
+        if place < 0:
+            return np.full((1, len(columns), *mine.grid.shape), np.nan, np.float32)
+        frame = theirs.read(0 if shared else trajectory, place)
         return moved(frame[:, columns]).astype(np.float32)
 
+    times = mine.times[here]
     return Matched(
         replace(mine, times=times, read=lambda trajectory, time: mine.read(trajectory, int(here[time]))),
         replace(
@@ -68,6 +94,7 @@ def match(ensemble: Ensemble | FieldStream, truth: Fields | FieldStream) -> Matc
             grid=mine.grid,
             read=read_truth,
         ),
+        mine.times.size,
     )
 
 
@@ -91,7 +118,9 @@ def regridding(source: Grid, target: Grid) -> Callable[[np.ndarray], np.ndarray]
             f"truth: found a grid on a {source.kind}, expected a {target.kind} as in the analysis"
         )
     rows = _blocks(source.y, target.y, target.names[0])
-    columns = _blocks(source.x, target.x, target.names[1])
+    columns = (
+        _turned(source, target) if source.kind == "sphere" else _blocks(source.x, target.x, target.names[1])
+    )
 
     def move(values: np.ndarray) -> np.ndarray:
         result = np.empty((*values.shape[:-2], *target.shape), values.dtype)
@@ -100,6 +129,19 @@ def regridding(source: Grid, target: Grid) -> Callable[[np.ndarray], np.ndarray]
         return result
 
     return move
+
+
+def _turned(source: Grid, target: Grid) -> np.ndarray:
+    """Return `_blocks` of longitudes, any turn of which is the same place."""
+    size = source.x.size
+    axis = np.concatenate([source.x, source.x + 360]) if source.periodic[1] else source.x
+    errors = []
+    for turns in (0, 360, -360):
+        try:
+            return _blocks(axis + turns, target.x, target.names[1]) % size
+        except InputError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _blocks(have: np.ndarray, want: np.ndarray, name: str) -> np.ndarray:
@@ -141,15 +183,16 @@ def _step(axis: np.ndarray) -> float:
 
 
 def _column(variable: Variable, held: tuple[Variable, ...]) -> int:
-    """Return where the truth holds a variable: by name, else by standard name."""
-    names = [item.name for item in held]
-    standard = [item.standard_name or None for item in held]
-    if variable.name in names:
-        place = names.index(variable.name)
-    elif variable.standard_name and variable.standard_name in standard:
-        place = standard.index(variable.standard_name)
-    else:
-        raise InputError(f"truth: found variables {', '.join(names)}, expected {variable.name}")
+    """Return where the truth holds a variable: by name, else by standard name where that leaves no choice."""
+    try:
+        place = column_of(variable, held)
+    except InputError as error:
+        raise InputError(f"truth: {error}") from error
+    if held[place].name != variable.name:
+        warn(
+            f"truth: {held[place].name} is compared with {variable.name}, whose standard name {variable.standard_name} "
+            "it shares"
+        )
     if held[place].unit != variable.unit:
         raise InputError(
             f"truth: {variable.name}: found unit '{held[place].unit}', expected '{variable.unit}'"

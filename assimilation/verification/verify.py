@@ -78,6 +78,9 @@ def verify(
         "members": matched.ensemble.members,
         "trajectories": matched.ensemble.trajectories,
         "times": matched.ensemble.times.size,
+        "times_held": matched.offered,
+        "points": table.compared,
+        "points_held": table.offered,
         "intervals": _intervals(table, options, rows) if one_unit else None,
         "rank_histogram": _list(table.score(RANK_HISTOGRAM)),
         "by_variable": {
@@ -113,9 +116,10 @@ def fill(matched: Matched, options: VerifyOptions, climatology: Climatology | No
         members, actual = ensemble.read(trajectory, time), truth.read(trajectory, time)[0]
         climate = mean(ensemble.times[time]) if mean else [None] * len(ensemble.variables)
         for place, normal in enumerate(climate):
-            table.add(
-                Row(trajectory, time, place), Pair(members[:, place], actual[place], ensemble.grid, normal)
-            )
+            pair = Pair(members[:, place], actual[place], ensemble.grid, normal)
+            table.compared += int(pair.valid.sum())
+            table.offered += pair.valid.size
+            table.add(Row(trajectory, time, place), pair)
     return table
 
 
@@ -125,6 +129,8 @@ def lead_seconds(ensemble: FieldStream) -> np.ndarray | None:
     Raises:
         InputError: the attribute is not a time.
     """
+    if ensemble.starts is not None:
+        return np.asarray((ensemble.times - ensemble.starts[0]) / np.timedelta64(1, "s"))
     text = ensemble.attributes.get(REFERENCE_TIME)
     if text is None:
         return None
@@ -214,6 +220,10 @@ def _by_time(table: Table, matched: Matched, options: VerifyOptions, one_unit: b
         events = [_thresholds(table, options, ensemble.variables[0], part) for part in per_time]
         series["thresholds"] = {name: _stacked([event[name] for event in events]) for name in events[0]}
     leads = lead_seconds(ensemble)
+    if ensemble.starts is not None and leads is not None:
+        # A time belongs to one start only: scores by lead are over all of them.
+        series = {"lead_s": _list(leads), **{key: part for key, part in series.items() if key != "time"}}
+        return {"by_lead": series, "starts": [_stamp(time) for time in ensemble.starts]}
     if leads is None:
         return {"by_time": series}
     return {"by_time": series, "by_lead": {"lead_s": _list(leads), **series}}

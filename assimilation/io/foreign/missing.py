@@ -72,14 +72,14 @@ class _Coding:
 def equal(counts: np.ndarray, code: float) -> np.ndarray:
     """Return where counts are a code, compared in their own type."""
     if np.isnan(code):
-        return np.isnan(counts) if counts.dtype.kind == "f" else np.zeros(counts.shape, bool)
+        return np.asarray(np.isnan(counts)) if counts.dtype.kind == "f" else np.zeros(counts.shape, bool)
     if counts.dtype.kind == "f":
         with np.errstate(over="ignore"):
             same = counts == np.asarray(code).astype(counts.dtype)
         return np.asarray(same | (np.abs(counts - code) <= 1e-5 * abs(code)) if abs(code) >= LARGE else same)
     limits = np.iinfo(counts.dtype)
     fits = code == np.round(code) and limits.min <= code <= limits.max
-    return counts == counts.dtype.type(int(code)) if fits else np.zeros(counts.shape, bool)
+    return np.asarray(counts == counts.dtype.type(int(code))) if fits else np.zeros(counts.shape, bool)
 
 
 def decoded(dataset: xr.Dataset, source: str, *, defaults: bool) -> xr.Dataset:

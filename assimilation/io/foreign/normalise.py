@@ -1,8 +1,10 @@
 """Fields as other software writes them, brought to the conventions of ``assimilation.fields.cf``.
 
-    pressure levels      one variable per level: t (isobaricInhPa 850, 500) -> t850, t500
-    axes                 told by standard name where they have other names (yc, Longitude, realization ...)
-    time + lead time     valid time, where each occurs once (step of GRIB, prediction_timedelta of WeatherBench-2)
+    axes                 told by standard name or unit where they have other names (yc, Longitude, realization ...)
+    starts and leads     see ``leads``
+    curvilinear axes     see ``horizontal``
+    levels               see ``levels``
+    sums since a start   see ``sums``
     units                canonical ones (``assimilation.fields.units``), coordinates of a map projection in km
     projection           the CF grid mapping as a PROJ text in km
     static variables     left out where others have a time
@@ -17,6 +19,10 @@ import numpy as np
 import xarray as xr
 
 from assimilation.fields.units import affine, canonical
+from assimilation.io.foreign.horizontal import horizontal
+from assimilation.io.foreign.leads import valid_time, with_leads
+from assimilation.io.foreign.levels import levels_apart
+from assimilation.io.foreign.sums import amounts
 from priors.runtime.errors import InputError
 
 _HORIZONTAL = {
@@ -27,16 +33,27 @@ _HORIZONTAL = {
     "y": "",
     "x": "",
 }
-_LEVELS = ("isobaricInhPa", "level", "pressure_level", "plev", "pressure", "isobaricInPa")
 _AXES = {
     "latitude": "latitude",
     "longitude": "longitude",
     "projection_y_coordinate": "y",
     "projection_x_coordinate": "x",
+    "grid_latitude": "y",
+    "grid_longitude": "x",
     "realization": "number",
     "time": "time",
 }
-_LEADS = ("step", "prediction_timedelta", "lead_time")
+_BY_UNIT = {
+    **dict.fromkeys(("degrees_north", "degree_north", "degrees_N", "degreesN"), "latitude"),
+    **dict.fromkeys(("degrees_east", "degree_east", "degrees_E", "degreesE"), "longitude"),
+}
+_BY_NAME = {
+    "lat": "latitude",
+    "lon": "longitude",
+    "nav_lat": "latitude",
+    "nav_lon": "longitude",
+    "long": "longitude",
+}
 _LENGTHS = ("m", "km", "metre", "meter", "metres", "meters", "kilometer", "kilometers", "kilometre", "dm")
 # What ECMWF's short names mean where a file gives no standard name.
 _STANDARD = {
@@ -69,15 +86,27 @@ def normalise(dataset: xr.Dataset, source: str) -> xr.Dataset:
         InputError: a unit does not fit its quantity, a projection cannot be read, or times occur twice.
     """
     projection = _projection(dataset, source)
-    dataset = _valid_time(_with_leads(_axes_named(dataset), source), source)
+    bounds = _time_bounds(dataset)
+    dataset = valid_time(with_leads(_axes_named(dataset), source), source)
+    dataset = horizontal(dataset, projection, source)
     dataset = _timed(_fields_only(dataset))
-    dataset = _levels_apart(dataset)
+    dataset = amounts(levels_apart(dataset, source), bounds, source)
     dataset = _lengths_in_km(dataset, source)
     if projection and "projection" not in dataset.attrs:
         dataset.attrs["projection"] = projection
     for name in list(dataset.data_vars):
         dataset[name] = _in_canonical_unit(dataset[name], source)
     return dataset
+
+
+def _time_bounds(dataset: xr.Dataset) -> np.ndarray | None:
+    """Return the bounds of time (time, 2); None where there are none."""
+    if "time" not in dataset.coords:
+        return None
+    name = dataset["time"].attrs.get("bounds") or dataset["time"].encoding.get("bounds")
+    if name is None or name not in dataset.variables or dataset[name].ndim != 2:
+        return None
+    return np.asarray(dataset[name].values)
 
 
 def _fields_only(dataset: xr.Dataset) -> xr.Dataset:
@@ -102,62 +131,13 @@ def _axes_named(dataset: xr.Dataset) -> xr.Dataset:
     """Give axes that a standard name tells the names used here."""
     renamed: dict[Any, str] = {}
     for name in dataset.dims:
-        standard = dataset[name].attrs.get("standard_name", "") if name in dataset.coords else ""
-        wanted = _AXES.get(str(standard), str(name))
+        attributes = dataset[name].attrs if name in dataset.coords else {}
+        told = str(attributes.get("standard_name", "")) or _BY_UNIT.get(str(attributes.get("units", "")), "")
+        wanted = _AXES.get(told, _BY_NAME.get(str(name).lower(), str(name)))
         # GRIB has two kinds of time; what is called time already stays.
         if wanted != name and wanted not in (*dataset.variables, *dataset.dims, *renamed.values()):
             renamed[name] = wanted
     return dataset.rename(renamed)
-
-
-def _with_leads(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Add the valid time where a file tells start and lead time only."""
-    lead = next((name for name in _LEADS if name in dataset.coords), None)
-    if lead is None or "valid_time" in dataset.coords or "time" not in dataset.coords:
-        return dataset
-    item = dataset[lead].variable
-    if item.dtype.kind in "iuf":
-        scale, _ = affine(str(item.attrs.get("units", "")), "s", label=f"{source}: {lead}")
-        nanoseconds = np.rint(item.values.astype(np.float64) * scale * 1e9).astype("int64")
-        item = xr.Variable(item.dims, nanoseconds.astype("timedelta64[ns]"))
-    valid = dataset["time"].variable + item
-    dataset = dataset if lead == "step" else dataset.rename({lead: "step"})
-    dims = tuple("step" if name == lead else name for name in valid.dims)
-    return dataset.assign_coords(valid_time=(dims, valid.values))
-
-
-def _valid_time(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Make valid time the dimension ``time``."""
-    if "valid_time" in dataset.dims and "time" not in dataset.dims:
-        return dataset.drop_vars("time", errors="ignore").rename(valid_time="time")
-    if "valid_time" not in dataset.coords:
-        return dataset
-    both = [name for name in ("time", "step") if name in dataset.dims]
-    if not both:
-        return dataset.assign_coords(time=dataset["valid_time"].variable)
-    stacked = dataset.stack(moment=both) if len(both) == 2 else dataset.rename({both[0]: "moment"})
-    valid = stacked["valid_time"].values
-    if np.unique(valid).size < valid.size:
-        raise InputError(
-            f"{source}: time: lead times overlap, expected every valid time once (choose one step)"
-        )
-    stacked = stacked.drop_vars(["moment", "time", "step", "valid_time"], errors="ignore")
-    return stacked.rename(moment="time").assign_coords(time=("time", valid)).sortby("time")
-
-
-def _levels_apart(dataset: xr.Dataset) -> xr.Dataset:
-    """Turn each pressure level of a variable into a variable of its own."""
-    level = next((name for name in _LEVELS if name in dataset.dims), None)
-    if level is None:
-        return dataset
-    apart = {}
-    for name, item in dataset.data_vars.items():
-        if level not in item.dims:
-            apart[str(name)] = item
-            continue
-        for value in item[level].values:
-            apart[f"{name}{value:g}"] = item.sel({level: value}, drop=True)
-    return xr.Dataset(apart, attrs=dataset.attrs)
 
 
 def _lengths_in_km(dataset: xr.Dataset, source: str) -> xr.Dataset:
@@ -236,7 +216,11 @@ def proj_in_km(attributes: dict[str, Any], source: str) -> str:
     except (pyproj.exceptions.CRSError, KeyError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{source}: the grid mapping cannot be used ({reason})") from error
-    parts["units"] = "km"
+    if parts.get("proj") == "ob_tran":
+        # Rotated latitude and longitude stay in degrees.
+        parts.pop("units", None)
+    else:
+        parts["units"] = "km"
     return " ".join(f"+{key}" if value is None else f"+{key}={_plain(value)}" for key, value in parts.items())
 
 
