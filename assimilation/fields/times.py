@@ -99,7 +99,7 @@ def _rounded(times: np.ndarray, error: float) -> np.ndarray:
         first = round(counts[0] / 60e9) * 60_000_000_000
         even = first + step * np.arange(times.size, dtype="int64")
         if step > 0 and np.abs(even - counts).max() <= 2e9 * error:
-            return even.astype("datetime64[ns]")
+            return np.asarray(even.astype("datetime64[ns]"))
     second = 1_000_000_000
     whole = (counts + second // 2) // second * second
     near = np.abs(whole - counts) <= max(2e9 * min(error, 0.2), 1e3)

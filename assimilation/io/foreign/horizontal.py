@@ -107,7 +107,7 @@ def _on_map(lat: np.ndarray, lon: np.ndarray, projection: str, source: str) -> t
     if not all(np.isfinite(axis).all() and axis.size > 1 for axis in axes):
         raise InputError(f"{source}: latitude: found places that are not on the map of its grid mapping")
     off = max(
-        float(np.abs(part - axis).max()) / abs(float(np.diff(axis).mean()))
+        float(np.abs(part - axis).max()) / abs(float(np.diff(axis.ravel()).mean()))
         for part, axis in ((y, axes[0][:, None]), (x, axes[1][None]))
     )
     if off > 0.5:
