@@ -35,6 +35,12 @@ def score_ensemble(
     lead: Annotated[
         float | None, typer.Option(help="Of several starts by several leads, score this lead only, in hours.")
     ] = None,
+    zr: Annotated[
+        str | None, typer.Option(help="A,B of Z = A R^B for a truth of radar reflectivity, e.g. 200,1.6.")
+    ] = None,
+    hail_cap: Annotated[
+        float | None, typer.Option(help="Reflectivity of the truth above this dBZ counts as this.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     report: Annotated[
         bool, typer.Option("--report", help="Write the run's report again with truth and scores.")
@@ -53,5 +59,7 @@ def score_ensemble(
         seed=seed,
         **given,  # type: ignore[arg-type]
     )
-    files = job.VerifyFiles(archive, truth, variable, climatology, observations, lead)
+    files = job.VerifyFiles(
+        archive, truth, variable, climatology, observations, lead, job.parse_rain(zr, hail_cap)
+    )
     job.run(files, options, as_json=json, report=report)

@@ -86,7 +86,9 @@ def frames_on_step(times: np.ndarray, step_s: float, *, source: str) -> tuple[np
     on_step = np.abs(since - places * step_s) <= SAME * step_s
     if times.size > 1 and (on_step.sum() < 2 or np.diff(places[on_step]).min() > 1):
         own = float(np.diff(since).min())
-        raise InputError(f"{source}: time: found steps of {own:g} s, expected a divisor of {step_s:g} s (choose another --step)")
+        raise InputError(
+            f"{source}: time: found steps of {own:g} s, expected a divisor of {step_s:g} s (choose another --step)"
+        )
     count = int(places[on_step].max()) + 1
     found = np.full(count, -1)
     found[places[on_step]] = np.flatnonzero(on_step)

@@ -20,6 +20,7 @@ from assimilation.io.foreign import normalise
 from assimilation.io.grib import is_grib, opened_grib
 from assimilation.io.netcdf import is_netcdf, is_zarr, opened_netcdf, opened_zarr
 from assimilation.io.radar.composites import is_radar, open_radar
+from assimilation.io.radar.frame import DEFAULT_RELATION, RainRelation
 from assimilation.io.radar.sevir import is_sevir, open_sevir
 from priors.runtime.errors import InputError
 from priors.runtime.memory import available_bytes, human
@@ -39,12 +40,12 @@ class Reader:
     kind: str
     claims: Callable[[Path], bool]
     dataset: Callable[[Path, str | None], AbstractContextManager[xr.Dataset]] | None = None
-    stream: Callable[[Path], FieldStream] | None = None
+    stream: Callable[[Path, RainRelation], FieldStream] | None = None
 
 
 READERS = (
     Reader("radar composite", is_radar, stream=open_radar),
-    Reader("SEVIR", is_sevir, stream=open_sevir),
+    Reader("SEVIR", is_sevir, stream=lambda path, relation: open_sevir(path)),
     Reader("NetCDF", is_netcdf, dataset=opened_netcdf),
     Reader("Zarr", is_zarr, dataset=opened_zarr),
     Reader("GRIB", is_grib, dataset=opened_grib),
@@ -70,19 +71,26 @@ def reader_of(path: Path) -> Reader:
     raise InputError(f"{path}: {found}, expected {_KINDS}")
 
 
-def read_any_fields(path: Path, variable: str | None = None, *, lead: np.timedelta64 | None = None) -> Fields:
+def read_any_fields(
+    path: Path,
+    variable: str | None = None,
+    *,
+    lead: np.timedelta64 | None = None,
+    rain: RainRelation = DEFAULT_RELATION,
+) -> Fields:
     """Return the fields in a file or folder.
 
     Args:
         path: what to read.
         variable: keep this one only.
         lead: of forecasts from several starts, the lead to keep.
+        rain: how reflectivity becomes rain.
 
     Raises:
         InputError: it does not exist, is damaged, of an unknown kind, holds no such fields, or they do not fit
             into memory.
     """
-    with open_stream(path, variable, lead=lead) as stream:
+    with open_stream(path, variable, lead=lead, rain=rain) as stream:
         if stream.starts is not None:
             raise InputError(
                 f"{path}: time: {stream.starts.size} starts by {stream.times.size} leads, whose lead times overlap; "
@@ -100,7 +108,11 @@ def read_any_fields(path: Path, variable: str | None = None, *, lead: np.timedel
 
 @contextmanager
 def open_stream(
-    path: Path, variable: str | None = None, *, lead: np.timedelta64 | None = None
+    path: Path,
+    variable: str | None = None,
+    *,
+    lead: np.timedelta64 | None = None,
+    rain: RainRelation = DEFAULT_RELATION,
 ) -> Iterator[FieldStream]:
     """Yield the fields or the ensemble in a file or folder, to be read frame by frame inside the block.
 
@@ -112,7 +124,7 @@ def open_stream(
     path = Path(path)
     reader = reader_of(path)
     if reader.stream is not None:
-        stream = _chosen(reader.stream(path), variable, path)
+        stream = _chosen(reader.stream(path, rain), variable, path)
         yield stream if lead is None else stream.at_lead(lead, str(path))
         return
     with open_dataset(path, variable) as dataset:

@@ -5,6 +5,8 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from assimilation.io.radar.frame import DEFAULT_RELATION, RainRelation
+
 Split = Literal["train", "validation"]
 
 
@@ -50,9 +52,11 @@ class PrepareSettings(_Model):
         step_s: seconds between frames; the first file's own where not given.
         spacing: of the grid in its own unit; the first file's own where not given.
         variables: names of the variables to keep, in order; all where empty.
+        rain: how reflectivity becomes rain.
     """
 
     events: tuple[EventSource, ...] = Field(min_length=1)
     step_s: float | None = Field(None, gt=0, allow_inf_nan=False)
     spacing: float | None = Field(None, gt=0, allow_inf_nan=False)
     variables: tuple[str, ...] = ()
+    rain: RainRelation = DEFAULT_RELATION

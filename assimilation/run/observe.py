@@ -14,6 +14,7 @@ from assimilation.fields.grid import Grid
 from assimilation.fields.resample import to_spacing, to_step
 from assimilation.io.archive import write_fields
 from assimilation.io.observations import check_observation_path, write_observations
+from assimilation.io.radar.frame import DEFAULT_RELATION, RainRelation
 from assimilation.io.registry import read_any_fields
 from assimilation.io.store import check_path
 from assimilation.observation.instruments import Instrument, Points
@@ -46,6 +47,7 @@ class ObserveSettings(BaseModel):
         spacing: average to this grid spacing first, in the grid's unit.
         step_s: keep a frame every so many seconds.
         lead_hours: of forecasts from several starts by several leads, the lead to observe.
+        rain: how reflectivity becomes rain.
         frames: which of them, START:STOP.
         crop: part of the grid in cells, Y0:Y1,X0:X1.
     """
@@ -59,6 +61,7 @@ class ObserveSettings(BaseModel):
     spacing: float | None = Field(None, gt=0, allow_inf_nan=False)
     step_s: float | None = Field(None, gt=0, allow_inf_nan=False)
     lead_hours: float | None = Field(None, ge=0, allow_inf_nan=False)
+    rain: RainRelation = DEFAULT_RELATION
     frames: Annotated[str, AfterValidator(_span)] | None = None
     crop: Annotated[str, AfterValidator(_spans)] | None = None
 
@@ -87,7 +90,9 @@ def observe_file(source: Path, settings: ObserveSettings, out: Path, *, truth: P
     hours = settings.lead_hours
     lead = None if hours is None else np.timedelta64(round(hours * 3600), "s")
     fields = observed_part(
-        read_any_fields(source, settings.variable, lead=lead), settings, source=str(source)
+        read_any_fields(source, settings.variable, lead=lead, rain=settings.rain),
+        settings,
+        source=str(source),
     )
     try:
         observed = observe(fields, settings.operator, sigma=settings.sigma, seed=settings.seed)

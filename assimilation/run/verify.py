@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from assimilation.fields.streams import FieldStream
+from assimilation.io.radar.frame import DEFAULT_RELATION, RainRelation
 from assimilation.verification.aggregation import Region
 from assimilation.verification.matching import match
 from assimilation.verification.verify import VerifyOptions, verify
@@ -26,6 +27,7 @@ class VerifyFiles:
     climatology: Path | None = None
     observations: Path | None = None
     lead_hours: float | None = None
+    rain: RainRelation = DEFAULT_RELATION
 
 
 def run(files: VerifyFiles, options: VerifyOptions, *, as_json: str | None, report: bool = False) -> None:
@@ -39,7 +41,7 @@ def run(files: VerifyFiles, options: VerifyOptions, *, as_json: str | None, repo
 
     with (
         open_stream(analysis_path(files.archive), lead=_lead(files.lead_hours)) as ensemble,
-        open_stream(files.truth, files.variable) as truth,
+        open_stream(files.truth, files.variable, rain=files.rain) as truth,
     ):
         scores = verify(ensemble, truth, options, climatology=_climatology(files))
         if files.observations is not None:
@@ -89,6 +91,19 @@ def parse_region(text: str) -> Region:
     except ValueError:
         raise InputError(f"region: found '{text}', expected NAME=Y0:Y1,X0:X1") from None
     return Region(name, (min(y0, y1), max(y0, y1)), (x0, x1))
+
+
+def parse_rain(relation: str | None, hail_cap: float | None) -> RainRelation:
+    """Return the relation written as ``A,B``, with a cap of reflectivity.
+
+    Raises:
+        InputError: it is written otherwise.
+    """
+    try:
+        a, b = (None, None) if relation is None else map(float, relation.split(","))
+        return RainRelation(a=a, b=b, hail_cap_dbz=hail_cap)
+    except ValueError:
+        raise InputError(f"zr: found '{relation}', expected A,B such as 200,1.6") from None
 
 
 def parse_scales(scales: list[int]) -> tuple[int, ...]:

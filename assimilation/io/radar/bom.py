@@ -13,10 +13,15 @@ import numpy as np
 from assimilation.fields.grid import Grid
 from assimilation.fields.units import affine
 from assimilation.io.foreign import proj_in_km
-from assimilation.io.radar.frame import Frame
+from assimilation.io.radar.frame import Frame, holds
 from priors.runtime.errors import InputError
 
 _HOUR = np.timedelta64(3600, "s")
+
+
+def is_bom(path: Path) -> bool:
+    """Tell whether a file holds what these accumulations hold, whatever its name."""
+    return holds(path, "precipitation", "proj", "start_time", "valid_time", "y", "x")
 
 
 def read_bom(path: Path) -> Frame:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from assimilation.fields.grid import Grid
-from assimilation.io.radar.frame import Frame, centres, rain_rate
+from assimilation.io.radar.frame import DEFAULT_RELATION, Frame, RainRelation, centres, rain_rate
 from priors.runtime.errors import InputError
 
 OUTSIDE = 255
@@ -22,7 +22,20 @@ _EARTH_RADIUS_M = 6371288
 _NUMBER = r"([-+\d.]+)"
 
 
-def read_fmi(path: Path) -> Frame:
+def is_fmi(path: Path) -> bool:
+    """Tell whether a file is a PGM whose comments are those of FMI's composites."""
+    if not path.name.lower().endswith((".pgm", ".pgm.gz")):
+        return False
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            head = stream.read(2048)
+    except (OSError, EOFError, zlib.error):
+        # Damaged, but by its name it is one.
+        return re.fullmatch(r"\d{12}_fmi\..*\.pgm(\.gz)?", path.name) is not None
+    return head.startswith(b"P5") and b"obstime" in head and b"metersperpixel" in head
+
+
+def read_fmi(path: Path, relation: RainRelation = DEFAULT_RELATION) -> Frame:
     """Return one file's rain rate.
 
     Raises:
@@ -42,11 +55,11 @@ def read_fmi(path: Path) -> Frame:
     stamp = _find(comments, r"obstime (\d{12})", path)[0]
     time = np.datetime64(f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}T{stamp[8:10]}:{stamp[10:]}", "ns")
     image = cells.reshape(rows, columns)[::-1]
-    return Frame(_rate(image), time, _grid(comments, (rows, columns), path))
+    return Frame(_rate(image, relation), time, _grid(comments, (rows, columns), path))
 
 
-def _rate(image: UInt8[np.ndarray, "y x"]) -> np.ndarray:
-    table = rain_rate((np.arange(256) - 64) / 2).astype(np.float32)
+def _rate(image: UInt8[np.ndarray, "y x"], relation: RainRelation) -> np.ndarray:
+    table = rain_rate((np.arange(256) - 64) / 2, relation).astype(np.float32)
     table[0], table[OUTSIDE] = 0, np.nan
     return np.asarray(table[image])
 

@@ -13,8 +13,13 @@ import h5py
 import numpy as np
 
 from assimilation.fields.grid import Grid
-from assimilation.io.radar.frame import Frame, centres
+from assimilation.io.radar.frame import Frame, centres, holds
 from priors.runtime.errors import InputError
+
+
+def is_knmi(path: Path) -> bool:
+    """Tell whether a file holds what these accumulations hold, whatever its name."""
+    return holds(path, "overview", "geographic", "image1/image_data", "image1/calibration")
 
 
 def read_knmi(path: Path) -> Frame:

@@ -74,7 +74,6 @@ REFUSED = {
     "wind": ({"quantity": "VRADH"}, "quantity: found VRADH, expected one of RATE, ACRR, DBZH"),
     "no time": ({"quantity": "ACRR", "start": "120000"}, "accumulation over 0 h"),
     "no projection": ({"change": without("where", "projdef")}, "projdef"),
-    "no mark of missing": ({"change": without("dataset1/data1/what", "nodata")}, "nodata"),
     "another size": ({"change": lambda file: file["where"].attrs.modify("xsize", 9)}, "as /where says"),
     "no map": ({"change": lambda file: attributes(file["where"], projdef="+proj=nothing")}, "projdef"),
     "no size": ({"change": lambda file: attributes(file["where"], xscale=0.0)}, "no place on the map"),
