@@ -36,6 +36,15 @@ def forecast(
     motion: Annotated[
         str | None, typer.Option(help="advect carries the forecast along, none does not; auto advects rain.")
     ] = None,
+    step: Annotated[
+        float | None, typer.Option(help="Keep a frame of the start every so many seconds.")
+    ] = None,
+    spacing: Annotated[
+        float | None, typer.Option(help="Average the start to this grid spacing first, in its unit.")
+    ] = None,
+    crop: Annotated[
+        str | None, typer.Option(help="Part of the start's grid, Y0:Y1,X0:X1 in cells, after --spacing.")
+    ] = None,
     config: Config = None,
     plan: Plan = False,
     resume: Resume = False,
@@ -55,6 +64,9 @@ def forecast(
         "seed": seed,
         "sampler.steps": steps,
         "motion": motion,
+        "step_s": step,
+        "spacing": spacing,
+        "crop": crop,
     }
     chosen = settings_of(ForecastSettings, config, options, overrides)
     if print_config:

@@ -14,7 +14,7 @@ from assimilation.fields.fields import Fields
 from assimilation.fields.grid import Grid
 from priors.blocks import block_means
 from assimilation.fields.times import SAME
-from priors.runtime.errors import InputError
+from priors.runtime.errors import InputError, warn
 
 # Grids called "1 km" may have cells of 999.6 m; that is no reason to interpolate.
 SPACING_TOLERANCE = 0.02
@@ -93,6 +93,19 @@ def frames_on_step(times: np.ndarray, step_s: float, *, source: str) -> tuple[np
     found = np.full(count, -1)
     found[places[on_step]] = np.flatnonzero(on_step)
     return times[0] + np.arange(count) * np.timedelta64(round(step_s * 1e9), "ns"), found
+
+
+def to_step_from_the_end(fields: Fields, step_s: float, *, source: str) -> Fields:
+    """Return the frames a multiple of ``step_s`` seconds before the last one; all where the step does not fit evenly.
+
+    A start of other steps is filled along the motion (``inference.starts``), for which every frame is of use.
+    """
+    back = (fields.times[-1] - fields.times) / _SECOND / step_s
+    on_step = np.abs(back - np.round(back)) <= SAME
+    if on_step.sum() < 2 and fields.times.size > 1:
+        warn(f"{source}: time: no other frame lies a multiple of {step_s:g} s before the last; all are used")
+        return fields
+    return fields.select(times=np.flatnonzero(on_step))
 
 
 def to_step(fields: Fields, step_s: float, *, source: str) -> Fields:

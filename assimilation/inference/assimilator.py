@@ -224,6 +224,5 @@ class TrajectoryRun:
         physical = codec.clip_to_physical(codec.decode(frames.float()))
         for index, frame in enumerate(row.emit):
             members = physical[:, index].cpu().contiguous().numpy()
-            if problem.advection is not None:
-                members = problem.advection.carried(members, self.trajectory, frame)
+            members = problem.states(members, self.trajectory, frame)
             yield Analysis(self.trajectory, frame, problem.times[frame], members)

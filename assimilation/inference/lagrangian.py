@@ -12,7 +12,8 @@ the forecast to what the prior says of the place itself. Without motion all this
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32
+from scipy import ndimage
 
 from assimilation.fields.grid import Grid, Variable
 from assimilation.inference.motion import Places, beyond, cells, displaced, motion, sampled
@@ -67,6 +68,15 @@ class Advection:
             for number, state in enumerate(members)
         ]
         return np.stack(states)
+
+    def origins(self, mask: Bool[np.ndarray, "y x"], trajectory: int, frame: int) -> list[np.ndarray]:
+        """Return, for every member of the start, where what is told at a frame comes from the marked cells."""
+        marked = []
+        for gone in self._displacements(trajectory, frame + 1):
+            place = cells(mask.shape) - gone
+            came = ndimage.map_coordinates(mask.astype(np.uint8), place, order=0, mode="constant", cval=0)
+            marked.append(came > 0)
+        return marked
 
     def description(self, grid: Grid) -> str:
         """Return the mean speed in words."""

@@ -6,11 +6,11 @@ forecast) that end one step before the first frame: as many as the network can s
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from assimilation.fields.fields import Ensemble
@@ -22,10 +22,11 @@ from assimilation.inference.domain import (
     state_variables,
     step_of,
 )
-from assimilation.inference.lagrangian import Advection, advection_of
+from assimilation.inference.lagrangian import RAIN, Advection, Members, advection_of
+from assimilation.inference.starts import never_seen, on_steps
 from assimilation.observation.base import ObservationStream
 from priors.card import Prior
-from priors.runtime.errors import InputError
+from priors.runtime.errors import InputError, warn
 
 # Largest distance of a time from a whole number of steps, as a share of a step.
 OFF_STEP = 0.01
@@ -44,6 +45,7 @@ class Problem:
         stream_index: index in the stream of every frame, -1 where the stream has no such time.
         context: clean frames before the first one in network units, (n or 1, members or 1, c, k, y, x).
         advection: motion along which a forecast is carried, None where it stays in place.
+        unseen: where the start of a forecast has never seen anything, None where it has everywhere.
     """
 
     times: np.ndarray
@@ -54,6 +56,7 @@ class Problem:
     stream_index: Sequence[int] = ()
     context: Float[Tensor, "n m c k y x"] | None = None
     advection: Advection | None = None
+    unseen: Bool[np.ndarray, "n y x"] | None = None
 
     @property
     def frames(self) -> int:
@@ -64,6 +67,23 @@ class Problem:
     def shape(self) -> tuple[int, int, int]:
         """Shape of a state, (k, y, x)."""
         return (len(self.variables), *self.grid.shape)
+
+    def states(self, members: Members, trajectory: int, frame: int) -> Members:
+        """Return the members of a finished frame as they are told: carried along, NaN where nothing is known.
+
+        What comes from a part that was never seen is not known either.
+        """
+        known = members if self.advection is None else self.advection.carried(members, trajectory, frame)
+        if self.unseen is None:
+            return known
+        unseen = self.unseen[trajectory % len(self.unseen)]
+        if self.advection is None:
+            return np.where(unseen, np.float32(np.nan), known)
+        masks = self.advection.origins(unseen, trajectory, frame)
+        each = [
+            np.where(masks[m % len(masks)] | unseen, np.float32(np.nan), one) for m, one in enumerate(known)
+        ]
+        return np.stack(each)
 
 
 def analysis_problem(
@@ -129,16 +149,43 @@ def forecast_problem(
         InputError: the start is missing everywhere, or motion cannot be told from it.
     """
     step = step_of(prior)
+    variables = state_variables(prior.fields)
+    moving = motion != "none" and not any(start.grid.periodic) and all(one.minimum == 0 for one in variables)
+    if moving:
+        reach = reach_of(prior)
+        start = on_steps(start, step, min(reach, longest or reach), source=source)
     first = start.times[-1] + step
     times = (first + step * np.arange(frames)).astype("datetime64[ns]")
     clean = clean_frames(start, prior, step, before=first, longest=longest)
     if clean is None:
         raise InputError(f"{source}: the last frame is missing everywhere, expected a state to start from")
-    advection = advection_of(clean, state_variables(prior.fields), start.grid, wanted=motion)
+    unseen = never_seen(_last(start, clean.shape[2]))
+    if unseen is not None:
+        warn(
+            f"{source}: {100 * float(unseen.mean()):.3g} % of the grid have a value in no frame of the start; the "
+            "forecast is missing there"
+        )
+    advection = advection_of(clean, variables, start.grid, wanted=motion)
+    if (
+        advection is None
+        and moving
+        and motion == "auto"
+        and all(one.standard_name in RAIN for one in variables)
+    ):
+        warn(
+            f"{source}: found {clean.shape[2]} frame at steps of {step / np.timedelta64(1, 's'):g} s, too few to see "
+            "motion: the forecast stays in place (--step chooses frames, more of them show motion)"
+        )
     if advection is not None:
         clean = advection.context(clean)
     context = prior.fields.encode(torch.from_numpy(clean))
-    return Problem(times, start.variables, start.grid, len(clean), context=context, advection=advection)
+    return Problem(
+        times, start.variables, start.grid, len(clean), context=context, advection=advection, unseen=unseen
+    )
+
+
+def _last(start: Ensemble, count: int) -> Ensemble:
+    return replace(start, members=start.members[:, :, -count:], times=start.times[-count:])
 
 
 def frames_of(observed: np.ndarray, step: np.timedelta64, *, source: str) -> tuple[np.ndarray, list[int]]:

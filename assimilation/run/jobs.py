@@ -23,7 +23,7 @@ from assimilation.run.problem import read_problem
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
 from priors.card import Prior, find_prior, load_prior
 from priors.diffusion.denoiser import resolved_device
-from priors.runtime.errors import InputError, Interrupted
+from priors.runtime.errors import InputError, Interrupted, warn, warnings_kept
 from priors.runtime.memory import available_bytes, human
 from priors.runtime.output import emit_json
 from priors.runtime.peak import peak_bytes, reset_peak, resident_bytes
@@ -62,7 +62,10 @@ def run(
             suffice, or a state is not finite.
         Interrupted: with the way to continue.
     """
-    prior, problem = _read(settings, inputs)
+    with warnings_kept() as warned:
+        prior, problem = _read(settings, inputs)
+    for text in warned:
+        warn(text)
     assimilator = settings.assimilator(prior)
     require(memory_plan(assimilator, problem, _plan(settings, assimilator, problem, None)))
     folder = open_run(out, resume=resume, overwrite=overwrite)
@@ -76,6 +79,8 @@ def run(
     folder.write_config(settings)
     folder.write_inputs(files, command=settings.command, seed=settings.seed)
     folder.log(f"{'resume' if resume else 'start'} {settings!r}")
+    for text in warned:
+        folder.log(f"warning: {text}")
     _announce(folder, problem, assimilator)
     writer = EnsembleWriter(
         folder.file(f"analysis.{settings.format}"),
@@ -91,7 +96,9 @@ def run(
         folder.log("interrupted")
         raise Interrupted(f"continue with the same command and --resume (run folder {out})") from None
     _write_report(folder, problem, figures)
-    folder.write_json(METRICS, {"command": settings.command, "prior": prior.card.name, **figures})
+    folder.write_json(
+        METRICS, {"command": settings.command, "prior": prior.card.name, **figures, "warnings": warned}
+    )
     folder.file(CHECKPOINT).unlink(missing_ok=True)
     folder.log(f"done in {figures['seconds']:.1f} s")
     return _finished(folder, as_json)

@@ -30,7 +30,12 @@ def _span(text: str) -> str:
     return text
 
 
-def _spans(text: str) -> str:
+def check_spans(text: str) -> str:
+    """Return a part of a grid as it is written.
+
+    Raises:
+        ValueError: it is written otherwise.
+    """
     if not re.fullmatch(f"{_SPAN},{_SPAN}", text):
         raise ValueError("expected Y0:Y1,X0:X1 with ends left out at will")
     return text
@@ -63,7 +68,7 @@ class ObserveSettings(BaseModel):
     lead_hours: float | None = Field(None, ge=0, allow_inf_nan=False)
     rain: RainRelation = DEFAULT_RELATION
     frames: Annotated[str, AfterValidator(_span)] | None = None
-    crop: Annotated[str, AfterValidator(_spans)] | None = None
+    crop: Annotated[str, AfterValidator(check_spans)] | None = None
 
 
 def without_none(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,24 +1,34 @@
 """Reading what a run needs from files: observations and a background, or the start of a forecast."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from assimilation.fields.fields import Ensemble
+import numpy as np
+
+from assimilation.fields.fields import Ensemble, Fields
+from assimilation.fields.resample import to_step_from_the_end
+from assimilation.fields.streams import FieldStream
+from assimilation.fields.units import affine
+from assimilation.fields.variables import column_of
 from assimilation.inference.domain import (
     check_grid,
     check_variables,
     own_grid,
+    reach_of,
     state_variables,
+    step_of,
     trajectory_card,
 )
 from assimilation.inference.problem import Problem, analysis_problem, forecast_problem
-from assimilation.io.archive import read_ensemble
+from assimilation.io.archive import analysis_path
 from assimilation.io.observed import Observations
-from assimilation.io.registry import read_any_fields
+from assimilation.io.radar.frame import DEFAULT_RELATION
+from assimilation.io.registry import open_stream
+from assimilation.run.observe import ObserveSettings, observed_part
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
 from priors.card import Prior
-
-ARCHIVES = (".nc", ".zarr")
+from priors.runtime.errors import InputError
 
 
 def read_problem(
@@ -71,7 +81,7 @@ def read_forecast(start: Path | Ensemble, prior: Prior, settings: ForecastSettin
         InputError: the file cannot be read, does not fit the prior, or motion cannot be told from it.
     """
     return forecast_problem(
-        read_state(start, prior),
+        read_state(start, prior, settings),
         prior,
         frames=settings.frames,
         longest=settings.context,
@@ -80,24 +90,77 @@ def read_forecast(start: Path | Ensemble, prior: Prior, settings: ForecastSettin
     )
 
 
-def read_state(path: Path | Ensemble, prior: Prior) -> Ensemble:
-    """Return fields or an ensemble that fit the prior.
+def read_state(path: Path | Ensemble, prior: Prior, cut: ForecastSettings | None = None) -> Ensemble:
+    """Return fields or an ensemble that fit the prior; of a file, the last frames that a network can see.
+
+    Args:
+        path: file, folder or run, or what is in memory already.
+        prior: of trajectories.
+        cut: how a start is brought to other steps, cells and parts of the grid.
 
     Raises:
         InputError: the file cannot be read, or does not fit.
     """
+    name = _name(path)
     if isinstance(path, Ensemble):
         known = path
-    elif (path.is_dir() and (path / "config.yaml").exists()) or path.suffix in ARCHIVES:
-        known = read_ensemble(path)
     else:
-        fields = read_any_fields(path)
-        known = Ensemble(
-            fields.values[:, None], fields.times, fields.variables, fields.grid, fields.attributes
-        )
-    check_variables(known.variables, prior, source=_name(path))
-    check_grid(known.grid, prior, source=_name(path))
+        with open_stream(analysis_path(path), rain=DEFAULT_RELATION if cut is None else cut.rain) as stream:
+            if stream.starts is not None:
+                raise InputError(f"{name}: found several starts by several leads, expected one trajectory")
+            known = _latest(stream, prior).ensemble()
+    known = in_state(known, prior, source=name)
+    if cut is not None:
+        known = _resampled(known, cut, source=name)
+    check_variables(known.variables, prior, source=name)
+    try:
+        check_grid(known.grid, prior, source=name)
+    except InputError as error:
+        if cut is None:
+            raise
+        raise InputError(f"{error} (--spacing averages cells, --crop cuts a part of the grid)") from error
     return known
+
+
+def _latest(stream: FieldStream, prior: Prior) -> FieldStream:
+    """Return the last frames of a stream: as many steps as the network can see, and the room to fill one between."""
+    reach = (reach_of(prior) + 3) * step_of(prior)
+    first = int(np.searchsorted(stream.times, stream.times[-1] - reach))
+    return replace(
+        stream,
+        times=stream.times[first:],
+        read=lambda trajectory, time: stream.read(trajectory, first + time),
+    )
+
+
+def in_state(known: Ensemble, prior: Prior, *, source: str) -> Ensemble:
+    """Return the prior's variables, found by name, in its order and units.
+
+    Raises:
+        InputError: one is not there, or measures something else.
+    """
+    wanted = state_variables(prior.fields)
+    members = []
+    for item in wanted:
+        try:
+            place = column_of(item, known.variables)
+        except InputError as error:
+            raise InputError(f"{source}: {error} (a variable of prior {prior.card.name!r})") from error
+        scale, offset = affine(known.variables[place].unit, item.unit, label=f"{source}: {item.name}")
+        members.append(known.members[:, :, :, place] * np.float32(scale) + np.float32(offset))
+    return replace(known, members=np.stack(members, axis=3), variables=wanted)
+
+
+def _resampled(known: Ensemble, cut: ForecastSettings, *, source: str) -> Ensemble:
+    """Return an ensemble at other steps, on other cells, on a part of its grid."""
+    n, m = known.members.shape[:2]
+    flat = known.members.reshape(n * m, *known.members.shape[2:])
+    fields = Fields(flat, known.times, known.variables, known.grid, known.attributes)
+    if cut.step_s is not None:
+        fields = to_step_from_the_end(fields, cut.step_s, source=source)
+    fields = observed_part(fields, ObserveSettings(spacing=cut.spacing, crop=cut.crop), source=source)
+    members = fields.values.reshape(n, m, *fields.values.shape[1:])
+    return Ensemble(members, fields.times, fields.variables, fields.grid, fields.attributes)
 
 
 def _name(given: Path | Ensemble | None) -> str:

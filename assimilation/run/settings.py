@@ -3,12 +3,14 @@
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from assimilation.inference.assimilator import Assimilator
 from assimilation.inference.domain import reanalysis_frames, trajectory_card
 from assimilation.inference.schedule import InferenceSchedule
 from assimilation.inference.trajectory import Stepper, TrajectoryModel
+from assimilation.io.radar.frame import DEFAULT_RELATION, RainRelation
+from assimilation.run.observe import check_spans
 from priors.card import Prior
 from priors.diffusion.denoiser import DeviceName
 from priors.diffusion.guidance import AnyGuidance, Guidance, Mmps
@@ -98,6 +100,10 @@ class ForecastSettings(RunSettings):
         context: most frames of the start to use; None uses as many as the network can see.
         motion: ``advect`` takes the motion seen in the start out of it and carries the forecast on along it, ``none``
             forecasts in fixed places, ``auto`` advects rain.
+        step_s: keep a frame of the start every so many seconds.
+        spacing: average the start to this grid spacing first, in its unit.
+        crop: part of the start's grid in cells after ``spacing``, Y0:Y1,X0:X1.
+        rain: how reflectivity becomes rain.
     """
 
     command: ClassVar[str] = "forecast"
@@ -105,6 +111,10 @@ class ForecastSettings(RunSettings):
     frames: int = Field(12, ge=1)
     context: int | None = Field(None, ge=1)
     motion: Literal["auto", "none", "advect"] = "auto"
+    step_s: float | None = Field(None, gt=0, allow_inf_nan=False)
+    spacing: float | None = Field(None, gt=0, allow_inf_nan=False)
+    crop: Annotated[str, AfterValidator(check_spans)] | None = None
+    rain: RainRelation = DEFAULT_RELATION
 
     def assimilator(self, prior: Prior) -> Assimilator:
         """Return the method these settings describe, with a prior: a filter that observes nothing."""
