@@ -12,8 +12,8 @@ import numpy as np
 
 from assimilation.fields.fields import Fields
 from assimilation.fields.grid import Grid
-from priors.blocks import block_means
 from assimilation.fields.times import SAME
+from priors.blocks import block_means
 from priors.runtime.errors import InputError, warn
 
 # Grids called "1 km" may have cells of 999.6 m; that is no reason to interpolate.
