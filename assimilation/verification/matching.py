@@ -13,14 +13,10 @@ import numpy as np
 from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
 from assimilation.fields.grid import EDGE
 from assimilation.fields.streams import FieldStream
-<<<<<<< HEAD
-from priors.blocks import block_means
-from priors.runtime.errors import InputError
-=======
 from assimilation.fields.times import places_of
 from assimilation.fields.variables import column_of
+from priors.blocks import block_means
 from priors.runtime.errors import InputError, warn
->>>>>>> ca26fe2 (Read places, times and levels as they are meant; match by level and by moment; score by lead)
 
 
 @dataclass(frozen=True, eq=False)
