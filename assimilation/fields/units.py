@@ -40,9 +40,34 @@ _ALIASES = {
     "m of water equivalent": "m",
     "degrees": "degree",
     "deg": "degree",
-    "celsius": "degC",
-    "°c": "degC",
-    "c": "degC",
+    **dict.fromkeys(
+        (
+            "celsius",
+            "°c",
+            "c",
+            "℃",
+            "deg c",
+            "deg.c",
+            "deg. c",
+            "deg_c",
+            "degree c",
+            "degrees c",
+            "degree celsius",
+        ),
+        "degC",
+    ),
+    **dict.fromkeys(
+        ("degrees celsius", "degree_c", "degrees_c", "degreec", "oc", "° c", "ºc", "degreescelsius"), "degC"
+    ),
+    **dict.fromkeys(("fahrenheit", "°f", "deg f", "deg_f", "degrees f", "degree fahrenheit"), "degF"),
+    **dict.fromkeys(("kelvin", "kelvins", "deg k", "degrees k", "degk", "°k"), "K"),
+    **dict.fromkeys(("kt", "kts", "knots"), "knot"),
+    **dict.fromkeys(("mb", "mbar", "millibar", "millibars", "hpa", "hectopascal"), "hPa"),
+    **dict.fromkeys(("mm h-1", "mm/hr", "mm hr-1", "mm/hour", "mm per hour", "mm h^-1", "mm.h-1"), "mm/h"),
+    **dict.fromkeys(
+        ("m/s", "m/sec", "m.s-1", "m s^-1", "mps", "meters per second", "metres per second"), "m s-1"
+    ),
+    **dict.fromkeys(("percent", "pct", "%"), "percent"),
 }
 _WATER = "mm / (kg m**-2)"
 

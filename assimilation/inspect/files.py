@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from assimilation.fields.grid import Grid, Variable
+from assimilation.fields.plausible import limits
 from assimilation.fields.streams import FieldStream
 from assimilation.inspect.table import inspect_table
 from assimilation.io.registry import READERS, open_dataset, open_stream, reader_of
@@ -22,8 +23,6 @@ from priors.runtime.inspection import Inspection
 BUDGET = 2 * 2**30
 _EVEN = 1e-3
 _LINES = 24
-# Least and largest value that nature is known to reach, by the unit inside; outside, the unit is in doubt.
-_PLAUSIBLE = {"K": (150.0, 350.0), "mm/h": (0.0, 1000.0), "m s-1": (-200.0, 200.0)}
 
 
 def claims(path: Path) -> bool:
@@ -119,7 +118,7 @@ class _Seen:
             if not self.finite[k]:
                 yield f"{item.name}: every value is missing"
                 continue
-            low, high = _PLAUSIBLE.get(item.unit, (-np.inf, np.inf))
+            low, high = limits(item)
             if self.low[k] < low or self.high[k] > high:
                 yield (
                     f"{item.name}: {self.low[k]:.5g} .. {self.high[k]:.5g} {item.unit} is outside {low:g} .. {high:g}; "

@@ -5,23 +5,25 @@ here also holds the state it observes, so that it can be used alone: grid, varia
 in a CSV behind ``# tomocast `` on the first line, in Parquet under the key ``tomocast`` of its metadata.
 """
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from assimilation.fields.grid import Grid, Variable
+from assimilation.fields.plausible import limits
 from assimilation.fields.units import affine
+from assimilation.io.columns import ALIASES, CODES, Rejected, read_text, separators, without_codes
 from assimilation.io.layout import Layout
 from assimilation.observation.instruments import position
 from assimilation.observation.stream import Rows
-from priors.runtime.errors import InputError
+from priors.runtime.errors import InputError, warn
 from priors.runtime.files import atomic
 
 SUFFIXES = (".csv", ".parquet")
 _KEY = "tomocast"
 _MARK = f"# {_KEY} "
-_ALIASES = {"lat": "latitude", "lon": "longitude", "valid_time": "time"}
 
 
 def write_table(path: Path, columns: dict[str, np.ndarray], layout: Layout) -> None:
@@ -76,7 +78,7 @@ def checked_table(frame: Any, path: Path) -> Any:
     Raises:
         InputError: a column is lacking, or there are no rows.
     """
-    frame = frame.rename(columns=lambda name: str(name).strip().lower()).rename(columns=_ALIASES)
+    frame = frame.rename(columns=lambda name: str(name).strip().lower()).rename(columns=_spelt)
     places = {"latitude", "longitude"} if "latitude" in frame.columns else {"y", "x"}
     needed = ["time", *sorted(places), "variable", "value", "sigma"]
     lacking = [name for name in needed if name not in frame.columns]
@@ -96,17 +98,36 @@ def to_rows(frame: Any, *, variables: tuple[Variable, ...], grid: Grid, source: 
         InputError: a time, number, unit or variable that cannot be used, a sigma that is not positive, rows
             that say twice what one instrument saw, or no row with a value.
     """
+    rejected = Rejected(source, len(frame))
+    frame = without_codes(frame, ("value", "sigma", "latitude", "longitude", "y", "x"))
     frame = frame[~_missing(frame["value"])].reset_index(drop=True)
     if len(frame) == 0:
         raise InputError(f"{source}: value: every row is missing, expected one observation at least")
+    frame = _with_error(frame, rejected)
+    frame = _inside(frame, grid, rejected)
     value, sigma = (_numbers(frame, name, source) for name in ("value", "sigma"))
-    if not (sigma > 0).all():
-        row = int(np.argmin(sigma > 0))
-        raise InputError(
-            f"{source}: sigma: found {sigma[row]:g} in row {row + 1}, expected a positive number"
-        )
     channel = np.array([_channel(name, variables, source) for name in frame["variable"]], np.int64)
-    value, sigma = _converted(frame, value, sigma, [variables[k] for k in channel], source=source)
+    # A code is no number of a unit: it goes before values are converted.
+    # Where nothing is known of a variable, rows of nines with a minus are codes all the same.
+    unknown = np.array([not np.isfinite(limits(item)[0]) for item in variables])[channel]
+    codes = (np.isin(value, CODES) & ~_plausible(value, channel, variables)) | (
+        np.isin(value, CODES[:5]) & unknown
+    )
+    converted, errors = _converted(frame, value, sigma, [variables[k] for k in channel], source=source)
+    wrong = codes | ~_plausible(converted, channel, variables)
+    kept = ~wrong
+
+    def reason(row: int) -> str:
+        item = variables[channel[row]]
+        low, high = limits(item)
+        if not np.isfinite(low):
+            return f"{item.name}: found {value[row]:g}, a code of missing"
+        return (
+            f"{item.name}: found {value[row]:g}, which is outside {low:g} to {high:g} {item.unit} (a code, or "
+            "another unit?)"
+        )
+
+    frame = rejected.leave_out(frame, wrong, reason)
     y, x = _places(frame, grid, source)
     trajectory = (
         _numbers(frame, "trajectory", source).astype(np.int64)
@@ -115,20 +136,103 @@ def to_rows(frame: Any, *, variables: tuple[Variable, ...], grid: Grid, source: 
     )
     if (trajectory < 0).any():
         raise InputError(f"{source}: trajectory: found {trajectory.min()}, expected 0 or more")
-    rows = Rows(trajectory, _times(frame, source), y, x, channel, value, sigma)
+    rows = Rows(trajectory, _times(frame, source), y, x, channel[kept], converted[kept], errors[kept])
     _refuse_duplicates(rows, source)
     return rows
+
+
+def _spelt(name: str) -> str:
+    return ALIASES.get(name, name)
+
+
+def _with_error(frame: Any, rejected: Rejected) -> Any:
+    """Return the rows that have an error; what is no positive number is refused, what is a code of missing left out."""
+    numbers = np.asarray(_to_numeric(frame["sigma"]), np.float64)
+    absent = _missing(frame["sigma"]) | np.isin(numbers, CODES[:7])
+    frame = rejected.leave_out(frame, absent, lambda row: "sigma: found none, expected a positive number")
+    sigma = _numbers(frame, "sigma", rejected.source)
+    if not (sigma > 0).all():
+        row = int(np.argmin(sigma > 0))
+        raise InputError(
+            f"{rejected.source}: sigma: found {sigma[row]:g} in row {row + 1}, expected a positive number"
+        )
+    return frame
+
+
+def _inside(frame: Any, grid: Grid, rejected: Rejected) -> Any:
+    """Return the rows at places on the grid; a table without any is left to those who place it."""
+    axes = ("latitude", "longitude") if "latitude" in frame.columns else ("y", "x")
+    numbers = [np.asarray(_to_numeric(frame[name]), np.float64) for name in axes]
+    unplaced = ~np.isfinite(numbers).all(axis=0) & (_missing(frame[axes[0]]) | _missing(frame[axes[1]]))
+    frame = rejected.leave_out(frame, unplaced, lambda row: f"{axes[0]}: found no place")
+    try:
+        y, x = _places(frame, grid, rejected.source)
+    except InputError:
+        # What one place says is left out below; what all say wrongly is refused where they are used.
+        numbers = [np.asarray(_to_numeric(frame[name]), np.float64) for name in axes]
+        wrong = np.abs(numbers[0]) > 90 if axes[0] == "latitude" else np.zeros(len(frame), bool)
+        if not wrong.any() or wrong.all():
+            raise
+        frame = rejected.leave_out(
+            frame, wrong, lambda row: f"latitude: found {numbers[0][row]:g}, expected -90 to 90"
+        )
+        y, x = _places(frame, grid, rejected.source)
+    outside = ~_on_grid(grid, y, x)
+    if outside.all():
+        return frame
+    return rejected.leave_out(
+        frame,
+        outside,
+        lambda row: (
+            f"{axes[0]}, {axes[1]}: found ({y[row]:g}, {x[row]:g}), outside the grid ({grid.y[0]:g}, {grid.x[0]:g}) to "
+            f"({grid.y[-1]:g}, {grid.x[-1]:g})"
+        ),
+    )
+
+
+def _on_grid(grid: Grid, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return which places lie on the cells of a grid."""
+    inside = np.isfinite(y) & np.isfinite(x)
+    for axis, step, places, closed, turn in zip(
+        (grid.y, grid.x), grid.spacing, (y, x), grid.periodic, (False, grid.kind == "sphere"), strict=True
+    ):
+        if closed:
+            continue
+        edge = 0.5 * step * (1 + 1e-6)
+        shifted = axis[0] - edge + (places - axis[0] + edge) % 360 if turn else places
+        inside &= (shifted >= axis[0] - edge) & (shifted <= axis[-1] + edge)
+    return np.asarray(inside)
+
+
+def _plausible(value: np.ndarray, channel: np.ndarray, variables: tuple[Variable, ...]) -> np.ndarray:
+    """Return which values nature is known to reach."""
+    low, high = (np.array([limits(item)[end] for item in variables])[channel] for end in (0, 1))
+    return np.asarray((value >= low) & (value <= high))
+
+
+def _to_numeric(column: Any) -> Any:
+    import pandas
+
+    return pandas.to_numeric(column, errors="coerce")
 
 
 def _read_csv(path: Path) -> tuple[Any, str | None]:
     import pandas
 
-    with path.open(encoding="utf-8") as stream:
-        first = stream.readline()
+    text, _ = read_text(path)
+    first = text.split("\n", 1)[0]
     told = first.removeprefix(_MARK) if first.startswith(_MARK) else None
     if not first.strip():
         raise InputError("is empty, expected a table")
-    return pandas.read_csv(path, comment="#", skipinitialspace=True), told
+    mark, decimal = separators(text)
+    if (mark, decimal) != (",", "."):
+        shown = {";": "semicolons", "\t": "tabs", "|": "bars"}[mark]
+        comma = " and decimal commas" if decimal == "," else ""
+        warn(f"{path}: read with {shown} between columns{comma}")
+    frame = pandas.read_csv(
+        StringIO(text), comment="#", skipinitialspace=True, sep=mark, decimal=decimal, keep_default_na=True
+    )
+    return frame, told
 
 
 def _read_parquet(path: Path) -> tuple[Any, str | None]:
