@@ -33,7 +33,9 @@ def opened_event(
                 f"{event.path}: found the dimension member ({whole.members}), expected single fields"
             )
         if whole.starts is not None:
-            raise InputError(f"{event.path}: time: found several starts by several leads, expected fields of one time each")
+            raise InputError(
+                f"{event.path}: time: found several starts by several leads, expected fields of one time each"
+            )
         stream = _within(_chosen(whole, settings.variables, event.path), event)
         own = float(np.diff(stream.times).min() / np.timedelta64(1, "s")) if stream.times.size > 1 else None
         step_s = settings.step_s or own
