@@ -17,7 +17,7 @@ from priors.diffusion.schedule import EDM, AnySchedule, Cosine, Schedule
 from priors.networks import MonaiUNet, SpaceTimeDiT
 from priors.runtime.config import load, read_yaml
 from priors.training.objective import LevelSampler
-from priors.training.settings import EarlyStop, Keep, Parallel, Precision, Preview
+from priors.training.settings import Average, EarlyStop, Keep, Parallel, Precision, Preview
 from priors.training.slices.data import Augmentation, Crop
 from priors.training.trajectories.data import Moves
 from priors.training.trajectories.objective import Weighting
@@ -138,6 +138,7 @@ class Training(BaseModel):
     codec: Codec | FieldCodec
     initial: str | None = Field(None, description="prior whose weights training starts from")
     optimisation: Optimisation = Optimisation()
+    average: Average = Average()
     precision: Precision = Precision()
     parallel: Parallel = Parallel()
     stop: EarlyStop = EarlyStop()

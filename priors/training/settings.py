@@ -35,6 +35,19 @@ class Parallel(_Section):
     accumulate: int = Field(1, ge=1)
 
 
+class Average(_Section):
+    """Which average of the weights is validated and exported.
+
+    Attributes:
+        kind: ``ema`` forgets at the fixed pace of optimisation.ema; ``power`` at one that grows with the run, so that
+            nothing is tuned to its length (Karras et al. 2024, EDM2, arXiv 2312.02696, section 3.1).
+        length: deviation of the power average's weights in time, as a share of the run so far.
+    """
+
+    kind: Literal["ema", "power"] = "ema"
+    length: float = Field(0.1, gt=0, lt=0.28)
+
+
 class EarlyStop(_Section):
     """When a run that gains nothing ends.
 

@@ -17,7 +17,7 @@ from priors.runtime import processes
 from priors.runtime.config import validate
 from priors.runtime.errors import InputError
 from priors.training.config import Training
-from priors.training.engine.average import EMA
+from priors.training.engine.average import WeightAverage
 from priors.training.engine.draws import part_of
 from priors.training.engine.parallel import LossOfSamples, sharded, sum_of_all, wrapped
 from priors.training.engine.precision import checkpoint_blocks, resolved_precision
@@ -40,7 +40,7 @@ class Trainer:
     config: Training
     subject: TrainingTask
     denoiser: NetworkDenoiser
-    average: EMA
+    average: WeightAverage
     optimiser: torch.optim.AdamW
     module: nn.Module
     precision: str
@@ -73,7 +73,7 @@ class Trainer:
         device = resolved_device(config.device)
         precision = resolved_precision(config.precision, device)
         network = network.to(device, torch.float64 if precision == "float64" else torch.float32)
-        average = EMA(network, decay=config.optimisation.ema)
+        average = WeightAverage(network, decay=config.optimisation.ema, settings=config.average)
         many = processes.count() > 1 and not alone
         if config.precision.checkpoint == "blocks":
             checkpoint_blocks(network)

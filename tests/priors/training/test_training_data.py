@@ -11,8 +11,9 @@ from torch import nn
 
 from priors.codec import Codec
 from priors.runtime.errors import InputError
-from priors.training.engine.average import EMA
+from priors.training.engine.average import WeightAverage, exponent, relative_length
 from priors.training.objective import LevelSampler
+from priors.training.settings import Average
 from priors.training.slices.data import Augmentation, Crop, PreparedArrays, sample_at
 from tests.support.priors.small_training import SIZE, write_data
 
@@ -182,7 +183,7 @@ def test_levels_are_stratified():
 
 def test_the_average_is_the_weighted_sum_it_claims():
     module = nn.Linear(1, 1, bias=False).double()
-    ema = EMA(module, decay=0.7)
+    ema = WeightAverage(module, decay=0.7)
     expected = float(module.weight.detach())
     values = np.random.default_rng(0).normal(size=30)
     for step, value in enumerate(values):
@@ -195,6 +196,27 @@ def test_the_average_is_the_weighted_sum_it_claims():
     # Once warm, the weights of the past are a geometric series.
     tail = sum(0.3 * 0.7**k * value for k, value in enumerate(values[::-1][:8]))
     assert float(ema.module.weight) == pytest.approx(tail, abs=4 * 0.7**8)
+
+
+@pytest.mark.parametrize("length", [0.05, 0.1, 0.25])
+def test_the_power_average_has_weights_of_the_stated_profile_and_length(length):
+    g, steps = exponent(length), 400
+    assert relative_length(g) == pytest.approx(length, rel=1e-9)
+    module = nn.Linear(steps, 1, bias=False).double()
+    average = WeightAverage(module, decay=0.5, settings=Average(kind="power", length=length))
+    # Step i shows the i-th unit vector, so the average is the weights it gave to the steps.
+    for step in range(steps):
+        with torch.no_grad():
+            module.weight.copy_(torch.eye(steps, dtype=torch.float64)[step])
+        average.update(module, step)
+    weights = average.module.weight.detach()[0].numpy()
+    assert weights.sum() == pytest.approx(1, rel=1e-12)
+    t = np.arange(1, steps + 1)
+    exact = [(1 - (1 - 1 / i) ** (g + 1)) * np.prod((1 - 1 / t[i:]) ** (g + 1)) for i in t]
+    np.testing.assert_allclose(weights, exact, rtol=1e-9)
+    # The profile t^g holds for many steps: its deviation is the stated share of the run to a per cent.
+    mean = (weights * t).sum()
+    assert np.sqrt((weights * (t - mean) ** 2).sum()) / steps == pytest.approx(length, rel=0.02)
 
 
 def test_the_fixture_is_what_it_says(tmp_path):
