@@ -116,10 +116,16 @@ class ConditionedDenoiser(Denoiser):
     def forward(self, x_t: Trajectories, t: Float[Tensor, "..."]) -> Trajectories:
         """See `Denoiser`."""
         t = t[:, None].expand(x_t.shape[:2]) if t.ndim == 1 else t
-        zero = torch.zeros(t.shape[0], self.past.shape[1], dtype=t.dtype, device=t.device)
-        alpha = self.schedule(zero[:1, :1])[0].to(x_t)
-        whole: Tensor = self.prior(torch.cat([alpha * self.past, x_t], 1), torch.cat([zero, t], 1))
-        return whole[:, self.past.shape[1] :]
+        past = self.past[:, self.past.shape[1] - self._room(x_t.shape[1]) :]
+        zero = torch.zeros(t.shape[0], past.shape[1], dtype=t.dtype, device=t.device)
+        alpha = self.schedule(t.new_zeros(1, 1))[0].to(x_t)
+        whole: Tensor = self.prior(torch.cat([alpha * past, x_t], 1), torch.cat([zero, t], 1))
+        return whole[:, past.shape[1] :]
+
+    def _room(self, frames: int) -> int:
+        """Return how many of the last finished frames fit beside ``frames`` in flight."""
+        longest = self.prior.longest if isinstance(self.prior, NetworkDenoiser) else None
+        return self.past.shape[1] if longest is None else max(0, min(self.past.shape[1], longest - frames))
 
     def gaussian_covariance(self, t: Float[Tensor, "f"], *, past: int = 0) -> Covariance | None:
         """See `Denoiser`."""
@@ -169,7 +175,7 @@ class TrajectoryModel:
 
     Attributes:
         denoiser: one noise level per frame.
-        cache: keep keys and values of finished frames, where the prior is a network.
+        cache: keep keys and values of finished frames, where the prior's network can.
         longest_past: without a cache, most finished frames given to the denoiser; None gives all.
         spacing: noise levels between pure noise and clean, as the prior's card states them.
     """
@@ -199,7 +205,7 @@ class TrajectoryModel:
     def start(self, members: int, shape: tuple[int, int, int], context: Trajectories | None = None) -> Window:
         """Return the empty window of ``members`` states of ``shape`` (k, y, x) after clean context frames."""
         past: Past = GivenPast(self.denoiser, self.longest_past)
-        if self.cache and isinstance(self.denoiser, NetworkDenoiser):
+        if self.cache and isinstance(self.denoiser, NetworkDenoiser) and self.denoiser.caches:
             past = CachedPast(self.denoiser)
         if context is not None:
             past = past.followed_by(context.to(self.device, self.dtype))

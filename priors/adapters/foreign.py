@@ -55,6 +55,8 @@ class Told(BaseModel):
         variables: of a prior of trajectories: name, unit and range of each.
         trajectory: of a prior of trajectories: time step, spacing and domain.
         causal: frames of a prior of trajectories see no later ones.
+        clean_step: the step a prior of trajectories was told for finished frames, without noise.
+        groups: of normalisation.
         grid: field size of a prior of trajectories.
     """
 
@@ -91,6 +93,8 @@ class Told(BaseModel):
     variables: tuple[dict[str, Any], ...] = ()
     trajectory: dict[str, Any] = Field(default_factory=dict)
     causal: bool | None = None
+    clean_step: int | None = Field(None, ge=0)
+    groups: int | None = Field(None, ge=1)
     grid: tuple[int, int] | None = None
 
     @model_validator(mode="after")

@@ -80,7 +80,7 @@ def card_of(foreign: Foreign, told: Told, source: Path) -> PriorCard:
 
 def missing(foreign: Foreign, told: Told) -> tuple[str, ...]:
     """Return the options that must still be told."""
-    if foreign.codec is not None:
+    if "trajectory" in foreign.described:
         return foreign.missing
     codec = foreign.described.get("codec", {})
     known = {

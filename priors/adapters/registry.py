@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from priors.adapters import adm, diffusers
+from priors.adapters import adm, diffusers, forcing, monai
 from priors.adapters.foreign import Foreign, Told
 from priors.adapters.inert import read_pickle, read_tensors
 from priors.runtime.config import nearest
@@ -30,6 +30,8 @@ class Family:
 FAMILIES = (
     Family(diffusers.FAMILY, diffusers.claims, diffusers.read),
     Family(adm.FAMILY, adm.claims, adm.read),
+    Family(monai.FAMILY, monai.claims, monai.read),
+    Family(forcing.FAMILY, forcing.claims, forcing.read),
 )
 SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".pkl")
 

@@ -55,17 +55,36 @@ class LogRatio(Conditioning):
 
 
 class Step(Conditioning):
-    """A multiple of the position in the table of betas; 0 is the first training step."""
+    """A multiple of the position in the table of betas; 0 is the first training step.
+
+    Attributes:
+        factor: of the position.
+        clean: position that stood in training for finished frames of a trajectory: they were told this step, scaled by
+            its alpha, and given no noise. None is the first step.
+    """
 
     name: Literal["step"] = "step"
     factor: float = 1.0
+    clean: int | None = Field(None, ge=1)
 
     def __call__(self, schedule: Schedule, t: Times) -> Times:
         """See `Conditioning`."""
         assert isinstance(schedule, Table)
         position = t.double() * (schedule.steps() - 1)
         whole = position.round()
-        return self.factor * torch.where((position - whole).abs() < SNAP, whole, position)
+        position = torch.where((position - whole).abs() < SNAP, whole, position)
+        if self.clean is not None and t.ndim == 2:
+            position = torch.where(t == 0, float(self.clean), position)
+        return self.factor * position
+
+    def finished_scale(self, schedule: Schedule) -> float:
+        """Return what a finished frame, given as alpha(0) x, is multiplied by: alpha at ``clean`` over alpha(0)."""
+        if self.clean is None:
+            return 1.0
+        assert isinstance(schedule, Table)
+        ends = torch.tensor([0.0, self.clean / (schedule.steps() - 1)], dtype=torch.float64)
+        alpha = schedule(ends)[0]
+        return float(alpha[1] / alpha[0])
 
     def require(self, schedule: Schedule) -> None:
         """See `Conditioning`."""

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from priors.diffusion.conditioning import Conditioning, LogRatio
+from priors.diffusion.conditioning import Conditioning, LogRatio, Step
 from priors.diffusion.parametrisation import Parametrisation
 from priors.diffusion.schedule import Schedule
 from priors.gaussian.modes import Covariance
@@ -200,7 +200,11 @@ class NetworkDenoiser(Denoiser):
         """Return what the network sees of a state, and what it is told of its noise level."""
         alpha, sigma = broadcast_scales(self.schedule, x_t, t)
         told = self.conditioning(self.schedule, t).to(torch.promote_types(x_t.dtype, torch.float32))
-        return self.parametrisation.network_input(x_t, alpha, sigma), told
+        seen = self.parametrisation.network_input(x_t, alpha, sigma)
+        if isinstance(self.conditioning, Step) and self.conditioning.clean is not None and t.ndim == 2:
+            scale = torch.where(t == 0, self.conditioning.finished_scale(self.schedule), 1.0).to(seen)
+            seen = scale.reshape(*t.shape, *(1,) * (seen.ndim - 2)) * seen
+        return seen, told
 
     def _precision(self) -> torch.autocast:
         reduced = self.reduced and bfloat16_pays(self.device)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from priors.networks.forcing_dit import ForcingDiT
 from priors.networks.foreign import DiffusersUNet, ForeignNetwork, MonaiDiffusionUNet, OwnModule
 from priors.networks.monai_unet import MonaiUNet, UnshuffledUNet
 from priors.networks.space_time_dit import SpaceTimeDiT, SpaceTimeTransformer
@@ -11,12 +12,14 @@ from priors.networks.space_time_dit_attention import KeyValueCache
 from priors.networks.trajectory import TrajectoryNetwork
 
 AnyNetwork = Annotated[
-    MonaiUNet | SpaceTimeDiT | DiffusersUNet | MonaiDiffusionUNet | OwnModule, Field(discriminator="name")
+    MonaiUNet | SpaceTimeDiT | DiffusersUNet | MonaiDiffusionUNet | ForcingDiT | OwnModule,
+    Field(discriminator="name"),
 ]
 
 __all__ = [
     "AnyNetwork",
     "DiffusersUNet",
+    "ForcingDiT",
     "ForeignNetwork",
     "KeyValueCache",
     "MonaiDiffusionUNet",
