@@ -162,6 +162,8 @@ class TestReconstructor:
         assert torch.isfinite(x).all()
         assert (projector(x) - y).norm() < 0.5 * y.norm()
         assert told[-1].iteration <= told[-1].total
+        if hasattr(reconstructor, "prior"):
+            assert float(x.min()) >= 0
         again = reconstructor(Measurement(y, torch.full_like(y, 1e4)), projector, RunContext(seed=1))
         assert torch.equal(x, again)
 

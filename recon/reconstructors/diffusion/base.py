@@ -144,7 +144,9 @@ class DiffusionReconstructor(Reconstructor, ABC):
             state = self._step(problem, state, levels[state.done])
             context.keep(vars(state), mark)
             context.on_step(StepRecord(state.done, len(levels), state.history[-1]))
-        return units.attenuation(state.x)
+        # No matter amplifies: the projection onto attenuation >= 0 brings the volume nearer to every such truth. Only
+        # the result is projected; inside the loop noise around vacuum must be free to average out to zero.
+        return units.attenuation(state.x).clamp(min=0)
 
     def plan(self, grid: Grid, geometry: ScanGeometry) -> MemoryPlan:
         """See `Reconstructor`: volume buffers, sinograms and the graph of one chunk, as the card measured it."""

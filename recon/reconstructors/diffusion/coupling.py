@@ -119,6 +119,7 @@ class PdhgCoupling(Coupling):
 
     def adopt(self, duals: Mapping[str, Tensor], x: Volumes, operator: Differences, *, rho: float) -> Duals:
         """Return the duals that continue ADMM's: its multiplier is P = rho U."""
+        # Starting from zero duals instead would let slices drift apart until PDHG's short steps had built them up anew.
         p = rho * duals["u"]
         return {"p": p, "d": operator(x), "change": torch.zeros_like(p)}
 
@@ -128,6 +129,7 @@ class PdhgCoupling(Coupling):
         """See `Coupling`."""
         d = operator(x)
         tau = self.rho * threshold
+        # ||D||^2 <= 4: a dual ascent step longer than convexity / 4 overshoots the x that answers it, and oscillates.
         step = min(self.rho, convexity / 4)
         p = (duals["p"] + step * (2 * d - duals["d"])).clamp(-tau, tau)
         return {"p": p, "d": d, "change": p - duals["p"]}
