@@ -16,6 +16,7 @@ from assimilation.inference.problem import Problem
 from assimilation.io.archive import analysis_path, read_ensemble
 from assimilation.io.observed import Observations
 from assimilation.io.registry import open_stream, read_any_fields
+from assimilation.observation.base import ObservationStream
 from assimilation.run.planning import ensemble_plan, memory_plan, require
 from assimilation.run.problem import read_assimilation, read_forecast
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
@@ -42,7 +43,7 @@ __all__ = [
     "verify",
 ]
 
-AnyObservations = Observations | xr.Dataset | xr.DataArray | str | Path
+AnyObservations = Observations | ObservationStream | xr.Dataset | xr.DataArray | str | Path
 AnyState = Ensemble | Fields | xr.Dataset | str | Path
 AnyPrior = Prior | str | Path
 
@@ -76,7 +77,7 @@ def analyses(
     """Yield the members of one time after the other, as they are finished, as ``tomocast assimilate`` computes them.
 
     Args:
-        observations: with errors; see `Observations`.
+        observations: with errors; see `Observations`. Operators of your own: `assimilation.observation.own`.
         prior: of trajectories: the name of an embedded one, a folder with a card, or a loaded `Prior`.
         background: fields or an ensemble that end one step before the first observation.
         settings: of the job, nested, such as ``{"sampler": {"steps": 8}}``.
@@ -90,8 +91,7 @@ def analyses(
         InputError: observations, background or a setting do not fit the prior, or the memory does not suffice.
     """
     loaded, chosen = _job(AssimilateSettings, prior, settings, options)
-    given = observations if isinstance(observations, Observations) else Observations(observations)
-    problem = read_assimilation(given, _state(background), loaded)
+    problem = read_assimilation(_given(observations), _state(background), loaded)
     yield from _run(problem, loaded, chosen)
 
 
@@ -109,8 +109,7 @@ def assimilate(
         InputError: see `analyses`.
     """
     loaded, chosen = _job(AssimilateSettings, prior, settings, options)
-    given = observations if isinstance(observations, Observations) else Observations(observations)
-    problem = read_assimilation(given, _state(background), loaded)
+    problem = read_assimilation(_given(observations), _state(background), loaded)
     return _collected(problem, loaded, chosen)
 
 
@@ -178,6 +177,12 @@ def _job(kind: Any, prior: AnyPrior, settings: Mapping[str, Any] | None, options
     chosen = load(kind, [{"prior": name, **(settings or {}), **options}])
     device = resolved_device(chosen.device).type
     return prior if isinstance(prior, Prior) else load_prior(prior, device=device), chosen
+
+
+def _given(observations: AnyObservations) -> Observations | ObservationStream:
+    if isinstance(observations, Observations | ObservationStream):
+        return observations
+    return Observations(observations)
 
 
 def _run(problem: Problem, prior: Prior, chosen: AssimilateSettings | ForecastSettings) -> Iterator[Analysis]:

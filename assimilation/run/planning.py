@@ -20,7 +20,7 @@ from priors.runtime.peak import resident_bytes
 BYTES_PER_PIXEL_CHANNEL = 60
 SMALLEST_GRAPH = 1 << 20
 # Libraries that only writing and reporting load, and what allocators keep: see benchmarks/memory/assimilation.py.
-LOADED_LATER = 150 << 20
+LOADED_LATER = 80 << 20
 LARGEST_CHUNK = 16
 SHARE = 0.4
 TRIED_ROWS = 2

@@ -25,6 +25,7 @@ from assimilation.io.archive import analysis_path
 from assimilation.io.observed import Observations
 from assimilation.io.radar.frame import DEFAULT_RELATION
 from assimilation.io.registry import open_stream
+from assimilation.observation.base import ObservationStream
 from assimilation.run.observe import ObserveSettings, observed_part
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
 from priors.card import Prior
@@ -50,7 +51,7 @@ def read_problem(
 
 
 def read_assimilation(
-    observations: Path | Observations, background: Path | Ensemble | None, prior: Prior
+    observations: Path | Observations | ObservationStream, background: Path | Ensemble | None, prior: Prior
 ) -> Problem:
     """Read observations and, if there is one, a background; either may be in memory already.
 
@@ -58,6 +59,9 @@ def read_assimilation(
         InputError: a file cannot be read or does not fit the prior.
     """
     card = trajectory_card(prior)
+    if isinstance(observations, ObservationStream):
+        known = None if background is None else read_state(background, prior)
+        return analysis_problem(observations, prior, background=known, background_source=_name(background))
     observed = observations if isinstance(observations, Observations) else Observations(observations)
     known = None if background is None else read_state(background, prior)
     grid = None if known is None else known.grid
