@@ -23,6 +23,7 @@ from priors.commands.export_prior import export_prior
 from priors.commands.import_prior import import_prior
 from priors.commands.sample import sample
 from priors.commands.train import train
+from priors.runtime import signals
 from priors.runtime.errors import InputError, Interrupted, show_warnings
 from recon.commands.compare import compare
 from recon.commands.convert import convert
@@ -34,6 +35,7 @@ from recon.commands.score import score_volume
 from recon.commands.simulate import simulate_scan
 from tomocast.commands.config import show_config, show_schema
 from tomocast.commands.inspect import inspect
+from tomocast.commands.permissions import permissive
 from tomocast.spelling import current, note
 
 PAIRS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -78,27 +80,33 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _verb in (reconstruct, compare, convert, phantom, assimilate, forecast, observe, train, sample, inspect):
-    app.command()(_verb)
-app.command()(import_prior)
-app.command()(export_prior)
+for _verb in (reconstruct, compare, convert, assimilate, forecast, observe, train, sample, inspect):
+    app.command()(permissive(_verb))
+for _other in (phantom, import_prior, export_prior):
+    app.command()(_other)
 for _name, (_help, _seconds) in PAIRS.items():
     _group = typer.Typer(help=_help, no_args_is_help=True, rich_markup_mode=None)
     for _second, _function in _seconds.items():
-        _group.command(_second)(_function)
+        _group.command(_second)(_function if _name in ("config", "demo") else permissive(_function))
     app.add_typer(_group, name=_name)
 app.add_typer(data, name="data")
 
 
 def main() -> None:
     """Run the command line and exit with its status."""
+    with signals.graceful():
+        sys.exit(_run())
+
+
+def _run() -> int:
+    """Run the command line and return its status."""
     spelling = note(sys.argv[1:], SECONDS)
     show_warnings()
     try:
         status = app(standalone_mode=False)
     except (Interrupted, KeyboardInterrupt, typer.Abort) as stop:
         print(f"\ninterrupted; {stop}" if str(stop) else "\ninterrupted", file=sys.stderr)
-        sys.exit(130)
+        return signals.status()
     except Exception as error:
         line = _mistake(error)
         if line is None:
@@ -106,11 +114,11 @@ def main() -> None:
         # Objects of a damaged file may fail again when they are let go of; the user has been told already.
         sys.unraisablehook = lambda _: None
         print(f"error: {line}", file=sys.stderr)
-        sys.exit(2)
+        return 2
     # After the work, so that a mistake stays one line.
     if spelling:
         print(spelling, file=sys.stderr)
-    sys.exit(status if isinstance(status, int) else 0)
+    return status if isinstance(status, int) else 0
 
 
 def _mistake(error: Exception) -> str | None:

@@ -9,7 +9,6 @@ since the first of them in the coarsest CF unit that is exact.
 run that was killed at any moment continues after the last complete one.
 """
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -26,16 +25,18 @@ from assimilation.fields.fields import Ensemble, Fields
 from assimilation.fields.grid import Grid, Variable
 from assimilation.io.growing import GrowingArchive
 from assimilation.io.store import (
+    WRITER,
     check_path,
+    check_replaceable,
     compression,
     created,
     opened,
-    replace_folder,
     replacing,
     save,
     time_encoding,
 )
 from priors.runtime.errors import InputError
+from priors.runtime.files import replace_folder
 from priors.runtime.record import versions
 
 ANALYSIS = ("analysis.nc", "analysis.zarr")
@@ -127,7 +128,7 @@ def provenance(attributes: Mapping[str, str]) -> dict[str, str]:
     told = {"source": f"tomocast {found['tomocast'] or ''}".strip()}
     if found["git"]:
         told["source_revision"] = found["git"]["revision"] + ("-changed" if found["git"]["changed"] else "")
-    return {**told, **attributes}
+    return {**told, **attributes, WRITER: "1"}
 
 
 # Asking git takes longer than writing a small file, and the answer does not change while a process runs.
@@ -175,6 +176,8 @@ class EnsembleWriter:
             InputError: the ending is unknown or what is there cannot be continued.
         """
         self.path = check_path(path)
+        if self.path.suffix == ".zarr":
+            check_replaceable(self.path)
         self.variables, self.grid, self.attributes = variables, grid, dict(attributes or {})
         self._archive = GrowingArchive(self.path, variables, grid, trajectories=trajectories, resume=resume)
 
@@ -229,13 +232,18 @@ class EnsembleWriter:
         dataset = cf.skeleton(content, sizes={**leading, "member": self._archive.members})
         encoding = time_encoding(content.times)
         if self.path.suffix == ".zarr":
+            self._archive.verify()
             self._archive.complete(dataset, encoding)
-            replace_folder(self._archive.store, self.path)
+            check_replaceable(self.path)
+            try:
+                replace_folder(self._archive.store, self.path)
+            except OSError as error:
+                raise InputError(f"{self.path}: could not be written ({error.strerror or error})") from error
         else:
             with replacing(self.path) as temporary:
                 save(dataset, temporary, {"time": encoding})
                 self._copy(temporary, (*leading.values(), self._archive.members, content.times.size))
-        shutil.rmtree(self._archive.folder)
+        self._archive.remove()
 
     def __enter__(self) -> "EnsembleWriter":
         return self

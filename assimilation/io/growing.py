@@ -1,14 +1,16 @@
 """An archive that grows by one frame at a time and survives a kill at any moment.
 
     .NAME.growing/fields.zarr    one array per variable, ([trajectory,] member, time, y, x), NaN where not yet written
-    .NAME.growing/done.json      times so far, and how many of them each trajectory has
+    .NAME.growing/done.json      times so far, and the check sum of every frame of each trajectory
 
 A frame is written before ``done.json`` says so, and each file is replaced as a whole: what a killed process left half
-done is written again. Memory holds one frame.
+done is written again. A frame that is read has to have the check sum it was written with: a chunk that was deleted or
+changed meanwhile is an error, not a field of missing values. Memory holds one frame.
 """
 
 import json
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +48,17 @@ class GrowingArchive:
         self.path, self.variables, self.grid, self.trajectories = path, variables, grid, trajectories
         self.folder = path.with_name(f".{path.name}.growing")
         self.times = np.empty(0, "datetime64[ns]")
-        self.counts = [0] * trajectories
+        self._sums: list[list[int]] = [[] for _ in range(trajectories)]
         self._arrays: list[Any] = []
         if not resume:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.remove()
         elif (self.folder / "done.json").exists():
             self._continue()
+
+    @property
+    def counts(self) -> list[int]:
+        """Return how many frames each trajectory has."""
+        return [len(sums) for sums in self._sums]
 
     @property
     def store(self) -> Path:
@@ -81,15 +88,47 @@ class GrowingArchive:
                     array.resize((*array.shape[:-3], self.times.size, *array.shape[-2:]))
             for k, array in enumerate(self._arrays):
                 array[self._index(trajectory, place)] = members[:, k]
-            self.counts[trajectory] = max(self.counts[trajectory], place + 1)
+            self._sums[trajectory][place : place + 1] = [_sum(members)]
             self._note()
         except OSError as error:
             raise InputError(f"{self.path}: could not be written ({error.strerror or error})") from error
 
     def read(self, place: int, *, trajectory: int) -> Float32[np.ndarray, "m k y x"]:
-        """Return a frame that was written."""
+        """Return a frame that was written.
+
+        Raises:
+            InputError: it is no longer what was written.
+        """
         index = self._index(trajectory, place)
-        return np.stack([np.asarray(array[index], np.float32) for array in self._arrays], axis=1)
+        try:
+            values = [np.asarray(array[index], np.float32) for array in self._arrays]
+        except Exception as error:
+            # zarr and its codecs fail on damaged chunks in many ways.
+            raise self._damaged(place, trajectory) from error
+        members = np.stack(values, axis=1)
+        if _sum(members) != self._sums[trajectory][place]:
+            raise self._damaged(place, trajectory)
+        return members
+
+    def verify(self) -> None:
+        """Read every frame once.
+
+        Raises:
+            InputError: one is no longer what was written.
+        """
+        for trajectory, count in enumerate(self.counts):
+            for place in range(count):
+                self.read(place, trajectory=trajectory)
+
+    def remove(self) -> None:
+        """Remove everything."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _damaged(self, place: int, trajectory: int) -> InputError:
+        return InputError(
+            f"{self.store}: time {self.times[place]} of trajectory {trajectory} is not what was written; the run "
+            "cannot be continued: start it again with --overwrite"
+        )
 
     def complete(self, dataset: xr.Dataset, time: dict[str, Any]) -> None:
         """Add coordinates and attributes, after which the Zarr folder is an archive of its own.
@@ -158,17 +197,28 @@ class GrowingArchive:
         try:
             done = json.loads((self.folder / "done.json").read_text(encoding="utf-8"))
             self.times = np.array(done["times"], "int64").astype("datetime64[ns]")
-            self.counts = [int(count) for count in done["counts"]]
+            self._sums = [[int(one) for one in sums] for sums in done["sums"]]
             group = zarr.open_group(self.store, mode="r+")
             self._arrays = [group[item.name] for item in self.variables]
-        except (KeyError, ValueError, OSError) as error:
+        except Exception as error:
+            # Damaged JSON and damaged Zarr metadata fail in many ways.
             raise InputError(
-                f"{self.folder}: cannot be continued ({error}); start again without it"
+                f"{self.folder}: cannot be continued ({type(error).__name__}); start the run again with --overwrite"
             ) from error
-        if len(self.counts) != self.trajectories or self._arrays[0].shape[-2:] != self.grid.shape:
-            raise InputError(f"{self.folder}: holds another archive; start again without it")
+        # The arrays grow before their frame is written and noted: a kill in between leaves them longer.
+        fits = all(
+            array.shape[-2:] == self.grid.shape and array.shape[-3] >= self.times.size
+            for array in self._arrays
+        )
+        if len(self._sums) != self.trajectories or not fits:
+            raise InputError(f"{self.folder}: holds another archive; start the run again with --overwrite")
+        self.verify()
 
     def _note(self) -> None:
-        told = {"times": self.times.astype("int64").tolist(), "counts": self.counts}
+        told = {"times": self.times.astype("int64").tolist(), "sums": self._sums}
         with atomic(self.folder / "done.json") as temporary:
             temporary.write_text(json.dumps(told), encoding="utf-8")
+
+
+def _sum(members: Float32[np.ndarray, "m k y x"]) -> int:
+    return zlib.crc32(np.ascontiguousarray(members, np.float32).data)

@@ -18,11 +18,12 @@ from assimilation.fields.streams import FieldStream
 from assimilation.io import blocks
 from assimilation.io.foreign import normalise
 from assimilation.io.grib import is_grib, opened_grib
-from assimilation.io.netcdf import is_netcdf, is_zarr, opened_netcdf, opened_zarr
+from assimilation.io.netcdf import HDF5, is_netcdf, is_zarr, opened_netcdf, opened_zarr, signature
 from assimilation.io.radar.composites import is_radar, open_radar
 from assimilation.io.radar.frame import DEFAULT_RELATION, RainRelation
 from assimilation.io.radar.sevir import is_sevir, open_sevir
 from priors.runtime.errors import InputError
+from priors.runtime.hdf5_probe import check_hdf5
 from priors.runtime.memory import available_bytes, human
 
 
@@ -60,6 +61,8 @@ def reader_of(path: Path) -> Reader:
         InputError: it does not exist, is empty or of an unknown kind.
     """
     path = Path(path)
+    if path.is_file() and signature(path).startswith(HDF5):
+        check_hdf5(path)
     for reader in READERS:
         if reader.claims(path):
             return reader

@@ -3,8 +3,9 @@
 One horizontal field of one time, member and trajectory is one chunk, so reading one time reads nothing else.
 """
 
-import shutil
-import uuid
+import json
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,13 @@ import xarray as xr
 
 from assimilation.fields import cf
 from assimilation.fields.grid import Variable
+from priors.runtime import hdf5_probe, temporary
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
+from priors.runtime.files import atomic, replace_folder
 
+WRITER = "tomocast_archive"
+"""Attribute of every archive written here; its value counts the layout's versions."""
+_OWN = re.compile(r"([^/]+/)?zarr\.json|[^/]+/c(/\d+)*")
 _ENDINGS = (".nc", ".zarr")
 _TIME_UNITS = (("seconds", 1_000_000_000), ("milliseconds", 1_000_000), ("microseconds", 1000))
 
@@ -57,9 +62,11 @@ def check_hdf5(path: Path) -> None:
 
     Raises:
         OSError: h5py cannot open it.
+        InputError: the HDF5 library does not survive reading it, or it refers to other files without permission.
     """
     import h5py
 
+    hdf5_probe.check_hdf5(path)
     with h5py.File(path, "r"):
         pass
 
@@ -88,6 +95,8 @@ def opened(path: Path) -> Iterator[xr.Dataset]:
         else:
             check_hdf5(path)
             dataset = xr.open_dataset(path, engine="h5netcdf", decode_times=False)
+    except InputError:
+        raise
     except Exception as error:
         # Damaged files make h5py, zarr and xarray's decoding fail in many ways (OSError, KeyError, Overflow, ...).
         reason = " ".join(str(error).split())[:160] or type(error).__name__
@@ -98,33 +107,54 @@ def opened(path: Path) -> Iterator[xr.Dataset]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name for a file or folder that replaces ``path`` when the block ends well."""
+    """Yield a temporary name for a file or folder that replaces ``path`` when the block ends well.
+
+    Raises:
+        InputError: it cannot be written, or a folder of that name holds what tomocast did not write.
+    """
     if path.suffix != ".zarr":
-        with atomic(path) as temporary:
-            yield temporary
+        with atomic(path) as partial:
+            yield partial
         return
-    fresh = path.with_name(f".partial-{uuid.uuid4().hex}.zarr")
+    check_replaceable(path)
     try:
-        fresh.mkdir(parents=True)
-        yield fresh
-        replace_folder(fresh, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = temporary.fresh(path.parent, ".zarr")
+        try:
+            fresh.mkdir()
+            yield fresh
+            replace_folder(fresh, path)
+        finally:
+            temporary.forget(fresh)
     except OSError as error:
         raise InputError(f"{path}: could not be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
-def replace_folder(fresh: Path, path: Path) -> None:
-    """Give a folder the name of another, which it replaces."""
-    old = path.with_name(f".partial-{uuid.uuid4().hex}-old.zarr")
+def check_replaceable(path: Path) -> None:
+    """Check that a Zarr folder to be written does not take the place of a folder that is not ours.
+
+    Raises:
+        InputError: it does.
+    """
+    if not path.is_dir() or path.is_symlink():
+        if os.path.lexists(path):
+            raise InputError(
+                f"{path}: is no folder, expected a new name or a Zarr folder that tomocast wrote"
+            )
+        return
+    names = [item.relative_to(path).as_posix() for item in path.rglob("*") if not item.is_dir()]
+    foreign = [name for name in names if not _OWN.fullmatch(name)]
+    if foreign or (names and not _written_here(path)):
+        what = f"holds {foreign[0]}" if foreign else "was not written by tomocast"
+        raise InputError(f"{path}: {what}; it will not be replaced: remove it, or choose another name")
+
+
+def _written_here(path: Path) -> bool:
     try:
-        if path.exists():
-            path.rename(old)
-        fresh.rename(path)
-    except OSError as error:
-        raise InputError(f"{path}: could not be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+        tree = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+        return WRITER in tree["attributes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def save(dataset: xr.Dataset, path: Path, encoding: dict[str, dict[str, Any]]) -> None:

@@ -19,7 +19,7 @@ from assimilation.fields.streams import FieldStream
 from assimilation.prepare.events import opened_event
 from assimilation.prepare.settings import PrepareSettings
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
+from priors.runtime.files import atomic, atomic_folder
 from priors.runtime.progress import Progress
 
 _QUANTILES = (0.001, 0.01, 0.5, 0.99, 0.999)
@@ -31,29 +31,21 @@ def prepare(settings: PrepareSettings, out: Path, *, data: Path | None = None) -
 
     Args:
         settings: what to prepare.
-        out: folder to write; files of the same names are replaced, the manifest last.
+        out: folder to write, new or empty; it appears when it is whole.
         data: folder the paths are relative to, before the current folder.
 
     Raises:
         InputError: a file cannot be read, lacks a variable, or differs in grid, step or variables from the
-            first one; or no event is for training.
+            first one; no event is for training; or ``out`` holds something.
     """
     if not any(event.split == "train" for event in settings.events):
         raise InputError("events: found none with split 'train', expected one at least")
-    written: list[Path] = []
-    try:
-        return _prepare(settings, out, data=data, written=written)
-    except BaseException:
-        # A folder without a manifest is of no use to anyone.
-        for path in written:
-            path.unlink(missing_ok=True)
-        raise
+    with atomic_folder(out) as folder:
+        return _prepare(settings, folder, data=data)
 
 
-def _prepare(
-    settings: PrepareSettings, out: Path, *, data: Path | None, written: list[Path]
-) -> list[dict[str, Any]]:
-    """Write arrays, then statistics and the manifest; ``written`` tells what is there so far."""
+def _prepare(settings: PrepareSettings, out: Path, *, data: Path | None) -> list[dict[str, Any]]:
+    """Write arrays, then statistics and the manifest."""
     shared: dict[str, Any] = {}
     listed, samples = [], []
     for number, event in enumerate(settings.events):
@@ -62,7 +54,6 @@ def _prepare(
             name = f"{number:02d}-{Path(event.path).stem}-{event.split}.npy"
             with atomic(out / name) as temporary:
                 values = _write_frames(stream, temporary, event.path)
-                written.append(out / name)
                 if event.split == "train":
                     samples.append(_finite_values(values))
                 del values

@@ -11,6 +11,7 @@ import torch
 from assimilation.inference.assimilator import RunState
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
+from priors.runtime.tensors import save_tensors
 
 # Least time between two states, and the largest share of a run that saving them may take: the state of a large
 # ensemble holds gigabytes of keys and values.
@@ -49,7 +50,7 @@ class Checkpoint:
         begin = time.perf_counter()
         seconds, cpu_seconds = self.spent()
         with atomic(self.path) as temporary:
-            torch.save({**self._state.saved(), "seconds": seconds, "cpu_seconds": cpu_seconds}, temporary)
+            save_tensors({**self._state.saved(), "seconds": seconds, "cpu_seconds": cpu_seconds}, temporary)
         end = time.perf_counter()
         self._next = end + max(EVERY_S, (end - begin) / SHARE)
 

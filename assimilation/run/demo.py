@@ -42,7 +42,12 @@ def run(chosen: DemoSettings, out: Path, *, overwrite: bool) -> None:
     Raises:
         InputError: the folder cannot be used, or the settings do not fit each other.
     """
-    folder = open_run(out, overwrite=overwrite)
+    with open_run(out, overwrite=overwrite) as folder:
+        _run(chosen, folder, overwrite=overwrite)
+
+
+def _run(chosen: DemoSettings, folder: RunFolder, *, overwrite: bool) -> None:
+    folder.claim("truth.nc", "observed.nc")
     folder.write_config(chosen)
     truth, observed = folder.file("truth.nc"), folder.file("observed.nc")
     simulate_to_file(chosen.system, truth, trajectories=1, frames=chosen.frames, seed=chosen.seed)

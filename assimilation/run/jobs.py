@@ -9,7 +9,8 @@ RUN/log.txt, config.yaml, inputs.json, versions.json
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from assimilation.inference.assimilator import Assimilator, EnsemblePlan
 from assimilation.inference.domain import step_of
 from assimilation.inference.problem import Problem
 from assimilation.io.archive import EnsembleWriter, analysis_path
+from assimilation.io.registry import open_stream
 from assimilation.run.checkpoint import Checkpoint, load_state
 from assimilation.run.planning import ensemble_plan, memory_plan, rehearse, require
 from assimilation.run.problem import read_problem
@@ -24,11 +26,14 @@ from assimilation.run.settings import AssimilateSettings, ForecastSettings
 from priors.card import Prior, find_prior, load_prior
 from priors.diffusion.denoiser import resolved_device
 from priors.runtime.errors import InputError, Interrupted, warn, warnings_kept
+from priors.runtime.fingerprint import fingerprint
 from priors.runtime.memory import available_bytes, human
-from priors.runtime.output import emit_json
+from priors.runtime.output import check_json, emit_json
 from priors.runtime.peak import peak_bytes, reset_peak, resident_bytes
 from priors.runtime.progress import Progress, clock
-from priors.runtime.record import RunFolder, check_same_config, describe_input, open_run
+from priors.runtime.protect import check_output
+from priors.runtime.reads import reading
+from priors.runtime.record import RunFolder, check_complete, check_same_config, describe_input, open_run
 
 METRICS = "metrics.json"
 REPORT = "report.html"
@@ -62,25 +67,72 @@ def run(
             suffice, or a state is not finite.
         Interrupted: with the way to continue.
     """
-    with warnings_kept() as warned:
+    files = {**inputs, "prior": find_prior(settings.prior)}
+    check_output(out, files.values(), folder=True)
+    check_json(as_json, files.values())
+    with warnings_kept() as warned, reading() as others:
         prior, problem = _read(settings, inputs)
     for text in warned:
         warn(text)
+    described = {role: describe_input(path) for role, path in files.items()}
+    if others:
+        described["others"] = describe_input(others[0], others[1:])
     assimilator = settings.assimilator(prior)
     require(memory_plan(assimilator, problem, _plan(settings, assimilator, problem, None)))
-    folder = open_run(out, resume=resume, overwrite=overwrite)
-    check_same_config(folder, settings)
-    files = {**inputs, "prior": find_prior(settings.prior)}
-    if resume:
-        _check_same_inputs(folder, files)
-    if resume and folder.file(METRICS).exists():
-        print(f"{out}: this run is complete", file=sys.stderr)
+    with open_run(out, resume=resume, overwrite=overwrite, inputs=files.values()) as folder:
+        if resume and _is_complete(folder, settings, problem, described):
+            print(f"{out}: this run is complete", file=sys.stderr)
+            return _finished(folder, as_json)
+        _begin(folder, settings, problem, described)
+        folder.log(f"{'resume' if resume else 'start'} {settings!r}")
+        for text in warned:
+            folder.log(f"warning: {text}")
+        _run(settings, prior, problem, folder, resume=resume, warned=warned)
         return _finished(folder, as_json)
+
+
+def _is_complete(
+    folder: RunFolder, settings: Settings, problem: Problem, described: Mapping[str, Any]
+) -> bool:
+    """Check that a run continues with what it began with, and tell whether it is complete.
+
+    Raises:
+        InputError: settings or inputs differ, or a result is gone.
+    """
+    archive = f"analysis.{settings.format}"
+    check_same_config(folder, settings)
+    parts = fingerprint(decisive(settings, problem, described))
+    folder.check_same(parts, state=(CHECKPOINT, archive, f".{archive}.growing", METRICS))
+    if not folder.file(METRICS).exists():
+        return False
+    check_complete(folder, (archive, REPORT))
+    return True
+
+
+def _begin(folder: RunFolder, settings: Settings, problem: Problem, described: Mapping[str, Any]) -> None:
+    """Write down what a run is made of."""
+    archive = f"analysis.{settings.format}"
+    folder.claim(CHECKPOINT, REPORT, archive, f"{archive}/*", f".{archive}.growing/*")
+    folder.begin(fingerprint(decisive(settings, problem, described)))
     folder.write_config(settings)
-    folder.write_inputs(files, command=settings.command, seed=settings.seed)
-    folder.log(f"{'resume' if resume else 'start'} {settings!r}")
-    for text in warned:
-        folder.log(f"warning: {text}")
+    folder.write_inputs(described, command=settings.command, seed=settings.seed)
+
+
+def _run(
+    settings: Settings,
+    prior: Prior,
+    problem: Problem,
+    folder: RunFolder,
+    *,
+    resume: bool,
+    warned: Sequence[str],
+) -> None:
+    """Compute a run in its open folder.
+
+    Raises:
+        InputError, Interrupted: see `run`.
+    """
+    assimilator = settings.assimilator(prior)
     _announce(folder, problem, assimilator)
     writer = EnsembleWriter(
         folder.file(f"analysis.{settings.format}"),
@@ -94,14 +146,13 @@ def run(
         figures = _compute(settings, problem, assimilator, folder, writer=writer)
     except KeyboardInterrupt:
         folder.log("interrupted")
-        raise Interrupted(f"continue with the same command and --resume (run folder {out})") from None
+        raise Interrupted(f"continue with the same command and --resume (run folder {folder.path})") from None
     _write_report(folder, problem, figures)
     folder.write_json(
-        METRICS, {"command": settings.command, "prior": prior.card.name, **figures, "warnings": warned}
+        METRICS, {"command": settings.command, "prior": prior.card.name, **figures, "warnings": list(warned)}
     )
     folder.file(CHECKPOINT).unlink(missing_ok=True)
     folder.log(f"done in {figures['seconds']:.1f} s")
-    return _finished(folder, as_json)
 
 
 def print_plan(settings: Settings, inputs: Inputs, *, as_json: str | None) -> None:
@@ -157,6 +208,7 @@ def _compute(
     reset_peak()
     path = folder.file(CHECKPOINT)
     state = load_state(path)
+    _check_archive(writer, problem, assimilator, state)
     plan = _plan(settings, assimilator, problem, state)
     checkpoint = Checkpoint(path)
     if state is not None:
@@ -178,6 +230,7 @@ def _compute(
             raise
     if not writer.finished:
         writer.finish()
+    _check_whole(writer.path, problem)
     seconds, cpu_seconds = checkpoint.spent()
     return {
         **_sizes(problem, assimilator, plan),
@@ -242,19 +295,50 @@ def _announce(folder: RunFolder, problem: Problem, assimilator: Assimilator) -> 
     folder.log(f"{frames} frames from {problem.times[0]} to {problem.times[-1]}, {seen} with observations")
 
 
-def _check_same_inputs(folder: RunFolder, inputs: Inputs) -> None:
-    """Refuse to continue with other files than the run began with.
+def decisive(settings: Settings, problem: Problem, described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return everything that decides the result; see `priors.runtime.fingerprint`."""
+    grid = problem.grid
+    return {
+        "settings": settings,
+        **{role: [one["sha256"], one.get("with")] for role, one in described.items()},
+        "times": problem.times.astype("int64"),
+        "grid": [grid.y, grid.x, grid.kind, grid.unit, grid.periodic],
+        "context": problem.context,
+    }
+
+
+def _check_archive(
+    writer: EnsembleWriter, problem: Problem, assimilator: Assimilator, state: Mapping[str, Any] | None
+) -> None:
+    """Check that the archive holds what was finished before the checkpoint: it is not computed again.
 
     Raises:
-        InputError: an input differs.
+        InputError: analyses are missing.
     """
-    path = folder.file("inputs.json")
-    if not path.exists():
+    if state is None or writer.finished:
         return
-    begun = json.loads(path.read_text(encoding="utf-8"))["inputs"]
-    for role, file in inputs.items():
-        if begun.get(role, {}).get("sha256") != describe_input(file)["sha256"]:
-            raise InputError(f"{file}: is not the file this run began with ({role}); start another run")
+    rows = islice(assimilator.schedule.rows(problem.frames), int(state["row"]))
+    current, finished = int(state["trajectory"]), sum(len(row.emit) for row in rows)
+    for trajectory in range(problem.trajectories):
+        expected = problem.frames if trajectory < current else finished if trajectory == current else 0
+        found = writer.done(trajectory).size
+        if found < expected:
+            raise InputError(
+                f"{writer.path.parent}: holds {found} of {expected} analyses of trajectory {trajectory} that its "
+                "checkpoint says are finished; start the run again with --overwrite"
+            )
+
+
+def _check_whole(path: Path, problem: Problem) -> None:
+    """Check that an archive holds every time of the run.
+
+    Raises:
+        InputError: some are missing.
+    """
+    with open_stream(path) as stream:
+        found = stream.times.size
+    if found != problem.frames:
+        raise InputError(f"{path}: holds {found} of {problem.frames} times; start it again with --overwrite")
 
 
 def _finished(folder: RunFolder, as_json: str | None) -> dict[str, Any]:

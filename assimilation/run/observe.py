@@ -20,6 +20,7 @@ from assimilation.io.store import check_path
 from assimilation.observation.instruments import Instrument, Points
 from assimilation.observation.observing import observe
 from priors.runtime.errors import InputError
+from priors.runtime.protect import check_output, check_outputs
 
 _SPAN = r"-?\d*:-?\d*"
 
@@ -90,6 +91,9 @@ def observe_file(source: Path, settings: ObserveSettings, out: Path, *, truth: P
         InputError: something cannot be read, observed or written.
     """
     check_observation_path(out, settings.operator)
+    check_outputs(out, truth)
+    for output in (out, truth):
+        check_output(output, [source])
     if truth is not None:
         check_path(truth)
     hours = settings.lead_hours

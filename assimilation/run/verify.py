@@ -12,7 +12,8 @@ from assimilation.verification.aggregation import Region
 from assimilation.verification.matching import match
 from assimilation.verification.verify import VerifyOptions, verify
 from priors.runtime.errors import InputError
-from priors.runtime.output import emit_json
+from priors.runtime.output import check_json, emit_json
+from priors.runtime.record import open_run
 
 HEADINGS = ("rmse", "crps", "spread_skill", "bias", "mae", "spread")
 
@@ -39,6 +40,8 @@ def run(files: VerifyFiles, options: VerifyOptions, *, as_json: str | None, repo
     from assimilation.io.archive import analysis_path
     from assimilation.io.registry import open_stream
 
+    read = [analysis_path(files.archive), files.truth, files.climatology, files.observations]
+    check_json(as_json, read)
     with (
         open_stream(analysis_path(files.archive), lead=_lead(files.lead_hours)) as ensemble,
         open_stream(files.truth, files.variable, rain=files.rain) as truth,
@@ -152,9 +155,10 @@ def _report(archive: Path, ensemble: FieldStream, truth: FieldStream, scores: di
     if not archive.is_dir() or archive.suffix == ".zarr":
         raise InputError(f"{archive}: --report needs the run folder, found an archive")
     shown = match(ensemble.thinned(REPORT_BYTES), truth)
-    write_report(
-        archive / "report.html", shown.ensemble.ensemble(), truth=shown.truth.fields(), scores=scores
-    )
+    with open_run(archive, resume=True) as folder:
+        folder.claim("report.html")
+        truth_fields = shown.truth.fields()
+        write_report(folder.file("report.html"), shown.ensemble.ensemble(), truth=truth_fields, scores=scores)
 
 
 def _heading(first: str) -> str:

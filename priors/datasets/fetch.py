@@ -8,6 +8,7 @@ a file with a wrong one is removed.
 
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,14 @@ def fetch(item: DataFile, folder: Path) -> Path:
     target = folder / item.path
     if item.url is None:
         raise InputError(f"{item.path}: has no direct URL")
-    if target.is_file() and agrees(target, item) is not False:
-        return target
-    if item.checksum is None:
-        # Without a checksum pooch takes what is there; with one it replaces it by the right file only.
-        target.unlink(missing_ok=True)
+    if os.path.lexists(target):
+        if target.is_file() and agrees(target, item) is not False:
+            return target
+        raise InputError(
+            f"{target}: is there and is not the published file; it will not be written over: remove it, or choose "
+            "another folder"
+        )
+    _check_part(_part(target))
     logging.getLogger("pooch").setLevel(logging.ERROR)
     pooch.get_logger().setLevel("ERROR")
     try:
@@ -54,6 +58,16 @@ def fetch(item: DataFile, folder: Path) -> Path:
         raise InputError(f"{target}: could not be written ({error.strerror or error})") from error
     _part(target, ".json").unlink(missing_ok=True)
     return target
+
+
+def _check_part(part: Path) -> None:
+    """Refuse to continue a file that no download of ours left, or through a link.
+
+    Raises:
+        InputError: it is such a file.
+    """
+    if os.path.lexists(part) and (part.is_symlink() or not _part(part, ".json").is_file()):
+        raise InputError(f"{part}: no download left it; remove it, or choose another folder")
 
 
 def agrees(path: Path, item: DataFile) -> bool | None:

@@ -192,7 +192,12 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
 
 def to_yaml(model: BaseModel) -> str:
     """Return the YAML text that builds ``model`` again."""
-    return OmegaConf.to_yaml(OmegaConf.create(model.model_dump(mode="json")))
+    return tree_to_yaml(model.model_dump(mode="json"))
+
+
+def tree_to_yaml(tree: Tree) -> str:
+    """Return the YAML text of plain data."""
+    return OmegaConf.to_yaml(OmegaConf.create(tree))
 
 
 def _defaults(model: type[BaseModel]) -> Tree:

@@ -16,7 +16,8 @@ class InputError(Exception):
 
 
 class Interrupted(Exception):  # noqa: N818 (a wish of the user, not an error)
-    """The user stopped a job that can be continued; the message says how. Exit status 130."""
+    """The user stopped a job that can be continued; the message says how. Exit status 130 (Ctrl-C) or 143
+    (SIGTERM)."""
 
 
 class InputWarning(UserWarning):

@@ -1,14 +1,23 @@
 """Writing files so that a reader never sees half of one: write to a temporary name, then rename. And following a
-name that a file states no further than its folder."""
+name that a file states no further than its folder.
 
+Files and folders get the permissions that the user's umask leaves, as those of every other program do.
+"""
+
+import ctypes
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+from priors.runtime import temporary
 from priors.runtime.errors import InputError
+from priors.runtime.reads import note_read
+
+_AT_FDCWD = -100
+_EXCHANGE = 2
 
 
 @contextmanager
@@ -19,22 +28,10 @@ def atomic(path: Path) -> Iterator[Path]:
         InputError: the folder cannot be written or the disk is full; nothing is left behind.
     """
     path = Path(path)
-    suffix = "".join(path.suffixes[-2:])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=suffix)
-        os.close(handle)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path}: could not be written ({error.strerror or error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _named(path, "".join(path.suffixes[-2:])) as partial:
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield partial
+        os.replace(partial, path)
 
 
 @contextmanager
@@ -47,19 +44,72 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path}: exists already, expected a new or empty folder to write into")
+    with _named(path, path.suffix) as partial:
+        partial.mkdir()
+        yield partial
+        os.replace(partial, path)
+
+
+@contextmanager
+def _named(path: Path, suffix: str) -> Iterator[Path]:
+    """Yield a temporary name beside a path, and turn what the system says into one line."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".partial-"))
+        # A name of 255 bytes has no room for ours: the suffix goes first.
+        partial = temporary.fresh(path.parent, suffix if len(os.fsencode(suffix)) < 100 else "")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
     try:
-        yield temporary
-        os.chmod(temporary, 0o755)
-        os.replace(temporary, path)
+        yield partial
     except OSError as error:
         raise InputError(f"{path}: could not be written ({error.strerror or error})") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.forget(partial)
+
+
+def replace_folder(fresh: Path, path: Path) -> None:
+    """Give a finished folder the name ``path``; a folder of that name is removed after the two were exchanged.
+
+    At every moment there is a whole folder under the name, or, where the file system cannot exchange names, the old
+    one lies beside it as ``.NAME.replaced`` until the new one is there.
+
+    Raises:
+        OSError: a name cannot be changed.
+    """
+    if not os.path.lexists(path):
+        fresh.rename(path)
+        return
+    if _exchange(fresh, path):
+        temporary.forget(fresh)
+        return
+    old = path.with_name(f".{path.name}.replaced")
+    temporary.forget(old)
+    path.rename(old)
+    fresh.rename(path)
+    temporary.forget(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two names change places in one step; tell whether the system can (Linux, most file systems)."""
+    library = _libc()
+    if library is None:
+        return False
+    done = library.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _EXCHANGE)
+    return bool(done == 0)
+
+
+@cache
+def _libc() -> Any:
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+        library.renameat2.argtypes = [
+            *(ctypes.c_int, ctypes.c_char_p),
+            *(ctypes.c_int, ctypes.c_char_p),
+            ctypes.c_uint,
+        ]
+    except (OSError, AttributeError):
+        return None
+    return library
 
 
 def beside(path: Path, name: str, key: str) -> Path:
@@ -68,7 +118,7 @@ def beside(path: Path, name: str, key: str) -> Path:
     Raises:
         InputError: the name climbs out of the folder, which would let a header read any file, or there is none.
     """
-    if Path(name).name != name:
+    if Path(name).name != name or "\0" in name:
         raise InputError(f"{path}: {key}: found {name[:80]!r}, expected a file in the same folder")
     source = path.parent / name
     try:
@@ -77,4 +127,5 @@ def beside(path: Path, name: str, key: str) -> Path:
         found = False
     if not found:
         raise InputError(f"{path}: {key}: {name[:80]} does not exist beside the header")
+    note_read(source)
     return source

@@ -17,6 +17,7 @@ import torch
 from pydantic import BaseModel
 
 from priors.runtime.errors import InputError
+from priors.runtime.privacy import portable
 
 FILE = "fingerprint.json"
 
@@ -89,7 +90,7 @@ def _feed(digest: Any, part: Any) -> None:
                 np.ascontiguousarray(row).tobytes() if row.ndim < 2 else np.ascontiguousarray(row).data
             )
     elif isinstance(part, BaseModel):
-        _feed(digest, part.model_dump(mode="json"))
+        _feed(digest, portable(part))
     elif isinstance(part, Path):
         _feed_files(digest, part)
     elif isinstance(part, Mapping):

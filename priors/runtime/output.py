@@ -1,14 +1,25 @@
 """What a command prints for programs: JSON on standard output or into a file."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from priors.runtime.files import atomic
+from priors.runtime.protect import check_output
 from priors.runtime.record import to_json
 
 STDOUT = "-"
+
+
+def check_json(target: str | None, inputs: Iterable[Path | None]) -> None:
+    """Refuse a ``--json`` file that is an input of the command.
+
+    Raises:
+        InputError: it is.
+    """
+    if target not in (None, STDOUT):
+        check_output(Path(str(target)), inputs)
 
 
 def emit_json(data: Mapping[str, Any] | Sequence[Any], target: str | None) -> bool:

@@ -1,94 +1,241 @@
 """The run folder: everything needed to know how a result was made, and to make it again.
 
-    config.yaml     the resolved configuration; running it again gives the same result
-    versions.json   Python, platform, packages, git revision
-    inputs.json     name, size and SHA-256 of every input, the command, the seed
-    metrics.json    figures of the result
-    log.txt         what was printed
+    config.yaml        the resolved configuration; running it again gives the same result
+    versions.json      Python, platform, packages, git revision
+    inputs.json        name, size and SHA-256 of every input, the command, the seed
+    fingerprint.json   hashes of everything that decides the result, checked by a resume
+    metrics.json       figures of the result
+    log.txt            what was printed
+    run.json           which files in this folder a run wrote: nothing else is ever removed
+    run.lock           who is writing, while a run is in progress
 
 No file holds a path of the machine or a field of a patient's record: inputs appear by file name only.
 """
 
+import contextlib
 import hashlib
 import json
 import math
 import platform
 import re
-import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePath
+from types import TracebackType
 from typing import Any
 
 from pydantic import BaseModel
 
-from priors.runtime.config import read_yaml, to_yaml
+from priors.runtime import run_manifest, temporary
+from priors.runtime.config import read_yaml
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
+from priors.runtime.fingerprint import FILE as FINGERPRINT
+from priors.runtime.fingerprint import check_same, read_fingerprint
+from priors.runtime.lock import FolderLock
+from priors.runtime.privacy import portable, public, public_yaml, without_paths
+from priors.runtime.protect import check_output
+from priors.runtime.run_manifest import MANIFEST, claimed, empty, held_in, matches, names_in
+
+_RECORD = ("config.yaml", "versions.json", "inputs.json", FINGERPRINT, "metrics.json", "log.txt")
 
 
 class RunFolder:
-    """A folder that collects the record of one job."""
+    """A folder that collects the record of one job: ``with open_run(path) as run: ...``.
+
+    What a run writes it claims first (`claim`), so that the manifest knows every file even of a run that was killed.
+    """
 
     def __init__(self, path: Path) -> None:
         """Name the folder; ``open_run`` creates it."""
         self.path = Path(path)
+        self._lock: FolderLock | None = None
+        self._made = False
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes use the folder."""
+        if self._lock is None or not self._lock.is_ours:
+            return
+        bare = self._made and run_manifest.is_bare(self.path)
+        with contextlib.suppress(OSError):
+            if bare:
+                # Refused before it began: a folder that was not there is not left behind.
+                self.file(MANIFEST).unlink()
+            self._lock.release()
+            if bare:
+                self.path.rmdir()
+        self._lock = None
+
+    def __del__(self) -> None:
+        self.close()
 
     def file(self, name: str) -> Path:
         """Return the path of a file of this run."""
         return self.path / name
 
-    def write_config(self, settings: BaseModel) -> None:
-        """Save the resolved configuration."""
-        with atomic(self.file("config.yaml")) as temporary:
-            temporary.write_text(to_yaml(settings), encoding="utf-8")
+    def claim(self, *patterns: str) -> None:
+        """Note files as this run's, before they are written.
 
-    def write_inputs(self, inputs: Mapping[str, Path], *, command: str, seed: int) -> None:
-        """Save name, size and hash of every input beside the command and the seed."""
-        described = {role: describe_input(path) for role, path in inputs.items()}
-        self.write_json("inputs.json", {"command": command, "seed": seed, "inputs": described})
+        Args:
+            patterns: names relative to the folder; ``*`` and ``?`` stand for what varies, as in ``dicom/?????.dcm``.
+
+        Raises:
+            InputError: something that no run wrote has such a name.
+        """
+        run_manifest.claim(self.path, patterns)
+
+    def remove(self, *names: str) -> None:
+        """Remove files of this run, or folders of such files; what no run wrote stays."""
+        held = claimed(self.path)
+        for name in list(names_in(self.path)):
+            if matches(name, held) and any(name == one or name.startswith(f"{one}/") for one in names):
+                run_manifest.remove(self.path, [name])
+
+    def begin(self, parts: Mapping[str, str]) -> None:
+        """Note what decides the result; see `priors.runtime.fingerprint`."""
+        self.write_json(FINGERPRINT, parts)
+
+    def check_same(self, parts: Mapping[str, str], *, state: Iterable[str] = ()) -> None:
+        """Check, before anything is written, that a resumed run continues with what it began with.
+
+        Args:
+            parts: fingerprint of what is given now.
+            state: files from which the run would continue.
+
+        Raises:
+            InputError: a part differs, or there is a state but no fingerprint to compare with.
+        """
+        if self.file(FINGERPRINT).exists():
+            check_same(self.file(FINGERPRINT), parts)
+            return
+        for name in state:
+            if self.file(name).exists():
+                raise InputError(
+                    f"{self.path}: holds {name} but no {FINGERPRINT}, so that what it was made of is not known; "
+                    "start another run"
+                )
+
+    def begun_with(self) -> dict[str, str]:
+        """Return the fingerprint noted when the run began, empty where there is none."""
+        return read_fingerprint(self.file(FINGERPRINT)) if self.file(FINGERPRINT).exists() else {}
+
+    def write_config(self, settings: BaseModel) -> None:
+        """Save the resolved configuration, without paths of the machine."""
+        with atomic(self.file("config.yaml")) as temporary_file:
+            temporary_file.write_text(public_yaml(settings), encoding="utf-8")
+
+    def write_inputs(
+        self, inputs: Mapping[str, Path | Mapping[str, Any]], *, command: str, seed: int
+    ) -> None:
+        """Save name, size and hash of every input beside the command and the seed.
+
+        Args:
+            inputs: role -> file or folder, or what `describe_input` returned of it.
+            command: the verb.
+            seed: of every random draw.
+        """
+        described = {
+            role: describe_input(given) if isinstance(given, Path) else given
+            for role, given in inputs.items()
+        }
+        self.write_json("inputs.json", {"command": without_paths(command), "seed": seed, "inputs": described})
         self.write_json("versions.json", versions())
 
     def write_json(self, name: str, data: Mapping[str, Any]) -> None:
         """Save a mapping; a number that is not finite becomes null, since JSON has no word for it."""
-        with atomic(self.file(name)) as temporary:
-            temporary.write_text(to_json(data) + "\n", encoding="utf-8")
+        with atomic(self.file(name)) as temporary_file:
+            temporary_file.write_text(to_json(data) + "\n", encoding="utf-8")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Return a mapping saved by `write_json`.
+
+        Raises:
+            InputError: the file is absent or damaged.
+        """
+        try:
+            found = json.loads(self.file(name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.file(name)}: is missing or damaged; start another run") from error
+        if not isinstance(found, dict):
+            raise InputError(f"{self.file(name)}: found no mapping; start another run")
+        return found
 
     def log(self, text: str) -> None:
         """Append one time-stamped line to log.txt."""
-        with self.file("log.txt").open("a", encoding="utf-8") as stream:
-            stream.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+        with self.file("log.txt").open("a", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {without_paths(text)}\n")
 
 
-def open_run(path: Path, *, resume: bool = False, overwrite: bool = False) -> RunFolder:
-    """Create the folder of a run.
+def open_run(
+    path: Path, *, resume: bool = False, overwrite: bool = False, inputs: Iterable[Path | None] = ()
+) -> RunFolder:
+    """Create the folder of a run and lock it, until it is closed.
 
     Args:
         path: where.
         resume: continue in a folder that already holds a run.
-        overwrite: empty a folder that holds a run first; a folder without config.yaml is never emptied.
+        overwrite: remove the files of an earlier run first. Only what its manifest lists goes; other files stay.
+        inputs: files and folders that the job reads, which must not lie in the folder.
 
     Raises:
-        InputError: it holds files and neither option was given, or it cannot be created.
+        InputError: it holds files and neither option was given, it holds no run, an input lies in it, another
+            process is writing into it, or it cannot be created.
     """
     path = Path(path)
+    check_output(path, inputs, folder=True)
     try:
-        held = sorted(item.name for item in path.iterdir()) if path.exists() else []
-        if held and overwrite and not resume:
-            if "config.yaml" not in held:
-                raise InputError(f"{path}: holds files but no run (no config.yaml); it will not be emptied")
-            shutil.rmtree(path)
-        elif held and not resume:
+        held = held_in(path)
+        if held and not (resume or overwrite):
             raise InputError(f"{path}: already holds {held[0]}; give --resume, --overwrite or another folder")
+        if held and MANIFEST not in held:
+            what = "emptied" if overwrite and not resume else "continued in"
+            raise InputError(f"{path}: holds files but no run (no {MANIFEST}); it will not be {what}")
+        claimed(path)
+        run = RunFolder(path)
+        run._made = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
+        run._lock = FolderLock(path)
+        temporary.clear_stale(path, again=True)
+        # Another process may have come and gone between the look and the lock.
+        if not held and held_in(path):
+            raise InputError(f"{path}: another run has begun there; give another folder")
+        if held and overwrite and not resume:
+            empty(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be used as a run folder ({error.strerror or error})") from error
-    return RunFolder(path)
+    run.claim(MANIFEST, *_RECORD)
+    if run._lock.taken_over:
+        run.log(run._lock.taken_over)
+        print(f"note: {path}: {run._lock.taken_over}", file=sys.stderr)
+    return run
+
+
+def check_complete(run: RunFolder, names: Iterable[str]) -> None:
+    """Check that a run that says it is complete still has its results.
+
+    Raises:
+        InputError: one is gone.
+    """
+    for name in names:
+        if not run.file(name).exists():
+            raise InputError(
+                f"{run.path}: metrics.json says that this run is complete, but {name} is missing; start it again with "
+                "--overwrite"
+            )
 
 
 def check_same_config(run: RunFolder, settings: BaseModel) -> None:
@@ -99,18 +246,32 @@ def check_same_config(run: RunFolder, settings: BaseModel) -> None:
     """
     if not run.file("config.yaml").exists():
         return
-    begun, now = _flat(read_yaml(run.file("config.yaml"))), _flat(settings.model_dump(mode="json"))
+    begun, now, moved = (
+        _flat(tree) for tree in (read_yaml(run.file("config.yaml")), public(settings), portable(settings))
+    )
     for key in sorted(begun.keys() | now.keys()):
-        if begun.get(key) != now.get(key):
+        found = begun.get(key)
+        # A file may have another place by now; whether it is the same one, the fingerprint knows.
+        name = PurePath(found).name if isinstance(found, str) and "/" in found else found
+        if found != now.get(key) and name != moved.get(key):
             raise InputError(
                 f"{run.file('config.yaml')}: {key} was {begun.get(key)!r} when the run began, found "
                 f"{now.get(key)!r}; resume with the same configuration or start another run"
             )
 
 
-def describe_input(path: Path) -> dict[str, Any]:
-    """Return ``{file, bytes, sha256}``; a folder's hash covers the sorted files in it, unnamed."""
+def describe_input(path: Path, others: Iterable[Path] = ()) -> dict[str, Any]:
+    """Return ``{file, bytes, sha256}``; a folder's hash covers the sorted files in it, unnamed.
+
+    Args:
+        path: file or folder.
+        others: files that were read because this one names them or they stand beside it; listed under ``with``.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
     path = Path(path)
+    named = [describe_input(other) for other in others]
     files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
     digest, size = hashlib.sha256(), 0
     try:
@@ -121,7 +282,8 @@ def describe_input(path: Path) -> dict[str, Any]:
                     size += len(block)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    return {"file": path.name, "bytes": size, "sha256": digest.hexdigest()}
+    described = {"file": path.name, "bytes": size, "sha256": digest.hexdigest()}
+    return {**described, "with": named} if named else described
 
 
 def versions() -> dict[str, Any]:

@@ -28,7 +28,7 @@ def resumed_config(config: Training, out: Path, *, extend: int | None = None) ->
         if extend is not None:
             raise InputError(f"{out}: holds no run (no config.yaml), expected one to extend")
         return config
-    begun = validate(type(config), read_yaml(path), source=str(path))
+    begun = _with_places(validate(type(config), read_yaml(path), source=str(path)), config)
     if _is_earlier(config, begun):
         config = config.model_copy(update={"optimisation": begun.optimisation})
     found = first_difference(begun.model_dump(mode="json"), config, done=0)
@@ -42,6 +42,18 @@ def resumed_config(config: Training, out: Path, *, extend: int | None = None) ->
         return config
     longer = config.optimisation.longer(extend, done=_steps_done(out / CHECKPOINT))
     return config.model_copy(update={"optimisation": longer})
+
+
+def _with_places(begun: Training, config: Training) -> Training:
+    """Return what a run began with, at today's paths: a record names files without their folders."""
+    places = {
+        key: now
+        for key in ("data", "initial")
+        if (now := getattr(config, key)) is not None
+        and (then := getattr(begun, key)) is not None
+        and Path(then).name == Path(now).name
+    }
+    return begun.model_copy(update=places)
 
 
 def _is_earlier(config: Training, begun: Training) -> bool:

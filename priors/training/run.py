@@ -19,16 +19,20 @@ from priors.diffusion.sampler import Multistep
 from priors.runtime import processes
 from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.files import atomic
+from priors.runtime.fingerprint import fingerprint
 from priors.runtime.memory import MemoryPlan, available_bytes, human
+from priors.runtime.privacy import without_paths
 from priors.runtime.progress import Progress, clock
-from priors.runtime.record import RunFolder, open_run
+from priors.runtime.protect import check_output
+from priors.runtime.reads import reading
+from priors.runtime.record import RunFolder, describe_input, open_run
 from priors.training.config import Training
 from priors.training.engine.parallel import in_step
 from priors.training.engine.precision import resolved_precision
 from priors.training.engine.tensorboard_log import TensorBoardLog
 from priors.training.export import export_prior
 from priors.training.extend import resumed_config
-from priors.training.loop import PREVIEWS, open_subject, train
+from priors.training.loop import BEST, CHECKPOINT, LOG, PREVIEWS, open_subject, train
 from priors.training.plan import expected_seconds, memory_plan, require
 from priors.training.slices.gallery import draw_samples, draw_trajectories, save_page, save_trajectory_page
 from priors.training.task import TrainingTask
@@ -81,23 +85,40 @@ def run(
     with processes.process_group():
         if resume:
             config = in_step(lambda: resumed_config(config, out, extend=extend))
-        subject = in_step(lambda: _prepared(config, resume=resume))
-        folder = in_step(lambda: _folder(config, out, resume=resume, overwrite=overwrite))
-        if processes.rank() == 0:
-            folder.write_inputs(
-                {"manifest": config.data / "manifest.yaml"}, command=command, seed=config.seed
-            )
-            folder.write_config(config)
-            folder.log(f"{'resume' if resume else 'start'}: {_arithmetic(config)}")
-        try:
-            if processes.rank() != 0:
-                train(config, out, resume=resume, report=lambda *_: None, subject=subject)
-                return
-            _train_and_export(config, folder, subject, command=command, resume=resume)
-        except KeyboardInterrupt:
+        with reading() as arrays:
+            subject = in_step(lambda: _prepared(config, resume=resume))
+        command = without_paths(command)
+        with in_step(lambda: _folder(config, out, arrays, resume=resume, overwrite=overwrite)) as folder:
             if processes.rank() == 0:
-                folder.log("interrupted")
-            raise Interrupted(f"continue with the same command and --resume (run folder {out})") from None
+                _begin(config, folder, arrays, command=command)
+                folder.log(f"{'resume' if resume else 'start'}: {_arithmetic(config)}")
+            try:
+                if processes.rank() != 0:
+                    train(config, out, resume=resume, report=lambda *_: None, subject=subject)
+                    return
+                _train_and_export(config, folder, subject, command=command, resume=resume)
+            except KeyboardInterrupt:
+                if processes.rank() == 0:
+                    folder.log("interrupted")
+                raise Interrupted(f"continue with the same command and --resume (run folder {out})") from None
+
+
+def _inputs(config: Training, arrays: list[Path]) -> dict[str, Any]:
+    """Return name, size and hash of everything that training reads."""
+    inputs = {"manifest": describe_input(config.data / "manifest.yaml", arrays)}
+    if config.initial is not None:
+        inputs["initial"] = describe_input(find_prior(config.initial))
+    return inputs
+
+
+def _begin(config: Training, folder: RunFolder, arrays: list[Path], *, command: str) -> None:
+    """Write down what a run is made of, and which files it will write."""
+    inputs = _inputs(config, arrays)
+    folder.claim(CHECKPOINT, "checkpoint-*.pt", BEST, LOG, "samples.png", f"{PREVIEWS}/*.png")
+    folder.claim("tensorboard/events.out.tfevents.*", "prior/card.yaml", "prior/model.safetensors")
+    folder.begin(fingerprint(inputs))
+    folder.write_inputs(inputs, command=command, seed=config.seed)
+    folder.write_config(config)
 
 
 def _train_and_export(
@@ -141,11 +162,25 @@ def _prepared(config: Training, *, resume: bool) -> TrainingTask:
     return subject
 
 
-def _folder(config: Training, out: Path, *, resume: bool, overwrite: bool) -> RunFolder:
-    """Return the run folder, which the first process opens."""
-    if processes.rank() == 0:
-        return open_run(out, resume=resume, overwrite=overwrite)
-    return RunFolder(out)
+def _folder(config: Training, out: Path, arrays: list[Path], *, resume: bool, overwrite: bool) -> RunFolder:
+    """Return the run folder, which the first process opens and checks.
+
+    Raises:
+        InputError: it cannot be used, or a resumed run began with other data.
+    """
+    if processes.rank() != 0:
+        return RunFolder(out)
+    read = [config.data, *arrays, *([] if config.initial is None else [find_prior(config.initial)])]
+    folder = open_run(out, resume=resume, overwrite=overwrite, inputs=read)
+    if resume:
+        try:
+            # Settings are compared by `resumed_config`, which knows how a run may be prolonged.
+            parts = fingerprint(_inputs(config, arrays))
+            folder.check_same(parts, state=(CHECKPOINT, BEST, LOG, "metrics.json"))
+        except BaseException:
+            folder.close()
+            raise
+    return folder
 
 
 def _check_initial(config: Training) -> None:
@@ -167,6 +202,7 @@ def draw(
     Raises:
         InputError: unknown prior, another suffix, or ``beside`` is no array of slices.
     """
+    check_output(out, [beside, Path(name)])
     if out.suffix not in (".npy", ".png"):
         raise InputError(f"{out}: found the suffix {out.suffix!r}, expected .npy (values) or .png (a page)")
     prior = load_prior(name)

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from priors.runtime.protect import check_output
 from recon.io.volumes.registry import ReadOptions, WriteOptions, read_volume, write_volume, writer
 from recon.run.outputs import result_path
 
@@ -14,8 +15,10 @@ def convert(source: Path, out: Path, *, read: ReadOptions, write: WriteOptions, 
         InputError: it cannot be read, or not be written in that format.
     """
     # Asked before reading: a misspelt ending should not cost the time to load a series.
-    writer(out, name)
-    volume = read_volume(result_path(source), read)
+    kind = writer(out, name)
+    source = result_path(source)
+    check_output(out, [source, write.reference], folder=not kind.endings)
+    volume = read_volume(source, read)
     remarks = write_volume(out, volume, write, name=name)
     z, y, x = volume.values.shape
     print(f"{out}: {z} x {y} x {x} voxels in {volume.unit}", file=sys.stderr)

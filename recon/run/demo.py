@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from priors.runtime.config import to_yaml
+from priors.runtime.privacy import public_yaml
 from priors.runtime.record import RunFolder, open_run, versions
 from recon.data.resample import resample
 from recon.data.volume import Volume
@@ -26,7 +26,12 @@ from recon.score.metrics import FULL_WINDOW_HU, METRICS, RUN_METRICS
 
 def run(resolved: DemoSettings, out: Path, *, overwrite: bool) -> None:
     """Run the demonstration in the folder ``out`` and print scores and where the report is."""
-    folder = open_run(out, overwrite=overwrite)
+    with open_run(out, overwrite=overwrite) as folder:
+        _run(resolved, folder, overwrite=overwrite)
+
+
+def _run(resolved: DemoSettings, folder: RunFolder, *, overwrite: bool) -> None:
+    folder.claim("phantom.nii.gz", "scan.h5", outputs.REPORT)
     folder.write_config(resolved)
     truth = phantom_volume(resolved.phantom)
     write_nifti(folder.file("phantom.nii.gz"), truth)
@@ -78,7 +83,7 @@ def _report(
             facts={"Scan": f"{views} views, {last['beam']} beam, {photons}"},
             curves={f"{last['method']}: {name}": points for name, points in last["curves"].items()},
             scores=scores,
-            configuration=to_yaml(resolved),
+            configuration=public_yaml(resolved),
             versions=versions(),
         ),
     )

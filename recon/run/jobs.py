@@ -20,17 +20,20 @@ from priors.card import find_prior
 from priors.runtime import processes
 from priors.runtime.config import settings_of
 from priors.runtime.errors import Interrupted, warnings_kept
-from priors.runtime.output import emit_json
+from priors.runtime.fingerprint import fingerprint
+from priors.runtime.output import check_json, emit_json
 from priors.runtime.peak import peak_bytes, reset_peak
 from priors.runtime.progress import Progress
-from priors.runtime.record import RunFolder, check_same_config, open_run
+from priors.runtime.protect import check_output
+from priors.runtime.reads import reading
+from priors.runtime.record import RunFolder, check_complete, check_same_config, describe_input, open_run
 from priors.runtime.shipped import shipped
 from recon.inspect.warnings import warnings_of
 from recon.reconstructors.base import RunContext, StepRecord
 from recon.reconstructors.checkpoint import Checkpoint
 from recon.run import outputs
 from recon.run.doubts import doubts_of, refuse, say
-from recon.run.problem import Problem, read_problem
+from recon.run.problem import Problem, decisive, read_problem
 from recon.run.settings import ReconstructSettings, kind_of
 from recon.run.solve import Outcome, solve
 from recon.run.steps import StepLog
@@ -71,15 +74,22 @@ def reconstruct(
         Interrupted: with the way to continue.
     """
     reset_peak()
+    sources = _inputs(scan, resolved)
+    check_output(out, sources.values(), folder=True)
+    check_json(as_json, sources.values())
     with processes.process_group():
-        problem = read_problem(scan, resolved)
+        with reading() as others:
+            problem = read_problem(scan, resolved)
         refuse(warnings_of(problem.scan), strict=resolved.strict)
         outputs.check_formats(problem)
         problem.plan().require()
         if processes.rank() > 0:
             return _assist(problem, out, resume=resume)
         processes.barrier()
-        return _reconstruct(scan, problem, out, resume=resume, overwrite=overwrite, as_json=as_json)
+        inputs = {role: describe_input(path) for role, path in sources.items() if role != "scan"}
+        inputs["scan"] = describe_input(scan, others)
+        with open_run(out, resume=resume, overwrite=overwrite, inputs=sources.values()) as run:
+            return _reconstruct(scan, problem, run, inputs=inputs, resume=resume, as_json=as_json)
 
 
 def _assist(problem: Problem, out: Path, *, resume: bool) -> dict[str, Any]:
@@ -96,16 +106,27 @@ def _assist(problem: Problem, out: Path, *, resume: bool) -> dict[str, Any]:
 
 
 def _reconstruct(
-    scan: Path, problem: Problem, out: Path, *, resume: bool, overwrite: bool, as_json: str | None
+    scan: Path,
+    problem: Problem,
+    run: RunFolder,
+    *,
+    inputs: Mapping[str, Any],
+    resume: bool,
+    as_json: str | None,
 ) -> dict[str, Any]:
     resolved = problem.settings
-    run = open_run(out, resume=resume, overwrite=overwrite)
-    check_same_config(run, resolved)
+    parts = fingerprint({**decisive(problem), "prior": inputs.get("prior", {}).get("sha256")})
+    if resume:
+        check_same_config(run, resolved)
+        run.check_same(parts, state=(CHECKPOINT, outputs.METRICS))
     if resume and run.file(outputs.METRICS).exists():
-        print(f"{out}: this run is complete", file=sys.stderr)
+        check_complete(run, (outputs.VOLUME, outputs.REPORT))
+        print(f"{run.path}: this run is complete", file=sys.stderr)
         return _finished(run, as_json)
+    run.claim(CHECKPOINT, STEPS, *outputs.names(problem))
+    run.begin(parts)
     run.write_config(resolved)
-    run.write_inputs(_inputs(scan, resolved), command="reconstruct", seed=resolved.seed)
+    run.write_inputs(inputs, command="reconstruct", seed=resolved.seed)
     run.log(f"{'resume' if resume else 'start'} {resolved.method!r}")
     doubts = list(warnings_of(problem.scan))
     say(doubts)
@@ -114,7 +135,7 @@ def _reconstruct(
             outcome = _solve(problem, run, resume=resume)
     except KeyboardInterrupt:
         run.log("interrupted")
-        raise Interrupted(f"continue with the same command and --resume (run folder {out})") from None
+        raise Interrupted(f"continue with the same command and --resume (run folder {run.path})") from None
     own = [*said, *doubts_of(outcome.metrics, outcome.volume)]
     say(own)
     outcome.metrics["warnings"] = [*doubts, *own]

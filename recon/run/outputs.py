@@ -6,7 +6,6 @@ FOLDER/report.html     slices, curves, figures, configuration and versions
 FOLDER/metrics.json    fit to the data, time, memory, curves; written last, as the sign of a finished run
 """
 
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from priors.runtime.config import to_yaml
 from priors.runtime.errors import InputError
 from priors.runtime.files import atomic
-from priors.runtime.record import to_json, versions
+from priors.runtime.privacy import public_yaml
+from priors.runtime.record import RunFolder, to_json, versions
 from recon.data.volume import Volume
 from recon.io.volumes.registry import write_nifti, write_volume, writer
 from recon.report.reconstruction import Report, write_report
@@ -52,7 +51,7 @@ def save(folder: Path, problem: Problem, outcome: Outcome, *, title: str) -> Non
         scores={method: {key: outcome.metrics[key] for key in RUN_METRICS}},
         pictures={"Scanner": scanner_png(problem.scan.geometry, problem.grid)},
         warnings=tuple(outcome.metrics["warnings"]),
-        configuration=to_yaml(problem.settings),
+        configuration=public_yaml(problem.settings),
         versions=versions(),
     )
     write_report(folder / REPORT, report)
@@ -77,6 +76,13 @@ def check_formats(problem: Problem) -> None:
                 raise InputError(f"format {name}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
+def names(problem: Problem) -> list[str]:
+    """Return the names of all results of a run, for its manifest; ``*`` and ``?`` stand for what varies."""
+    copies = [_copy(name) for name in problem.settings.formats]
+    inside = {"dicom": ("dicom/?????.dcm",), "volume.zarr": ("volume.zarr/zarr.json", "volume.zarr/0/*")}
+    return [VOLUME, REPORT, *(pattern for copy in copies for pattern in inside.get(copy, (copy,)))]
+
+
 def _copy(name: str) -> str:
     """Return what the volume is called in a format; a folder, where names have no ending, is called like the format."""
     endings = writer(Path(name), name).endings
@@ -87,7 +93,7 @@ def _write_copy(folder: Path, volume: Volume, name: str) -> None:
     path = folder / _copy(name)
     if path.is_dir():
         # Of a run that was interrupted while it wrote its results.
-        shutil.rmtree(path)
+        RunFolder(folder).remove(_copy(name))
     remarks = write_volume(path, volume, name=name)
     print(f"also {path}", file=sys.stderr)
     for remark in remarks:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,6 +66,18 @@ class Problem:
         if self.scan.unit == "HU":
             values = attenuation_to_hu(values, self.scan.mu_water)
         return Volume(values, self.scan.affine(self.grid), self.scan.unit, grid=self.grid)
+
+
+def decisive(problem: Problem) -> dict[str, Any]:
+    """Return everything that decides the result, but for the prior; see `priors.runtime.fingerprint`."""
+    scans = {"scan": problem.scan, "held-out views": problem.held_out}
+    measured = {
+        name: None if scan is None else [scan.sinogram, scan.weights, scan.counts, scan.mu_water, scan.unit]
+        for name, scan in scans.items()
+    }
+    scan = problem.scan
+    space = {"geometry": scan.geometry, "grid": problem.grid, "place": scan.frame}
+    return {"settings": problem.settings, **measured, **space}
 
 
 def read_problem(path: Path, settings: ReconstructSettings, *, sample: int | None = None) -> Problem:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from priors.runtime.errors import InputError
-from priors.runtime.output import emit_json
+from priors.runtime.output import check_json, emit_json
 from recon.data.resample import resample
 from recon.data.volume import Volume
 from recon.io.volumes.registry import read_volume
@@ -24,6 +24,7 @@ def score(
     Raises:
         InputError: see ``score_files``, or the JSON file cannot be written.
     """
+    check_json(as_json, [result_path(result), reference])
     figures = score_files(result, reference, window_hu=window_hu, mask=mask)
     if emit_json(figures, as_json):
         return

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from priors.runtime.errors import InputError
+from priors.runtime.protect import check_output
 from recon.data.scan import Scan
 from recon.data.volume import Volume
 from recon.io.scans.registry import write_scan
@@ -21,6 +22,7 @@ def simulate(volume: Path, settings: SimulateSettings, out: Path, *, series: str
     Raises:
         InputError: the volume cannot be read or scanned, or the scan cannot be written.
     """
+    check_output(out, [volume])
     scan = scan_of(read_volume(volume, ReadOptions(series)), settings)
     write_scan(out, scan)
     views, (rows, columns) = scan.geometry.views, scan.geometry.shape

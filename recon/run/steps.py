@@ -1,6 +1,7 @@
 """The figures of every iteration, one JSON line each, so that a resumed run keeps its earlier ones."""
 
 import json
+import math
 from pathlib import Path
 
 from priors.runtime.record import to_json
@@ -17,7 +18,7 @@ class StepLog:
         self._path = path
         self._rows: list[dict[str, float]] = []
         if resume and path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             self._rows = [row for line in lines if (row := _row(line)) is not None]
         path.unlink(missing_ok=True)
         for row in self._rows:
@@ -47,6 +48,7 @@ def _row(line: str) -> dict[str, float] | None:
     """Return a line of the file, None for one that a kill cut short."""
     try:
         row = json.loads(line)
-    except json.JSONDecodeError:
+        figures = {str(name): math.nan if value is None else float(value) for name, value in row.items()}
+    except (ValueError, TypeError, AttributeError):
         return None
-    return {name: float("nan") if value is None else value for name, value in row.items()}
+    return figures if "iteration" in figures else None

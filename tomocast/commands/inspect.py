@@ -8,6 +8,7 @@ import typer
 
 from priors.commands.options import Json
 from priors.runtime.errors import InputError
+from priors.runtime.protect import check_output
 
 if TYPE_CHECKING:
     from priors.runtime.inspection import Inspection
@@ -44,6 +45,7 @@ def _inspect_file(path: Path, json: str | None, *, inside: bool, png: Path | Non
     import assimilation.inspect.files
     import recon.inspect.files
 
+    check_output(png, [path])
     if png is not None:
         recon.inspect.files.draw(path, png)
     families = (assimilation.inspect.files,) if inside else (recon.inspect.files, assimilation.inspect.files)

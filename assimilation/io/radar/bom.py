@@ -15,6 +15,7 @@ from assimilation.fields.units import affine
 from assimilation.io.foreign import proj_in_km
 from assimilation.io.radar.frame import Frame, holds
 from priors.runtime.errors import InputError
+from priors.runtime.hdf5_probe import check_hdf5
 
 _HOUR = np.timedelta64(3600, "s")
 
@@ -30,6 +31,7 @@ def read_bom(path: Path) -> Frame:
     Raises:
         InputError: the file is damaged, lacks what these files hold, or states another unit.
     """
+    check_hdf5(path)
     try:
         with h5py.File(path, "r") as file:
             packed, packing = file["precipitation"][()], file["precipitation"].attrs

@@ -15,6 +15,7 @@ import numpy as np
 from assimilation.fields.grid import Grid
 from assimilation.io.radar.frame import Frame, centres, holds
 from priors.runtime.errors import InputError
+from priors.runtime.hdf5_probe import check_hdf5
 
 
 def is_knmi(path: Path) -> bool:
@@ -28,6 +29,7 @@ def read_knmi(path: Path) -> Frame:
     Raises:
         InputError: the file is damaged or lacks what these files hold.
     """
+    check_hdf5(path)
     try:
         with h5py.File(path, "r") as file:
             return _frame(file, path)

@@ -34,6 +34,7 @@ from assimilation.io.radar.frame import (
     rain_rate,
 )
 from priors.runtime.errors import InputError, warn
+from priors.runtime.hdf5_probe import check_hdf5
 
 SUFFIXES = (".h5", ".hdf", ".hdf5")
 _QUANTITIES = ("RATE", "ACRR", "DBZH", "TH", "DBZ")
@@ -107,6 +108,7 @@ def read_odim(path: Path, relation: RainRelation = DEFAULT_RELATION, place: int 
 
 
 def _opened(path: Path, read: Callable[[h5py.File], T]) -> T:
+    check_hdf5(path)
     try:
         with h5py.File(path, "r") as file:
             return read(file)

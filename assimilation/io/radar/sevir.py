@@ -22,6 +22,7 @@ from assimilation.fields.grid import Grid, Variable
 from assimilation.fields.streams import FieldStream
 from assimilation.io.radar.frame import centres
 from priors.runtime.errors import InputError
+from priors.runtime.hdf5_probe import check_hdf5
 
 VIL = Variable("vil", "kg m-2", "", 0.0)
 CATALOGUE = "CATALOG.csv"
@@ -62,6 +63,7 @@ def open_sevir(path: Path) -> FieldStream:
             and none was chosen.
     """
     path, event = _split(path)
+    check_hdf5(path)
     try:
         with h5py.File(path, "r") as file:
             names = [_text(name) for name in file["id"][()]]

@@ -7,6 +7,7 @@ import numpy as np
 
 from priors.runtime.errors import InputError
 from priors.runtime.memory import available_bytes
+from priors.runtime.reads import note_read
 
 SHARE = 1 / 3
 """Arrays above this share of the free memory stay on disk; the system keeps what is drawn often in its page cache."""
@@ -18,6 +19,7 @@ def load_array(path: Path) -> np.ndarray:
     Raises:
         InputError: it cannot be read, or holds several arrays.
     """
+    note_read(path)
     try:
         large = path.stat().st_size > SHARE * available_bytes()
         array = np.load(path, allow_pickle=False, mmap_mode="r" if large else None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 
 from priors.runtime.errors import InputError
-from priors.runtime.hdf5_probe import is_sound
+from priors.runtime.hdf5_probe import check_hdf5
 from recon.data.scan import Scan
 
 HEAD = 520
@@ -62,8 +62,7 @@ def hdf5_holds(path: Path, head: bytes, wanted: Callable[[h5py.File], bool]) -> 
     """
     if not is_hdf5(head):
         return False
-    if not is_sound(path):
-        raise InputError(f"{path}: is a damaged HDF5 file, which the HDF5 library does not survive reading")
+    check_hdf5(path)
     try:
         with h5py.File(path, "r") as file:
             return bool(wanted(file))

@@ -16,6 +16,7 @@ from jaxtyping import Real
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from priors.runtime.errors import InputError
+from priors.runtime.reads import note_read
 from recon.io.volumes.tiff.pages import ENDINGS, load_tiff, natural_order_of
 
 
@@ -90,6 +91,7 @@ def load_frames(
 
 
 def _load(file: Path, raw: RawLayout | None) -> np.ndarray:
+    note_read(file)
     name = file.name.lower()
     if name.endswith(ENDINGS):
         return load_tiff(file).values

@@ -14,6 +14,7 @@ from jaxtyping import Float32, Shaped
 from pydantic import BaseModel, ConfigDict, FiniteFloat, PositiveFloat, ValidationError, model_validator
 
 from priors.runtime.errors import InputError
+from priors.runtime.reads import note_read
 from recon.data.volume import Unit
 
 ENDINGS = (
@@ -77,6 +78,7 @@ def read_sidecar(path: Path) -> Sidecar | None:
     beside = sidecar_path(path)
     if not beside.is_file():
         return None
+    note_read(beside)
     try:
         content = yaml.safe_load(beside.read_text())
         return Sidecar.model_validate(content)

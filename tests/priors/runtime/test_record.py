@@ -86,12 +86,13 @@ def test_a_folder_with_files_is_not_written_into(tmp_path):
 
 
 def test_overwriting_empties_an_earlier_run_and_resuming_keeps_it(tmp_path):
-    run = open_run(tmp_path / "run")
-    run.write_config(Settings())
-    run.log("old")
-    assert open_run(run.path, resume=True).file("log.txt").exists()
-    open_run(run.path, overwrite=True)
-    assert not run.file("log.txt").exists()
+    with open_run(tmp_path / "run") as run:
+        run.write_config(Settings())
+        run.log("old")
+    with open_run(run.path, resume=True) as again:
+        assert again.file("log.txt").exists()
+    with open_run(run.path, overwrite=True):
+        assert not run.file("log.txt").exists()
 
 
 def test_a_folder_below_a_file_is_an_error(tmp_path):
