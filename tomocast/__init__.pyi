@@ -7,6 +7,7 @@ from .ct import orbits as orbits
 from .ct import read_scan as read_scan
 from .ct import read_volume as read_volume
 from .ct import reconstruct as reconstruct
+from .ct import reconstruct_with as reconstruct_with
 from .ct import score as score
 from .fields import Ensemble as Ensemble
 from .fields import Fields as Fields
@@ -18,5 +19,6 @@ from .fields import read_ensemble as read_ensemble
 from .fields import read_fields as read_fields
 from .fields import read_observations as read_observations
 from .fields import verify as verify
+from .operators import LinearOperator as LinearOperator
 from .prior import Prior as Prior
 from .prior import load_prior as load_prior

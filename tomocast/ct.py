@@ -4,18 +4,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from priors.card import Prior
 from priors.runtime.config import load
-from recon.data.scan import Scan
-from recon.data.volume import Volume
+from priors.runtime.errors import InputError
+from recon.data.scan import Scan, check_line_integrals
+from recon.data.units import MU_WATER, attenuation_to_hu
+from recon.data.volume import Volume, as_float32, grid_affine
 from recon.geometry import orbits
 from recon.geometry.grid import Grid
 from recon.geometry.scan import ScanGeometry
 from recon.io.scans.registry import read_scan as _read_scan
 from recon.io.volumes.format import ReadOptions
 from recon.io.volumes.registry import read_volume as _read_volume
+from recon.operators.base import LinearOperator, grid_of
 from recon.operators.projector import Projector
-from recon.reconstructors.base import Reconstructor, RunContext, StepRecord
+from recon.reconstructors.base import Measurement, Reconstructor, RunContext, StepRecord
 from recon.reconstructors.checkpoint import Checkpoint
 from recon.run.problem import pose
 from recon.run.scoring import score_volumes
@@ -32,6 +38,7 @@ __all__ = [
     "read_scan",
     "read_volume",
     "reconstruct",
+    "reconstruct_with",
     "score",
 ]
 
@@ -88,8 +95,7 @@ def reconstruct(
     Raises:
         InputError: the scan or a setting cannot be used, or the memory does not suffice.
     """
-    given = {**options} if prior is None else {**options, "prior": _as_setting(prior)}
-    chosen = {"name": method, **given} if isinstance(method, str) else method.model_copy(update=given)
+    chosen = _method(method, prior, options)
     job = load(ReconstructSettings, [{**(settings or {}), "method": chosen, "seed": seed}])
     problem = pose(scan if isinstance(scan, Scan) else read_scan(scan), job)
     problem.plan().require()
@@ -103,6 +109,51 @@ def reconstruct(
         raise
     volume = outcome.volume
     return Volume(volume.values, volume.affine, volume.unit, grid=volume.grid, metrics=outcome.metrics)
+
+
+def reconstruct_with(
+    operator: LinearOperator,
+    values: Any,
+    method: str | Reconstructor = "tv",
+    *,
+    weights: Any = None,
+    prior: str | Path | Prior | None = None,
+    seed: int = 0,
+    mu_water: float = MU_WATER,
+    **options: Any,
+) -> Volume:
+    """Reconstruct from values measured by an operator of one's own.
+
+    Args:
+        operator: A, with the grid of its volumes.
+        values: line integrals or whatever A returns for attenuation in 1/mm, of its range.
+        method: tv, cgls or a diffusion method; those that need the views of a scan (fbp, sirt) say so.
+        weights: inverse variances of ``values``; 1 by default, which says that their deviation is 1.
+        prior: see `reconstruct`.
+        seed: of every random draw.
+        mu_water: attenuation of water in 1/mm, which places HU.
+        options: of the method.
+
+    Returns:
+        A volume in HU on the operator's grid.
+
+    Raises:
+        InputError: shapes or settings do not fit, or the method needs more than A and A.T.
+    """
+    measured = as_float32(values, "values")
+    given = np.ones_like(measured) if weights is None else as_float32(weights, "weights")
+    for name, array in (("values", measured), ("weights", given)):
+        if array.shape != operator.range:
+            raise InputError(
+                f"{name}: found shape {array.shape}, expected that of the operator {operator.range}"
+            )
+    check_line_integrals(measured, given)
+    chosen = _method(method, prior, options)
+    job = load(ReconstructSettings, [{"method": chosen, "seed": seed}])
+    grid = grid_of(operator, job.method.name)
+    data = Measurement(torch.from_numpy(measured), torch.from_numpy(given), mu_water)
+    attenuation = job.method(data, operator, RunContext(seed)).detach().cpu().numpy()
+    return Volume(attenuation_to_hu(attenuation, mu_water), grid_affine(grid), "HU", grid=grid)
 
 
 def score(
@@ -131,7 +182,6 @@ def score(
 
 def _volume(given: Volume | str | Path) -> Volume:
     """Return a volume in HU."""
-    from priors.runtime.errors import InputError
     from recon.run.outputs import result_path
 
     volume = given if isinstance(given, Volume) else read_volume(result_path(Path(given)))
@@ -139,6 +189,12 @@ def _volume(given: Volume | str | Path) -> Volume:
         name = "volume" if isinstance(given, Volume) else str(given)
         raise InputError(f"{name}: found a volume in {volume.unit}, expected HU")
     return volume
+
+
+def _method(method: str | Reconstructor, prior: str | Path | Prior | None, options: dict[str, Any]) -> Any:
+    """Return a method as settings take it."""
+    given = options if prior is None else {**options, "prior": _as_setting(prior)}
+    return {"name": method, **given} if isinstance(method, str) else method.model_copy(update=given)
 
 
 def _as_setting(prior: str | Path | Prior) -> str | Prior:

@@ -15,8 +15,8 @@ NAMES = {"astra": "astra-toolbox", "triton": "triton", "cfgrib": "cfgrib", "ecco
 # Probed where it is installed by other means: it is on no index (see docs on backends).
 ELSEWHERE = {"torch_radon"}
 # Used through another package: the engine xarray picks by name, the one pandas reads Parquet with, the JPEG codec
-# pydicom finds, the writer behind torch.utils.tensorboard, the pin that keeps eccodes loadable.
-BEHIND = {"h5netcdf", "pyarrow", "python-gdcm", "tensorboard", "eckitlib", "eccodes", "cfgrib"}
+# pydicom finds, the attention of monai's U-Net, the writer behind TensorBoard, the pin that keeps eccodes loadable.
+BEHIND = {"h5netcdf", "pyarrow", "python-gdcm", "einops", "tensorboard", "eckitlib", "eccodes", "cfgrib"}
 # Declared ahead of their use.
 AHEAD = {"rich", "cvxpy"}
 
