@@ -1,10 +1,16 @@
 """What a table of observations is: rows, places, times, and the range of every variable in it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from assimilation.fields.grid import Variable
+from assimilation.fields.plausible import limits
+from assimilation.fields.units import canonical
+from assimilation.io.columns import CODES, without_codes
+from assimilation.io.foreign.normalise import STANDARD
 from assimilation.io.tables import read_table
 from priors.runtime.errors import InputError
 from priors.runtime.inspection import Inspection
@@ -17,6 +23,7 @@ def inspect_table(path: Path) -> Inspection:
         InputError: it cannot be read, or lacks a column, every row or a number.
     """
     frame, layout = read_table(path)
+    frame = without_codes(frame, ("value", "sigma", "latitude", "longitude", "y", "x"))
     axes = ("latitude", "longitude") if "latitude" in frame.columns else ("y", "x")
     times = _times(frame, path)
     facts = {
@@ -55,7 +62,7 @@ def _told(rows: Any, path: Path) -> str:
 
 
 def _warnings(frame: Any, path: Path, axes: tuple[str, str]) -> list[str]:
-    told = []
+    told = list(_codes(frame, path))
     sigma = _numbers(frame, "sigma", path)
     if not (sigma > 0).all():
         told.append(f"sigma: {int((~(sigma > 0)).sum())} rows have none that is positive")
@@ -66,6 +73,24 @@ def _warnings(frame: Any, path: Path, axes: tuple[str, str]) -> list[str]:
     if axes[0] == "latitude" and (np.abs(_numbers(frame, "latitude", path)) > 90).any():
         told.append("latitude: some rows lie beyond a pole")
     return told
+
+
+def _codes(frame: Any, path: Path) -> Iterator[str]:
+    """Yield how many values of each variable are codes of missing, or beyond what nature reaches."""
+    for name, rows in frame.groupby("variable"):
+        values = _numbers(rows, "value", path)
+        units = {str(unit) for unit in rows["unit"]} if "unit" in rows.columns else set()
+        standard = STANDARD.get(str(name), str(name))
+        unit = canonical(standard, units.pop() if len(units) == 1 else "")
+        low, high = limits(Variable(str(name), unit, standard)) if not units else (-np.inf, np.inf)
+        wrong = np.isin(values, CODES[:5]) & ~((values >= low) & (values <= high) & np.isfinite(low))
+        if len({str(unit) for unit in rows.get("unit", [unit])} - {unit}) == 0:
+            wrong |= (values < low) | (values > high)
+        if wrong.any():
+            yield (
+                f"{name}: {int(wrong.sum())} of {len(rows)} values such as {values[wrong][0]:g} are codes, or of "
+                "another unit; they are left out where the table is used"
+            )
 
 
 def _times(frame: Any, path: Path) -> Any:

@@ -26,6 +26,7 @@ from assimilation.io.observed import Observations
 from assimilation.io.radar.frame import DEFAULT_RELATION
 from assimilation.io.registry import open_stream
 from assimilation.observation.base import ObservationStream
+from assimilation.observation.quality import CheckedStream
 from assimilation.run.observe import ObserveSettings, observed_part
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
 from priors.card import Prior
@@ -46,14 +47,26 @@ def read_problem(
         InputError: a file cannot be read or does not fit the prior.
     """
     if isinstance(settings, AssimilateSettings):
-        return read_assimilation(inputs["observations"], inputs.get("background"), prior)
+        return read_assimilation(
+            inputs["observations"], inputs.get("background"), prior, gross_error=settings.gross_error
+        )
     return read_forecast(inputs["start"], prior, settings)
 
 
 def read_assimilation(
-    observations: Path | Observations | ObservationStream, background: Path | Ensemble | None, prior: Prior
+    observations: Path | Observations | ObservationStream,
+    background: Path | Ensemble | None,
+    prior: Prior,
+    *,
+    gross_error: float | None = 5.0,
 ) -> Problem:
     """Read observations and, if there is one, a background; either may be in memory already.
+
+    Args:
+        observations: what was observed.
+        background: frames before the first observation.
+        prior: of trajectories.
+        gross_error: see ``AssimilateSettings``.
 
     Raises:
         InputError: a file cannot be read or does not fit the prior.
@@ -73,9 +86,36 @@ def read_assimilation(
         step_s=card.step_s,
         spacing=card.spacing,
     )
-    return analysis_problem(
+    problem = analysis_problem(
         stream, prior, background=known, source=str(observed.source), background_source=_name(background)
     )
+    if gross_error is None:
+        return problem
+    state, deviation = expected_state(prior, known, problem, gross_error)
+    checked = CheckedStream(stream, state, deviation, limit=gross_error, source=str(observed.source))
+    return replace(problem, stream=checked) if checked.rejected else problem
+
+
+def expected_state(
+    prior: Prior, background: Ensemble | None, problem: Problem, limit: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is expected of a state before any observation, and the deviation of states from it, (k, y, x).
+
+    With a background its last frame and the climate's deviation; without one the middle of the training data, and a
+    deviation whose ``limit``-fold is one and a half times their range.
+    """
+    shape = problem.shape[1:]
+    ranges = [1.5 * (item.high - item.low) / limit for item in prior.fields.variables]
+    middle = [np.full(shape, (item.low + item.high) / 2) for item in prior.fields.variables]
+    if background is None or background.grid.shape != shape:
+        wide = [np.full(shape, each) for each in ranges]
+        return np.stack(middle).astype(np.float32), np.stack(wide).astype(np.float32)
+    state = background.members[:, :, -1].mean(axis=(0, 1))
+    scales = [
+        item.scale if item.transform == "none" else each
+        for item, each in zip(prior.fields.variables, ranges, strict=True)
+    ]
+    return state.astype(np.float32), np.stack([np.full(shape, each) for each in scales]).astype(np.float32)
 
 
 def read_forecast(start: Path | Ensemble, prior: Prior, settings: ForecastSettings) -> Problem:

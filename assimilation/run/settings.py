@@ -71,6 +71,8 @@ class AssimilateSettings(RunSettings):
         longest: most frames in flight with an infinite lag; None is what the prior's card says, or else the reach of
             its network, so that all of them see each other.
         guidance: what observations do.
+        gross_error: observations further from the background than so many standard deviations are left out and counted;
+            None keeps all.
     """
 
     command: ClassVar[str] = "assimilate"
@@ -79,6 +81,7 @@ class AssimilateSettings(RunSettings):
     overlap: int | None = Field(1, ge=0)
     longest: int | None = Field(None, ge=2)
     guidance: AnyGuidance = Mmps()
+    gross_error: float | None = Field(5.0, gt=0, allow_inf_nan=False)
 
     def schedule(self, reanalysis: int) -> InferenceSchedule:
         """Return the schedule of a run with a prior whose reanalysis draws so many frames at once."""

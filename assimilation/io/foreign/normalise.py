@@ -56,7 +56,7 @@ _BY_NAME = {
 }
 _LENGTHS = ("m", "km", "metre", "meter", "metres", "meters", "kilometer", "kilometers", "kilometre", "dm")
 # What ECMWF's short names mean where a file gives no standard name.
-_STANDARD = {
+STANDARD = {
     "t2m": "air_temperature",
     "2m_temperature": "air_temperature",
     "u10": "eastward_wind",
@@ -163,7 +163,7 @@ def _in_canonical_unit(item: xr.DataArray, source: str) -> xr.DataArray:
     attributes: dict[str, Any] = dict(item.attrs)
     standard = str(attributes.get("standard_name", ""))
     if standard in ("", "unknown"):
-        standard = _STANDARD.get(str(item.name), "")
+        standard = STANDARD.get(str(item.name), "")
         attributes.pop("standard_name", None)
         if standard:
             attributes["standard_name"] = standard
