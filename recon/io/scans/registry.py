@@ -12,6 +12,7 @@ from priors.runtime.errors import InputError
 from recon.data.scan import Scan
 from recon.io.scans import array_scan, ct_pd, data_exchange, htc2022, nxtomo, scan_file
 from recon.io.scans.format import HEAD, ScanFormat, ScanOptions, is_hdf5
+from recon.io.scans.hdf5_access import check_links
 from recon.io.scans.scan_file import write_scan
 
 __all__ = ["FORMATS", "Scan", "ScanOptions", "format_of", "read_scan", "write_scan"]
@@ -54,6 +55,11 @@ def read_scan(path: Path, options: ScanOptions = ScanOptions()) -> Scan:  # noqa
         )
     if is_hdf5(head):
         with h5py.File(path, "r") as file:
+            try:
+                for name in file:
+                    check_links(path, file, str(name))
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from error
             # A damaged name comes as bytes.
             keys = ", ".join(sorted(str(key)[:40] for key in file)) or "nothing"
         raise InputError(f"{path}: HDF5 file with {keys} inside, expected {_KINDS}")

@@ -159,7 +159,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no position": (changed(2, ImagePositionPatient=None), "ImagePositionPatient: found None"),
     "other modality": (changed(-1, Modality="MR"), "found modality MR"),
     "no rescale": (changed(-1, RescaleSlope=None), "RescaleSlope and RescaleIntercept are missing"),
-    "unit not HU": (changed(-1, RescaleType="US"), "RescaleType: found 'US', expected HU"),
+    "unit not HU": (changed(-1, RescaleType="OD"), "RescaleType: found 'OD', expected HU"),
     "scout": (changed(-1, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "is a localizer"),
     "8-bit picture": (changed(-1, BitsStored=8, HighBit=7), "is a picture"),
     "array without description": (array(VALUES), "state unit and voxel_mm"),

@@ -104,7 +104,7 @@ def test_messages_never_name_the_patient(tmp_path: Path, recwarn: pytest.Warning
     def change(i: int, data: FileDataset) -> None:
         data.PatientName = "SECRET^NAME^" + "X" * 80
         data.PatientBirthDate = "SECRET"
-        data.RescaleType = "US"
+        data.RescaleType = "OD"
 
     folder = write_series(tmp_path / "series", thorax_like(SHAPE), change=change)
     before = len(recwarn)
