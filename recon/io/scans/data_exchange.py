@@ -34,10 +34,10 @@ def read_data_exchange(path: Path, options: ScanOptions = ScanOptions()) -> Scan
     """
     with opened(path) as file:
         data, dark, white = (_frames(file, name) for name in ("data", "data_dark", "data_white"))
-        for name, found in (("data_dark", dark), ("data_white", white)):
+        for name, found in (("dark", dark), ("flat", white)):
             if found.shape[-2:] != data.shape[-2:]:
-                wanted = f"{found.shape[-2:]}, expected those of the data, {data.shape[-2:]}"
-                raise InputError(f"exchange/{name}: found rows and columns {wanted}")
+                wanted = f"{found.shape[-2:]} rows and columns, expected those of the data, {data.shape[-2:]}"
+                raise InputError(f"{name} field: found {wanted}")
         if data.ndim != 3:
             raise InputError(f"exchange/data: found shape {data.shape}, expected (view, row, column)")
         angles = file.angles_deg(file.root, "exchange/theta")
