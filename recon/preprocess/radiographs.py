@@ -107,7 +107,7 @@ def flat_correct(
 
 
 def correct(
-    read: Callable[[int, int], Real[np.ndarray, "_ r c"]], views: int, fields: Fields
+    read: Callable[[int, int], Real[np.ndarray, "_ r c"]], views: int, fields: Fields, row: int = 0
 ) -> LineIntegrals:
     """Return line integrals of radiographs that are read in blocks of views: only a block is in memory as it is stored.
 
@@ -115,6 +115,7 @@ def correct(
         read: returns the radiographs of views START to STOP.
         views: how many there are.
         fields: of the rows that ``read`` returns.
+        row: number of the first of these rows, for messages.
 
     Raises:
         InputError: values are NaN, negative or all zero.
@@ -127,7 +128,7 @@ def correct(
     unlit: list[int] = []
     for start in range(0, views, block):
         raw = read(start, min(start + block, views))
-        _check_values("data", raw, start)
+        _check_values("data", raw, (start, row))
         unlit += [start + int(view) for view in np.flatnonzero(~raw.any(axis=(1, 2)))]
         n = raw.astype(np.float32) - fields.black
         # Below half a photon the logarithm means nothing; the weight says so.
@@ -176,13 +177,13 @@ def detector_noise(dark: Real[np.ndarray, "d r c"], flat: Real[np.ndarray, "f r 
     return (gain if gain > 0 else 1.0), variance
 
 
-def _check_values(name: str, frames: np.ndarray, start: int = 0) -> None:
-    """Refuse values that no detector gives; ``start`` is the number of the first frame."""
+def _check_values(name: str, frames: np.ndarray, start: tuple[int, int] = (0, 0)) -> None:
+    """Refuse values that no detector gives; ``start`` are the numbers of the first frame and row."""
     if frames.dtype.kind not in "iuf":
         raise InputError(f"{name}: found {frames.dtype} values, expected numbers")
     if frames.dtype.kind == "f" and not np.isfinite(frames).all():
         bad = ~np.isfinite(frames)
-        where = tuple(int(i) for i in np.argwhere(bad)[0] + [start, 0, 0])
+        where = tuple(int(i) for i in np.argwhere(bad)[0] + [*start, 0])
         raise InputError(f"{name}: {int(bad.sum())} values are NaN or infinite, the first at {where}")
     if frames.dtype.kind != "u" and frames.min() < 0:
         raise InputError(f"{name}: found {frames.min():.5g}, expected detector values, 0 or more")

@@ -121,7 +121,7 @@ def frames_of(stored: Callable[[np.ndarray | slice, slice], np.ndarray], index: 
 
 def _lines(turn: Turn, rows: slice, stands_for: tuple[np.ndarray, np.ndarray]) -> LineIntegrals:
     fields = Fields.of(turn.dark(rows), turn.flat(rows), stands_for)
-    return correct(lambda start, stop: turn.read(start, stop, rows), turn.shape[0], fields)
+    return correct(lambda start, stop: turn.read(start, stop, rows), turn.shape[0], fields, rows.start)
 
 
 def _middle(start: int, stop: int, sample: int | None) -> tuple[int, int]:
