@@ -152,6 +152,7 @@ def _members(path: Path) -> list[tuple[str, bytes]]:
         EOFError,
         OSError,
         ValueError,
+        IndexError,  # a member without a name, in Python 3.11
         zlib.error,
     ) as error:
         raise InputError(f"{path}: the archive cannot be unpacked ({error})") from error
