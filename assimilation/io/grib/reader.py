@@ -98,7 +98,7 @@ def _dataset(path: Path, variable: str | None) -> xr.Dataset:
     for name, cells in frames.items():
         held = indexing.LazilyIndexedArray(_Frames(path, layout.placed(cells, f"{path}: {name}"), grid))
         field = cells[0].field
-        attributes = {"units": field.unit, "long_name": name, "GRIB_stepType": field.step_type}
+        attributes = {"units": field.unit, "long_name": name, "step_type": field.step_type}
         if field.standard_name:
             attributes["standard_name"] = field.standard_name
         dataset[name] = xr.Variable((*layout.dims, *grid.names), held, attributes)
