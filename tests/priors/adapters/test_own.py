@@ -64,7 +64,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "schedule", "level"), CASES, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(("kind", "schedule", "level"), CASES, ids=[case[0] for case in CASES])
 @pytest.mark.filterwarnings("ignore:prior")
 def test_every_way_of_calling_gives_the_exact_mean(kind: str, schedule: Schedule, level):
     prior = Prior(Exact(kind, level), schedule=schedule, parametrisation=kind, codec=(0.0, 1000.0))
