@@ -57,7 +57,7 @@ class TrajectoryDescription(BaseModel):
 
 
 class Optimisation(BaseModel):
-    """AdamW with linear warm-up and a rate that ends at zero (`priors.training.rate`)."""
+    """AdamW with linear warm-up and a rate that ends at zero (`priors.training.engine.rate`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

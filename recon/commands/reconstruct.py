@@ -30,7 +30,11 @@ def reconstruct(
     out: OutFolder = None,
     method: Annotated[
         str | None,
-        typer.Option(help="fbp, cgls, sirt, tv, exact (small problems), nerd-fast, nerd-admm or nerd-pdhg."),
+        # Written out: deriving it from the union of methods would import torch for --help. A test compares the two.
+        typer.Option(
+            help="fbp, cgls, sirt, tv, exact (small problems); with a diffusion prior: nerd-fast, nerd-thorough, "
+            "nerd-admm, nerd-pdhg, dds, dds-3d, diffusion-mbir, diffpir, dps, red-diff, sitcom, pnp-hqs or pnp-admm."
+        ),
     ] = None,
     prior: PriorName = None,
     config: Config = None,

@@ -1,4 +1,4 @@
-"""What a CT file is: the modules ``recon.inspect_*`` say it, each of its own kind; this one tells whom to ask."""
+"""What a CT file is: picks the module of ``recon.inspect`` (scan, radiographs, volume) that describes its kind."""
 
 from pathlib import Path
 

@@ -3,7 +3,8 @@ r"""What every diffusion reconstructor shares: one loop over noise levels, in u-
     levels  ->  look (the network's E[x | u])  ->  agree (data and slices)  ->  next state
 
 A method says which levels it visits (``sequence``) and what it does at one (``advance``). Everything else is here:
-prior and units, first state, chunks and device, memory plan, checkpoint after every level, resume to the same bits.
+prior and units, first state, chunks and device, memory plan, a state to save after every level, from which a run resumes
+to the same bits.
 Data enter through `NerdProblem`: the measurement in network units with inverse variances as weights, the coupling of
 neighbouring slices, the denoiser slice by slice.
 """
@@ -76,7 +77,7 @@ class DiffusionReconstructor(Reconstructor, ABC):
     Attributes:
         prior: name of an embedded prior, or a folder with a card; from Python also a loaded prior.
         label: class to condition on, of a prior that knows classes; None takes the card's.
-        warm_start: reconstruction that the first state is made of; ``noise`` starts from noise alone.
+        warm_start: reconstruction that the first state is made from; ``noise`` starts from noise alone.
         coupling: agreement of neighbouring slices; rho 0 turns it off.
         model_error: deviation of what the projector cannot represent, in line integral.
         chunk: slices per network call; None chooses from the free memory.

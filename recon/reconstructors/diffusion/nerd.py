@@ -5,7 +5,7 @@ measurement, with the network and between slices:
 
     min over V    1/2 ||W^(1/2) (A f_s(V) - y)||^2 + lambda/2 ||V - u||^2 + tau ||D f_s(V)||_1
 
-(`nerd_refine` says how), is moved on in the direction it came (X_ is the volume of the level before), and is given
+(`refine` says how), is moved on in the direction it came (X_ is the volume of the level before), and is given
 fresh noise of the next level r:
 
     u <- X + m (X - X_) + r (sqrt(1 - zeta) e + sqrt(zeta) z),      e = (V - f_s(V)) / s
@@ -14,8 +14,8 @@ With m = 0 the volume is still on its way to the fixed point of a level when tha
 extrapolation) lets half as many levels do. Every other level looks at the mirror image of every slice, which training
 saw equally often (as the prior's card says): what the network does to one side only averages out, at no cost.
 
-Three recipes of one loop. ``nerd-fast`` replaces the Jacobian by the identity (CG). ``nerd-admm`` and ``nerd-pdhg`` run
-the same levels and then refine through the network (vjp) from that result, with ADMM or PDHG for the coupling. All
+Recipes of one loop. ``nerd-fast`` and ``nerd-thorough`` need no Jacobian (CG). ``nerd-admm`` and ``nerd-pdhg`` run such
+levels first and then refine through the network (vjp) from that result, with ADMM or PDHG for the coupling. All
 start from a total-variation or filtered-backprojection volume at a moderate noise level instead of pure noise.
 """
 

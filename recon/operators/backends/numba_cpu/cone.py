@@ -1,6 +1,6 @@
 """The projector of cone beams on a CPU: upright columns by shared lines, all other rays one by one.
 
-Work is dealt to plain threads as in ``numba_cpu``: views in the forward direction, tiles of the (y, x) plane in the
+Work is dealt to plain threads as in ``backend``: views in the forward direction, tiles of the (y, x) plane in the
 adjoint.
 """
 
