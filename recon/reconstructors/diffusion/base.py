@@ -3,8 +3,8 @@ r"""What every diffusion reconstructor shares: one loop over noise levels, in u-
     levels  ->  look (the network's E[x | u])  ->  agree (data and slices)  ->  next state
 
 A method says which levels it visits (``sequence``) and what it does at one (``advance``). Everything else is here:
-prior and units, first state, chunks and device, memory plan, a state to save after every level, from which a run resumes
-to the same bits.
+prior and units, first state, chunks and device, memory plan, a state to save after every level from which a run
+resumes to the same bits.
 Data enter through `NerdProblem`: the measurement in network units with inverse variances as weights, the coupling of
 neighbouring slices, the denoiser slice by slice.
 """
