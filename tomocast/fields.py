@@ -20,6 +20,7 @@ from assimilation.observation.base import ObservationStream
 from assimilation.run.planning import ensemble_plan, memory_plan, require
 from assimilation.run.problem import read_assimilation, read_forecast
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
+from assimilation.verification.events import Border
 from assimilation.verification.verify import VerifyOptions
 from assimilation.verification.verify import verify as _verify
 from priors.card import Prior, load_prior
@@ -139,6 +140,7 @@ def verify(
     *,
     thresholds: tuple[float, ...] | None = None,
     scales: tuple[int, ...] = (1, 5, 11, 21),
+    fss_border: Border = "valid",
     seed: int = 0,
 ) -> dict[str, Any]:
     """Score an ensemble against the truth, as ``tomocast score ensemble`` does.
@@ -148,6 +150,8 @@ def verify(
         truth: fields on the same or a finer grid.
         thresholds: of events, in the variable's unit; by default those of rain.
         scales: of the fractions skill score, odd numbers of cells.
+        fss_border: where a neighbourhood leaves the field: ``valid`` takes the share of the valid cells, ``zeros``
+            counts cells outside as no event (pysteps), ``cut`` counts whole neighbourhoods only (``scores``).
         seed: of the bootstrap.
 
     Returns:
@@ -156,7 +160,7 @@ def verify(
     Raises:
         InputError: a file cannot be read, or the two cannot be compared.
     """
-    options = VerifyOptions(thresholds=thresholds, scales=scales, seed=seed)
+    options = VerifyOptions(thresholds=thresholds, scales=scales, seed=seed, fss_border=fss_border)
     if isinstance(ensemble, str | Path):
         with open_stream(analysis_path(Path(ensemble))) as stream:
             return verify_stream(stream, truth, options)

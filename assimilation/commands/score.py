@@ -1,7 +1,7 @@
 """The verb ``score ensemble``: analyses or forecasts against the truth."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
@@ -24,6 +24,13 @@ def score_ensemble(
         Optional[list[int]],  # noqa: UP045
         typer.Option(help="Odd neighbourhood of the fractions skill score in cells; may be repeated."),
     ] = None,
+    fss_border: Annotated[
+        Literal["valid", "zeros", "cut"],
+        typer.Option(
+            help="Where a neighbourhood leaves the field: share of the valid cells, zeros outside (pysteps), "
+            "or whole neighbourhoods only (scores)."
+        ),
+    ] = "valid",
     region: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="NAME=Y0:Y1,X0:X1, a box to score apart; may be repeated."),
@@ -57,6 +64,7 @@ def score_ensemble(
         thresholds=tuple(threshold) if threshold else None,
         regions=tuple(job.parse_region(text) for text in region or ()),
         seed=seed,
+        fss_border=fss_border,
         **given,  # type: ignore[arg-type]
     )
     files = job.VerifyFiles(

@@ -30,8 +30,13 @@ def scores_section(scores: Mapping[str, Any]) -> str:
         charts += _variable_charts(name, entry, own, x, x_label=x_label)
     return (
         f"<section><h2>Scores</h2>{_table(variables)}{_event_table(variables)}"
-        f'<p class="hint">In brackets: 95 % interval by bootstrap.</p><div class="charts">{charts}</div></section>'
+        f'<p class="hint">95 % intervals (in brackets): {_intervals_from(scores)}.</p>'
+        f'<div class="charts">{charts}</div></section>'
     )
+
+
+def _intervals_from(scores: Mapping[str, Any]) -> str:
+    return html.escape(scores.get("intervals_from") or "bootstrap")
 
 
 def _axis(scores: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[float], str]:

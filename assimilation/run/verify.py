@@ -64,7 +64,9 @@ def table(scores: dict[str, Any]) -> str:
     for name, entry in scores["by_variable"].items():
         lines.append(_line(f"{name} [{entry['unit']}]", entry))
         low_high = [entry["intervals"][key] for key in HEADINGS]
-        lines.append(" " * 26 + "".join(f"{_span(*pair):>20}" for pair in low_high))
+        if np.isfinite(low_high).any():
+            lines.append(" " * 26 + "".join(f"{_span(*pair):>20}" for pair in low_high))
+    lines.append(f"95 % intervals: {scores['intervals_from']}")
     series = scores["by_lead"] if "by_lead" in scores else scores["by_time"]
     if "rmse" in series:
         first = "lead_s" if "lead_s" in series else "time"

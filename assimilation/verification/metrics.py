@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from assimilation.verification.aggregation import Averages, Metric, ratio
-from assimilation.verification.events import Contingency, Fractions, ReliabilityCounts, Source
+from assimilation.verification.events import Border, Contingency, Fractions, ReliabilityCounts, Source
 from assimilation.verification.spectra import Of, RadialPower
 from assimilation.verification.statistics import (
     AbsoluteError,
@@ -31,12 +31,13 @@ from assimilation.verification.statistics import (
 
 def _plain(name: str, statistic: Statistic) -> Metric:
     """Return the metric that is the average itself."""
-    return Metric(name, (statistic,), lambda means: means[statistic])
+    lowest = -np.inf if isinstance(statistic, Error) else 0.0
+    return Metric(name, (statistic,), lambda means: means[statistic], lowest)
 
 
 def _root(name: str, statistic: Statistic) -> Metric:
     """Return the metric that is the root of the average."""
-    return Metric(name, (statistic,), lambda means: np.sqrt(means[statistic]))
+    return Metric(name, (statistic,), lambda means: np.sqrt(means[statistic]), 0.0)
 
 
 def _spread_skill(means: Averages) -> np.ndarray:
@@ -53,8 +54,8 @@ MAE = _plain("mae", AbsoluteError())
 BIAS = _plain("bias", Error())
 CRPS = _plain("crps", FairCRPS())
 SPREAD = _root("spread", Variance())
-SPREAD_SKILL = Metric("spread_skill", (Variance("error"), SquaredError()), _spread_skill)
-ACC = Metric("acc", (AnomalyProducts(),), _acc)
+SPREAD_SKILL = Metric("spread_skill", (Variance("error"), SquaredError()), _spread_skill, 0.0)
+ACC = Metric("acc", (AnomalyProducts(),), _acc, -1.0, 1.0)
 RANK_HISTOGRAM = _plain("rank_histogram", Ranks())
 
 # What is printed for every variable and every time.
@@ -81,9 +82,9 @@ def categorical(threshold: float, of: Source = "mean") -> tuple[Metric, ...]:
     return tuple(metric(name) for name in _CELLS)
 
 
-def fss(threshold: float, scale: int) -> Metric:
-    """Return the fractions skill score at a threshold and a scale in cells."""
-    statistic = Fractions(threshold, scale)
+def fss(threshold: float, scale: int, *, border: Border = "valid") -> Metric:
+    """Return the fractions skill score at a threshold and a scale in cells; ``border``: see ``events``."""
+    statistic = Fractions(threshold, scale, border)
 
     def value(means: Averages) -> np.ndarray:
         difference, forecast, observed = np.moveaxis(means[statistic], -1, 0)

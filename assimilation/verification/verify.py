@@ -14,7 +14,8 @@ import numpy as np
 from assimilation.baselines.climatology import Climatology
 from assimilation.fields.fields import Ensemble, Fields, Variable
 from assimilation.fields.streams import FieldStream
-from assimilation.verification.aggregation import EVERYWHERE, Metric, Region, Row, Table
+from assimilation.verification.aggregation import EVERYWHERE, Metric, Region, Row, Table, independent_units
+from assimilation.verification.events import Border
 from assimilation.verification.matching import Matched, match, to_grid
 from assimilation.verification.metrics import RANK_HISTOGRAM, SCORES, categorical, fss, power, reliability
 from assimilation.verification.spectra import wavenumbers
@@ -34,6 +35,7 @@ class VerifyOptions:
     Attributes:
         thresholds: of events, in the variable's unit; None: 0.1, 1 and 5 mm/h for rain, none otherwise.
         scales: of the fractions skill score, odd numbers of cells.
+        fss_border: what the fractions skill score does where a neighbourhood leaves the field, see ``events``.
         regions: boxes to score apart.
         seed: of the bootstrap.
         draws: of the bootstrap.
@@ -44,6 +46,7 @@ class VerifyOptions:
     regions: tuple[Region, ...] = field(default=())
     seed: int = 0
     draws: int = 500
+    fss_border: Border = "valid"
 
     def of(self, variable: Variable) -> tuple[float, ...]:
         """Return the thresholds of a variable."""
@@ -82,6 +85,8 @@ def verify(
         "points": table.compared,
         "points_held": table.offered,
         "intervals": _intervals(table, options, rows) if one_unit else None,
+        "intervals_from": independent_units(rows).description,
+        "fss_border": options.fss_border,
         "rank_histogram": _list(table.score(RANK_HISTOGRAM)),
         "by_variable": {
             variable.name: {
@@ -109,7 +114,7 @@ def fill(matched: Matched, options: VerifyOptions, climatology: Climatology | No
     metrics: list[Metric] = [*SCORES, RANK_HISTOGRAM, *_POWERS]
     for variable in ensemble.variables:
         for threshold in options.of(variable):
-            metrics += _event_metrics(threshold, options.scales)
+            metrics += _event_metrics(threshold, options)
     table = Table([part for metric in metrics for part in metric.statistics], ensemble.grid, options.regions)
     mean = _climate(ensemble, climatology)
     for trajectory, time in np.ndindex(ensemble.trajectories, ensemble.times.size):
@@ -156,12 +161,12 @@ def _climate(ensemble: FieldStream, climatology: Climatology | None) -> Callable
     return lambda time: to_grid(held.at(time)[columns], held.grid, ensemble.grid)
 
 
-def _event_metrics(threshold: float, scales: Sequence[int]) -> list[Metric]:
+def _event_metrics(threshold: float, options: VerifyOptions) -> list[Metric]:
     return [
         *categorical(threshold),
         *categorical(threshold, "members"),
         reliability(threshold),
-        *(fss(threshold, scale) for scale in scales),
+        *(fss(threshold, scale, border=options.fss_border) for scale in options.scales),
     ]
 
 
@@ -171,7 +176,7 @@ def _scores(table: Table, rows: Iterable[Row], region: str = EVERYWHERE) -> dict
 
 
 def _intervals(table: Table, options: VerifyOptions, rows: Sequence[Row]) -> dict[str, list[float]]:
-    """Return the 95 % interval of every score."""
+    """Return the 95 % interval of every score, NaN where it is withheld."""
     intervals = {}
     for metric in SCORES:
         low, high = table.interval(metric, rows, seed=options.seed, draws=options.draws)
@@ -187,7 +192,10 @@ def _thresholds(
     for threshold in options.of(variable):
         entry: dict[str, Any] = {m.name: float(table.score(m, rows)) for m in categorical(threshold)}
         entry["members"] = {m.name: float(table.score(m, rows)) for m in categorical(threshold, "members")}
-        entry["fss"] = {str(n): float(table.score(fss(threshold, n), rows)) for n in options.scales}
+        entry["fss"] = {
+            str(n): float(table.score(fss(threshold, n, border=options.fss_border), rows))
+            for n in options.scales
+        }
         forecast, observed = table.score(reliability(threshold), rows)
         entry["reliability"] = {"forecast": _list(forecast), "observed": _list(observed)}
         report[f"{threshold:g}"] = entry

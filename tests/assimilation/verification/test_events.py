@@ -69,6 +69,44 @@ def test_fss_equals_the_scores_library_s_where_no_window_meets_the_edge(scale):
     assert scored(fss(1.0, scale), given) == pytest.approx(float(expected), rel=1e-9)
 
 
+@pytest.mark.parametrize("scale", [1, 3, 7])
+def test_fss_of_whole_neighbourhoods_equals_the_scores_library_s(scale):
+    given = pair(members=1)
+    arrays = [xr.DataArray(part.astype(float), dims=("y", "x")) for part in (given.members[0], given.truth)]
+    expected = fss_2d(
+        *arrays,
+        event_threshold=1.0,
+        window_size=(scale, scale),
+        spatial_dims=("y", "x"),
+        threshold_operator=np.greater_equal,
+    )
+    assert scored(fss(1.0, scale, border="cut"), given) == pytest.approx(float(expected), rel=1e-9)
+    if scale > 1:
+        assert scored(fss(1.0, scale), given) != pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("scale", [3, 7])
+def test_fss_with_zeros_outside_equals_a_count_in_the_padded_field(scale):
+    given = pair(members=1, missing=0.2)
+    half = scale // 2
+    fractions = []
+    for field in (given.members[0], given.truth):
+        events = np.pad((field >= 1.0) & given.valid, half).astype(float)
+        windows = np.lib.stride_tricks.sliding_window_view(events, (scale, scale))
+        fractions.append((windows.sum((2, 3)) / scale**2)[given.valid])
+    forecast, observed = fractions
+    expected = 1 - np.mean((forecast - observed) ** 2) / np.mean(forecast**2 + observed**2)
+    assert scored(fss(1.0, scale, border="zeros"), given) == pytest.approx(expected, rel=1e-9)
+
+
+def test_borders_are_the_same_where_the_field_has_none():
+    given = pair(members=3, grid=plane(periodic=True))
+    values = [scored(fss(1.0, 5, border=border), given) for border in ("valid", "zeros", "cut")]
+    np.testing.assert_allclose(values, values[0], rtol=1e-9)
+    # No neighbourhood of 21 cells fits in 12 x 15.
+    assert np.isnan(scored(fss(1.0, 21, border="cut"), pair()))
+
+
 @pytest.mark.parametrize("periodic", [False, True])
 def test_fractions_equal_a_loop_over_neighbourhoods(periodic):
     given = pair(members=3, grid=plane(periodic=periodic), missing=0.3)

@@ -45,8 +45,12 @@ def test_the_report_has_every_contracted_key_and_is_json():
     assert scores["rmse"] == pytest.approx(
         np.sqrt(((ensemble.members.astype(float).mean(1) - truth.values) ** 2).mean()), rel=1e-6
     )
-    low, high = scores["intervals"]["rmse"]
+    assert np.isnan(scores["intervals"]["rmse"]).all()
+    assert "withheld, found 2 blocks" in scores["intervals_from"]
+    assert "withheld, found 2 blocks" in job.table(scores)
+    low, high = verify(*case(count=9))["intervals"]["rmse"]
     assert low < scores["rmse"] < high
+    assert scores["fss_border"] == "valid"
     assert set(scores["thresholds"]) == {"0.1", "1", "5"}
     assert len(scores["by_time"]["crps"]) == 5
     assert len(scores["by_time"]["thresholds"]["1"]["fss"]["5"]) == 5

@@ -54,6 +54,16 @@ def test_a_file_a_table_and_departures(files):
     assert scores["by_region"]["west"]["rmse"] > 0
 
 
+def test_the_border_of_the_fractions_skill_score_is_a_setting(files):
+    values = {}
+    for border in ("valid", "zeros", "cut"):
+        options = ["--threshold", "1", "--scale", "3", "--fss-border", border, "--json", "-"]
+        scores = json.loads(inside("score", "ensemble", files / "run", files / "truth.nc", *options).stdout)
+        assert scores["fss_border"] == border
+        values[border] = scores["thresholds"]["1"]["fss"]["3"]
+    assert len(set(values.values())) == 3
+
+
 def test_the_report_gains_truth_and_scores(files):
     inside("score", "ensemble", files / "run", files / "truth.nc", "--report")
     assert "rmse" in (files / "run" / "report.html").read_text().lower()
