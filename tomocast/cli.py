@@ -24,7 +24,9 @@ from priors.commands.import_prior import import_prior
 from priors.commands.sample import sample
 from priors.commands.train import train
 from priors.runtime import signals
+from priors.runtime.environment import check_environment
 from priors.runtime.errors import InputError, Interrupted, show_warnings
+from priors.runtime.terminal import prepare_streams, visible
 from recon.commands.compare import compare
 from recon.commands.convert import convert
 from recon.commands.demo import demo_recon
@@ -94,6 +96,7 @@ app.add_typer(data, name="data")
 
 def main() -> None:
     """Run the command line and exit with its status."""
+    prepare_streams()
     with signals.graceful():
         sys.exit(_run())
 
@@ -103,9 +106,10 @@ def _run() -> int:
     spelling = note(sys.argv[1:], SECONDS)
     show_warnings()
     try:
+        check_environment()
         status = app(standalone_mode=False)
     except (Interrupted, KeyboardInterrupt, typer.Abort) as stop:
-        print(f"\ninterrupted; {stop}" if str(stop) else "\ninterrupted", file=sys.stderr)
+        print(visible(f"\ninterrupted; {stop}" if str(stop) else "\ninterrupted"), file=sys.stderr)
         return signals.status()
     except Exception as error:
         line = _mistake(error)
@@ -113,7 +117,7 @@ def _run() -> int:
             raise
         # Objects of a damaged file may fail again when they are let go of; the user has been told already.
         sys.unraisablehook = lambda _: None
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {visible(line)}", file=sys.stderr)
         return 2
     # After the work, so that a mistake stays one line.
     if spelling:
@@ -134,6 +138,8 @@ def _mistake(error: Exception) -> str | None:
         return "memory: not enough is free; use a smaller grid, fewer slices or smaller chunks"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
         return f"{error.filename or 'output'}: {error.strerror}"
+    if isinstance(error, ValueError) and "embedded null" in str(error):
+        return "a name of a file holds the character NUL, which no file's name does"
     if type(error).__module__.startswith("pydantic_core"):
         return " ".join(str(error).split())
     return None

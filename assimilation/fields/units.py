@@ -112,6 +112,11 @@ def _registry() -> Any:
 
 
 def _parse(unit: str, label: str) -> Any:
+    # A unit is short and its powers are small: 9**9**9**9 would be computed.
+    if len(unit) > 100 or re.search(
+        r"(\*\*|\^)\s*[-+(]*\s*\d[\d.]*\s*\)*\s*(\*\*|\^)|(\*\*|\^)[-+( ]*\d{3}|\d{20}", unit
+    ):
+        raise InputError(f"{label}: found unit '{unit[:60]}', expected one such as K, m s-1 or mm/h")
     text = _ALIASES.get(unit.strip().lower(), unit.strip())
     # CF writes exponents without a sign of their own: m2 s-2, kg m-2 s-1.
     text = re.sub(r"(?<=[A-Za-z])(-?\d+)", r"**\1", text)

@@ -212,6 +212,9 @@ class GrowingArchive:
         )
         if len(self._sums) != self.trajectories or not fits:
             raise InputError(f"{self.folder}: holds another archive; start the run again with --overwrite")
+        for array in self._arrays:
+            if array.shape[-3] > self.times.size:
+                array.resize((*array.shape[:-3], self.times.size, *array.shape[-2:]))
         self.verify()
 
     def _note(self) -> None:

@@ -61,6 +61,8 @@ def reader_of(path: Path) -> Reader:
         InputError: it does not exist, is empty or of an unknown kind.
     """
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: is neither a file nor a folder (a pipe or a device), expected {_KINDS}")
     if path.is_file() and signature(path).startswith(HDF5):
         check_hdf5(path)
     for reader in READERS:

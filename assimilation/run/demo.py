@@ -19,6 +19,7 @@ from assimilation.run.simulate import simulate_to_file
 from assimilation.systems import AnySystem, NavierStokes
 from assimilation.verification.verify import verify
 from priors.runtime.record import RunFolder, open_run
+from priors.runtime.seeds import Seed
 
 COLUMNS = ("rmse", "crps", "spread_skill", "seconds")
 BASELINE = "last observation"
@@ -31,7 +32,7 @@ class DemoSettings(BaseModel):
 
     system: AnySystem = NavierStokes()
     frames: int = Field(12, ge=2)
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     observe: ObserveSettings = ObserveSettings()
     runs: dict[str, AssimilateSettings] = Field(min_length=1)
 

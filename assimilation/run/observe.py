@@ -21,6 +21,7 @@ from assimilation.observation.instruments import Instrument, Points
 from assimilation.observation.observing import observe
 from priors.runtime.errors import InputError
 from priors.runtime.protect import check_output, check_outputs
+from priors.runtime.seeds import Seed
 
 _SPAN = r"-?\d*:-?\d*"
 
@@ -62,7 +63,7 @@ class ObserveSettings(BaseModel):
 
     operator: Instrument = Points()
     sigma: str = "0.1"
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     variable: str | None = None
     spacing: float | None = Field(None, gt=0, allow_inf_nan=False)
     step_s: float | None = Field(None, gt=0, allow_inf_nan=False)

@@ -15,6 +15,7 @@ from priors.card import Prior
 from priors.diffusion.denoiser import DeviceName
 from priors.diffusion.guidance import AnyGuidance, Guidance, Mmps
 from priors.diffusion.sampler import AnySampler, Multistep
+from priors.runtime.seeds import Seed
 
 
 def _lag(value: Any) -> Any:
@@ -48,7 +49,7 @@ class RunSettings(_Settings):
 
     prior: str
     members: int = Field(16, ge=1)
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     sampler: AnySampler = Multistep(steps=16)
     chunk: int | None = Field(None, ge=1)
     cache: bool = True

@@ -61,12 +61,12 @@ def fetch(item: DataFile, folder: Path) -> Path:
 
 
 def _check_part(part: Path) -> None:
-    """Refuse to continue a file that no download of ours left, or through a link.
+    """Refuse to continue a file that no download of ours left.
 
     Raises:
         InputError: it is such a file.
     """
-    if os.path.lexists(part) and (part.is_symlink() or not _part(part, ".json").is_file()):
+    if os.path.lexists(part) and not _part(part, ".json").is_file():
         raise InputError(f"{part}: no download left it; remove it, or choose another folder")
 
 
@@ -111,7 +111,7 @@ def _grow(url: str, part: Path, item: DataFile) -> None:
             total = held + int(answer.headers.get("Content-Length", 0)) or None
             _require_space(part, (total or item.bytes or 0) - held)
             _part(part, ".json").write_text(json.dumps(_validator(answer)), encoding="utf-8")
-            _append(answer, part, held, total)
+            _append(answer, part, held, total=total, most=item.bytes or total)
     except requests.RequestException as error:
         size = human(part.stat().st_size) if part.is_file() else "nothing"
         raise InputError(
@@ -157,11 +157,15 @@ def _ended(answer: Any, part: Path, held: int, url: str) -> None:
     )
 
 
-def _append(answer: Any, part: Path, held: int, total: int | None) -> None:
+def _append(answer: Any, part: Path, held: int, *, total: int | None, most: int | None) -> None:
     """Write the answer behind the first ``held`` bytes of the part."""
     with part.open("r+b" if held else "wb") as stream, Progress(_chunks(total), part.name) as progress:
         stream.seek(held)
         for block in answer.iter_content(_CHUNK):
+            if most is not None and stream.tell() + len(block) > most:
+                raise InputError(
+                    f"{part.name}: the server sends more than the {human(most)} of the published file"
+                )
             stream.write(block)
             progress.step(done=_chunks(stream.tell()))
         stream.truncate()

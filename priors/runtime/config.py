@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
@@ -27,6 +28,8 @@ MISSING = "???"
 """Stands in a printed configuration where a value must be given; OmegaConf's word for it."""
 
 Tree = dict[str, Any]
+LARGEST_TEXT = 2**25
+DEEPEST = 50
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -145,7 +148,7 @@ def read_yaml(path: Path) -> Tree:
         InputError: the file is absent, is no YAML mapping, or holds a ``${...}``.
     """
     try:
-        text = shipped_file(Path(path)).read_text(encoding="utf-8")
+        text = read_text(shipped_file(Path(path)))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a YAML file ({_one_line(error)})") from error
     tree = _plain(text, str(path))
@@ -251,8 +254,57 @@ def nearest(word: str, known: Sequence[str]) -> str | None:
     return close[0] if close else None
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a small file that people write.
+
+    Raises:
+        InputError: it is a pipe or a device, or larger than any such file.
+        OSError, UnicodeDecodeError: it cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is no file, expected YAML")
+    if path.stat().st_size > LARGEST_TEXT:
+        raise InputError(
+            f"{path}: found {path.stat().st_size} bytes of YAML, expected at most {LARGEST_TEXT}"
+        )
+    return path.read_text(encoding="utf-8")
+
+
+def check_yaml(text: str, source: str) -> None:
+    """Refuse what makes a short text a large tree: names that stand for other parts, and endless nesting.
+
+    Raises:
+        InputError: it has some, or is no YAML.
+    """
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent):
+                raise InputError(f"{source}: found the alias '*{event.anchor}', expected values written out")
+            if depth > DEEPEST:
+                raise InputError(f"{source}: is nested more than {DEEPEST} levels deep")
+    except YAMLError as error:
+        raise InputError(f"{source}: is no valid YAML ({_one_line(error)})") from error
+
+
+def safe_yaml(path: Path) -> Any:
+    """Return the content of a YAML file as plain data.
+
+    Raises:
+        InputError: it cannot be read, is no YAML, or is made to cost much.
+    """
+    try:
+        text = read_text(path)
+        check_yaml(text, str(path))
+        return yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise InputError(f"{path}: is not a readable YAML file ({_one_line(error)})") from error
+
+
 def _plain(text: str, source: str) -> Any:
     """Parse YAML text without resolving anything."""
+    check_yaml(text, source)
     if "${" in text:
         raise InputError(f"{source}: found '${{...}}', expected a value: expressions are not evaluated")
     try:

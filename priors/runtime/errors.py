@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from priors.runtime.terminal import visible
+
 
 class InputError(Exception):
     """A mistake in a file, an option or a resource, told in one line.
@@ -44,7 +46,7 @@ def show_warnings() -> None:
             others(message, category, *place, **more)
         elif str(message) not in told:
             told.add(str(message))
-            print(f"warning: {message}", file=sys.stderr)
+            print(f"warning: {visible(str(message))}", file=sys.stderr)
 
     warnings.showwarning = show
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from priors.runtime.terminal import visible
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -28,7 +30,7 @@ class Inspection:
         rows = {"kind": self.kind, **self.facts}
         width = max(map(len, rows)) + 2
         lines = [f"{label + ':':<{width}}{value}" for label, value in rows.items()]
-        return "\n".join([*lines, *(f"warning: {sentence}" for sentence in self.warnings)]) + "\n"
+        return visible("\n".join([*lines, *(f"warning: {sentence}" for sentence in self.warnings)]) + "\n")
 
     def record(self) -> dict[str, Any]:
         """Return the same as plain data for JSON."""

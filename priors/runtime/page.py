@@ -73,7 +73,7 @@ class Page:
         """
         text = self.render()
         with atomic(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
     def _unfolding(self) -> str:
         return "".join(

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from priors.runtime.errors import InputError
+from priors.runtime.terminal import visible
 
 
 @dataclass
@@ -71,4 +72,4 @@ def _go_on(sentence: str, allowed: bool, option: str, why: str) -> None:
     held = _current.get().used
     if sentence not in held:
         held.append(sentence)
-        print(f"warning: {sentence} ({option})", file=sys.stderr)
+        print(visible(f"warning: {sentence} ({option})"), file=sys.stderr)

@@ -33,7 +33,8 @@ def share(items: int, of: int | None = None) -> range:
 @contextmanager
 def process_group() -> Iterator[None]:
     """Join the processes that ``torchrun`` started, for as long as the context lasts: gloo, NCCL beside GPUs."""
-    if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1 or _together():
+    # Batch systems set WORLD_SIZE for programs of their own: without a rank nobody started several of this one.
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ or _together():
         yield
         return
     if torch.cuda.is_available():

@@ -136,7 +136,7 @@ class RunFolder:
     def write_config(self, settings: BaseModel) -> None:
         """Save the resolved configuration, without paths of the machine."""
         with atomic(self.file("config.yaml")) as temporary_file:
-            temporary_file.write_text(public_yaml(settings), encoding="utf-8")
+            temporary_file.write_text(public_yaml(settings), encoding="utf-8", errors="backslashreplace")
 
     def write_inputs(
         self, inputs: Mapping[str, Path | Mapping[str, Any]], *, command: str, seed: int

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from priors.runtime.seeds import Seed
+
 
 class SliceSettings(BaseModel):
     """How CT volumes become the slices of a prepared folder.
@@ -27,7 +29,7 @@ class SliceSettings(BaseModel):
     licence: str = Field(min_length=1)
     validation: float = Field(0.2, gt=0, lt=1)
     hold_out: tuple[str, ...] = ()
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     patients: Literal["auto", "folders", "files"] = "auto"
     reduce: int = Field(1, ge=1, le=16)
     min_slices: int = Field(8, ge=1)

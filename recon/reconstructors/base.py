@@ -16,6 +16,7 @@ from torch import Tensor
 
 from priors.runtime.fingerprint import fingerprint
 from priors.runtime.memory import MemoryPlan
+from priors.runtime.seeds import generator_of
 from recon.data.units import MU_WATER
 from recon.geometry.grid import Grid
 from recon.geometry.scan import ScanGeometry
@@ -98,7 +99,7 @@ class RunContext:
 
     def generator(self) -> torch.Generator:
         """Return a fresh CPU generator seeded with ``seed``."""
-        return torch.Generator().manual_seed(self.seed)
+        return generator_of(self.seed)
 
     def within(self, stage: str) -> "RunContext":
         """Return the context of a method that runs as a stage of another: the same checkpoint, nobody listens."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from priors.runtime.errors import InputError
+from priors.runtime.seeds import Seed
 from recon.data.noise import Exposure
 from recon.geometry.orbits import Orbit, Parallel
 from recon.io.volumes.registry import writer
@@ -72,7 +73,7 @@ class ReconstructSettings(_Settings):
 
     method: Method = FBP()
     preprocess: tuple[Preprocess, ...] = ()
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     views: Span | None = None
     slices: Span | None = None
     grid: int | None = Field(None, ge=1)
@@ -96,12 +97,12 @@ class SimulateSettings(_Settings):
     """
 
     orbit: Orbit = Parallel()
-    i0: float = Field(1e5, gt=0, allow_inf_nan=False)
+    i0: float = Field(1e5, gt=0, le=1e15, allow_inf_nan=False)
     background: float = Field(0.0, ge=0, allow_inf_nan=False)
     electronic_sd: float = Field(0.0, ge=0, allow_inf_nan=False)
     grid: int | None = Field(256, ge=1)
     slices: Span | None = None
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
     def exposure(self) -> Exposure:
         """Return how the detector counts."""
@@ -119,7 +120,7 @@ class PhantomSettings(_Settings):
         pixel_mm: size of a pixel.
     """
 
-    seed: int = Field(10_000, ge=0)
+    seed: Seed = 10_000
     slices: int = Field(32, ge=1)
     grid: int = Field(512, ge=16)
     slice_mm: float = Field(2.0, gt=0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assimilation.io.archive import write_fields
+from assimilation.io.archive import read_ensemble, write_fields
 from tests.support.assimilation import tiny_prior
 from tests.support.command_line import inside, mistake
 
@@ -164,7 +164,7 @@ def test_an_archive_that_lost_frames_is_not_finished(files, monkeypatch):
     shutil.rmtree(growing)
     assert "holds 0 of" in mistake(*run, "--resume")
     shutil.copytree(kept, growing)
-    chunk = next(path for path in sorted(growing.rglob("c/*")) if path.is_file())
+    chunk = next(path for path in sorted(growing.rglob("*")) if path.is_file() and "/c/" in str(path))
     content = chunk.read_bytes()
     chunk.unlink()
     assert "is not what was written" in mistake(*run, "--resume")
@@ -183,4 +183,5 @@ def test_an_archive_that_lost_frames_is_not_finished(files, monkeypatch):
     checkpoint.write_bytes(state_bytes)
     inside(*run, "--resume")
     inside("assimilate", "obs.nc", "--prior", "prior", *FAST, "--out", "straight")
-    inside("score", "ensemble", "cut", "straight/analysis.nc", "--json", "scores.json")
+    cut_short, straight = (read_ensemble(files / name).members for name in ("cut", "straight"))
+    np.testing.assert_array_equal(cut_short, straight)

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import yaml
 from jaxtyping import Real
 from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError, model_validator
 
+from priors.runtime.config import safe_yaml
 from priors.runtime.errors import InputError
 from recon.data.noise import Exposure, estimate_i0, line_integrals, weights_without_counts
 from recon.data.scan import Scan, check_line_integrals, check_sinogram_shape
@@ -78,16 +78,15 @@ def read_array_scan(path: Path) -> Scan:
 
 
 def _description(path: Path) -> ArrayScan:
+    content = safe_yaml(path)
     try:
-        return ArrayScan.model_validate(yaml.safe_load(path.read_text()))
+        return ArrayScan.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "file"
         raise InputError(f"{path}: {key}: {first['msg']}, found {str(first['input'])[:80]!r}") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: is not a readable YAML file") from error
 
 
 def _scan_data(description: ArrayScan, folder: Path) -> Scan:

@@ -38,6 +38,8 @@ def read_scan(path: Path, options: ScanOptions = ScanOptions()) -> Scan:  # noqa
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: does not exist, expected {_KINDS}")
+    if not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: is neither a file nor a folder (a pipe or a device), expected {_KINDS}")
     head = _head(path)
     kind = format_of(path)
     if kind is not None:

@@ -71,6 +71,8 @@ def format_of(path: Path) -> VolumeFormat:
     """
     if not path.exists():
         raise InputError(f"{path}: does not exist, expected {_KINDS}")
+    if not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: is neither a file nor a folder (a pipe or a device), expected {_KINDS}")
     head = b""
     if path.is_file():
         with path.open("rb") as file:

@@ -9,10 +9,10 @@ unit_range: [-1000, 1000]   # ... are these two values in the unit; the map betw
 from pathlib import Path
 
 import numpy as np
-import yaml
 from jaxtyping import Float32, Shaped
 from pydantic import BaseModel, ConfigDict, FiniteFloat, PositiveFloat, ValidationError, model_validator
 
+from priors.runtime.config import safe_yaml
 from priors.runtime.errors import InputError
 from priors.runtime.reads import note_read
 from recon.data.volume import Unit
@@ -80,11 +80,9 @@ def read_sidecar(path: Path) -> Sidecar | None:
         return None
     note_read(beside)
     try:
-        content = yaml.safe_load(beside.read_text())
+        content = safe_yaml(beside)
         return Sidecar.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "file"
         raise InputError(f"{beside}: {key}: {first['msg']}, found {str(first['input'])[:80]!r}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{beside}: is not a YAML file of unit and voxel_mm") from error

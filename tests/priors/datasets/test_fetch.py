@@ -100,11 +100,22 @@ def test_wrong_bytes_do_not_replace_what_is_there(site, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file.bin").write_bytes(b"something of mine")
     site.content = b"wrong"
-    with pytest.raises(InputError, match="not the published file"):
+    for site.content in (b"wrong", CONTENT):
+        with pytest.raises(InputError, match="not the published file"):
+            fetch(item(site, sha256=SHA256), tmp_path)
+        assert (tmp_path / "folder" / "file.bin").read_bytes() == b"something of mine"
+    (tmp_path / "folder" / "file.bin").unlink()
+    (tmp_path / "folder" / "file.bin.part").write_bytes(b"nor this")
+    with pytest.raises(InputError, match="no download left it"):
         fetch(item(site, sha256=SHA256), tmp_path)
-    assert (tmp_path / "folder" / "file.bin").read_bytes() == b"something of mine"
-    site.content = CONTENT
+    (tmp_path / "folder" / "file.bin.part").unlink()
     assert fetch(item(site, sha256=SHA256), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_server_that_sends_more_than_was_published_is_cut(site, tmp_path):
+    with pytest.raises(InputError, match="sends more than"):
+        fetch(item(site, bytes=1_500_000), tmp_path)
+    assert (tmp_path / "folder" / "file.bin.part").stat().st_size <= 1_500_000
 
 
 @pytest.mark.parametrize("status", [403, 404, 500, 503])
@@ -136,6 +147,7 @@ def test_a_disk_that_fills_up_keeps_no_wrong_file(site, tmp_path):
         pytest.skip("needs /dev/full, which always answers that no space is left")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file.bin.part").symlink_to(full)
+    (tmp_path / "folder" / "file.bin.part.json").write_text("{}")
     with pytest.raises(InputError, match="No space left") as refused:
         fetch(item(site, sha256=SHA256), tmp_path)
     assert refused.value.__cause__.errno == errno.ENOSPC

@@ -19,6 +19,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from priors.runtime.errors import InputError
+from priors.runtime.memory import available_bytes, human
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -135,6 +136,12 @@ def _members(path: Path) -> list[tuple[str, bytes]]:
     try:
         with zipfile.ZipFile(path) as archive:
             found = []
+            whole, free = sum(member.file_size for member in archive.infolist()), available_bytes()
+            if whole > free // 2:
+                raise InputError(
+                    f"{path}: unpacks to {human(whole)}, more than half of the {human(free)} of memory that are free; "
+                    "unpack it into a folder, which is read slice by slice"
+                )
             for member in sorted(archive.infolist(), key=lambda info: info.filename):
                 name = Path(member.filename).name
                 if member.is_dir() or name in _NOT_SLICES:

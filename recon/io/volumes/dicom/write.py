@@ -148,6 +148,10 @@ def _reference(path: Path) -> Slice:
 def _copy(common: Dataset, reference: Slice, keep_patient: bool) -> None:
     if keep_patient:
         del common.PatientIdentityRemoved, common.DeidentificationMethod
+    else:
+        # Study and frame of reference lead back to the patient's other images.
+        common.PatientIdentityRemoved = "NO"
+        common.DeidentificationMethod = "patient data not copied; study and frame of reference UIDs kept"
     for key in (*_KEPT, *(_PATIENT if keep_patient else ())):
         found = reference.get(key)
         if found is not None:
