@@ -85,6 +85,8 @@ def redundancy(fan: Fan) -> tuple[Float64[np.ndarray, " v"], Float64[np.ndarray,
         _distance_from_ends(fan.view[:, None], start, arc),
         _distance_from_ends(partner, start, arc),
     )
+    # A partner outside the arc was not measured: the ray is the only one on its line and counts in full. The sine
+    # squared makes weights rise smoothly from the arc's ends, whose jump the ramp filter would turn into streaks.
     share = np.where(other > 0, t / np.maximum(t + other, 1e-12), 1.0)
     near, far = np.sin(np.pi / 2 * share) ** 2, np.cos(np.pi / 2 * share) ** 2
     return cells, _of_pair(near * edge, far * edge_of_partner)
@@ -113,8 +115,10 @@ def _arc(view: Float64[np.ndarray, " v"]) -> tuple[Float64[np.ndarray, " v"], fl
     widest = int(np.argmax(gaps))
     # From here on the list starts after the widest gap, which is the last one.
     order, gaps = np.roll(order, -widest - 1), np.roll(gaps, -widest - 1)
+    # Views of a full turn leave no gap wider than their spacing; a half more allows for uneven steps.
     closed = gaps[-1] < 1.5 * np.median(gaps[:-1]) + 1e-9
     before = np.roll(gaps, 1)
+    # The gap of an open arc was not scanned: its end views stand for as much as their neighbours.
     if not closed:
         before[0], gaps[-1] = gaps[0], gaps[-2]
     cells = np.empty(len(view))

@@ -83,6 +83,8 @@ def trace_cone(grid: Grid, geometry: ScanGeometry) -> ConeTable:
     if not geometry.parallel:
         _check_sources((geometry.source_mm - corner) / voxel, np.array(grid.shape[::-1]))
     point, way = column_rays(geometry)
+    # ``column_rays`` goes to the middle row; heights count from row 0. A cone's rows differ in direction, parallel
+    # rays in the point they pass.
     middle = (geometry.shape[0] - 1) / 2
     lower = (middle * geometry.v_mm)[:, None]
     if geometry.parallel:
@@ -154,6 +156,8 @@ def _height(
     t0, t1 = -start / driven, 1 / driven
     climb = to[..., 2]
     if geometry.parallel:
+        # v may lean along the rays: the ray of the next row then starts ``shift`` further along the line,
+        # and has at one driving index climbed for that much less.
         shift = np.take_along_axis(np.broadcast_to(v[:, None], to.shape), drive, axis=-1)[..., 0]
         rise = v[:, None, 2] - shift * t1 * climb
         parts = (at[..., 2] + t0 * climb, t1 * climb, rise, np.zeros_like(t1))
@@ -167,6 +171,7 @@ def _gentle(height: Float64[np.ndarray, "v c 4"], rows: int) -> Float64[np.ndarr
     climb, change = height[..., 1], height[..., 3]
     level = change == 0
     safe = np.where(level, 1.0, change)
+    # |A1 + B1 r| <= 1: steeper rays move more slices than pixels, so z drives them (see ``single``).
     ends = (-1 - climb) / safe, (1 - climb) / safe
     all_or_none = np.where(abs(climb) <= 1, float(rows), 0.0)
     first = np.where(level, 0.0, np.clip(np.ceil(np.minimum(*ends)), 0, rows))

@@ -108,6 +108,7 @@ def plane_table(
     along_y = abs(to[..., 0]) < abs(to[..., 1])
     driven, crossed = (np.where(along_y, to[..., k], to[..., 1 - k]) for k in (1, 0))
     start, other = (np.where(along_y, at[..., k], at[..., 1 - k]) for k in (1, 0))
+    # The driving axis moves at least as many pixels as the other, so |slope| <= 1 and no crossing skips a pixel.
     slope = crossed / driven
     offset = other - slope * start
     length = np.linalg.norm(direction, axis=-1) / abs(driven)
@@ -118,6 +119,7 @@ def plane_table(
         first = np.where(driven > 0, np.maximum(first, np.ceil(start)), first)
         stop = np.where(driven < 0, np.minimum(stop, np.floor(start) + 1), stop)
     hit = first < stop
+    # Rays that miss become zero first: the offset of one that passes far away might not fit 64 bits.
     offset, slope = (
         np.rint(np.where(hit, x, 0) * 2.0**FRACTION_BITS).astype(np.int64) for x in (offset, slope)
     )

@@ -124,8 +124,10 @@ def _loop(filtered, poses, image, grid, numbers, share):  # type: ignore[no-unty
                 column = pose[7] + pose[8] * column
                 if not (0 <= column <= columns - 1):
                     continue
+                # The last column is reached as the right neighbour with a share of one, not read past the end.
                 c = min(int(column), columns - 2)
                 right = column - c
+                # The column and the factor serve all z: blending once leaves two reads per voxel in the inner loop.
                 for r in range(rows + 1):
                     blend[r] = factor * ((1 - right) * filtered[v, c, r] + right * filtered[v, c + 1, r])
                 slope = pose[10] * grow * spacing

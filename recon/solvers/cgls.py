@@ -53,6 +53,7 @@ class Cgls(IterativeMethod[LeastSquares, CglsState]):
         """Take one iteration; at the minimum nothing moves any more."""
         image = problem.operator(state.direction)
         curvature = problem.squared(image)
+        # Zero divided by zero otherwise: a start at the minimum, or a direction that no ray with a weight sees.
         if state.squared == 0 or curvature == 0:
             still = (state.residual, state.direction, state.squared, state.chi2)
             return CglsState(state.x, state.iteration + 1, 0.0, *still)

@@ -87,6 +87,7 @@ class SaddleProblem:
             return self.bound
         root = self.scale**0.5
         noise = torch.rand(like.shape, generator=torch.Generator().manual_seed(0))
+        # A projector's largest vector is positive, that of differences rough: positive noise has a part along both.
         start = torch.empty_like(like).copy_(noise + 0.5)
         total = 0.0
         for term in self.terms:

@@ -5,7 +5,7 @@ unless its ``units`` say otherwise. The size of a pixel on the sample, in this o
 ``measurement/instrument/detector`` ``actual_pixel_size_x`` (and ``_y``),
 ``measurement/instrument/detection_system/objective/resolution`` (microns, APS), then the camera's ``pixel_size_x``
 or ``x_pixel_size`` divided by ``objective/magnification`` where that is recorded; metres unless ``units`` say
-otherwise. A size that no pixel has is told and not used: lengths are then in pixels of 1 mm. The rotation axis is
+otherwise. A size that no pixel has is reported and not used: lengths are then in pixels of 1 mm. The rotation axis is
 not recorded: it is found (``recon.preprocess.centre_search``). Source: De Carlo et al., "Scientific data exchange",
 J. Synchrotron Rad. 21 (2014); dxfile.readthedocs.io, xraytomo.
 """

@@ -17,7 +17,7 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """What a reader may be told beyond the path.
+    """Options of a reader beyond the path.
 
     Attributes:
         pick: from the number of detector rows to the first and the end of those to read; None reads all.

@@ -63,7 +63,7 @@ class Hdf5:
         return found
 
     def numbers(self, group: h5py.Group, name: str) -> Float64[np.ndarray, " n"] | None:
-        """Return the numbers of a data set; text that is no number is told and counts as absent."""
+        """Return the numbers of a data set; text that is no number is reported and counts as absent."""
         found = self.dataset(group, name)
         if found is None or found.shape is None:
             return None

@@ -1,7 +1,7 @@
 """Whether the detector of an NXtomo file is mirrored: by its transformations (NXtransformations), else by two flags.
 
 nxtomo writes a mirrored camera as a rotation of the detector by 180 degrees, about y for left and right, about x
-for up and down; about z it is both. Other angles and translations are told and not used.
+for up and down; about z it is both. Other angles and translations are reported and not used.
 """
 
 import h5py

@@ -78,7 +78,7 @@ def scan_of(turn: Turn, options: ScanOptions) -> Scan:
     """Return the rows of a scan that the options pick, its unit 1/mm.
 
     Raises:
-        InputError: the fields or values are not those of a scan, or the rotation axis cannot be told.
+        InputError: the fields or values are not those of a scan, or the rotation axis cannot be found.
     """
     _, rows, columns = turn.shape
     start, stop = (0, rows) if options.pick is None else options.pick(rows)

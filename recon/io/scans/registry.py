@@ -1,6 +1,6 @@
 """Scans in files: every format, listed once, and how one is chosen.
 
-The format is told by content: the signature of HDF5 and what the file holds, the header of MATLAB 5, the private tags
+The format is known by content: the signature of HDF5 and what the file holds, the header of MATLAB 5, the private tags
 of DICOM, else the ending; the first in the list that claims a file reads it.
 """
 

@@ -54,14 +54,14 @@ def described_array(
     pixel_mm: tuple[float, float] | None = None,
     warnings: tuple[str, ...] = (),
 ) -> Volume:
-    """Return an array whose unit, and voxel size unless the file states ``voxel_mm``, are told beside it.
+    """Return an array whose unit, and voxel size unless the file states ``voxel_mm``, are stated beside it.
 
     Args:
         path: of the array, for the name of its description.
         values: stored numbers; a ``value_range`` of the description is about these.
         voxel_mm: (z, y, x) as the file states it; the description wins, and a contradiction is told.
         calibrated: the numbers after a calibration that the file states, for a description without ``value_range``.
-        pixel_mm: (y, x) by a resolution that may be meant for printing: told where it contradicts, else not used.
+        pixel_mm: (y, x) by a resolution that may be meant for printing: reported where it contradicts, else not used.
         warnings: what the reader of the file has to say.
 
     Raises:

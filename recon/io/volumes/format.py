@@ -12,7 +12,7 @@ from recon.data.volume import Volume
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a reader may be told beyond the path.
+    """Options of a reader beyond the path.
 
     Attributes:
         series: SeriesInstanceUID, or its ending, of the DICOM series to read where there are several.
@@ -25,7 +25,7 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """What a writer may be told beyond the path.
+    """Options of a writer beyond the path.
 
     Attributes:
         reference: a DICOM series the volume belongs to: its study and frame of reference are kept.

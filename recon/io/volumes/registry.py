@@ -1,6 +1,6 @@
 """Volumes in files: every format, listed once, and how one is chosen.
 
-The format is told by content where it has a signature, else by its ending; the first in the list that claims a
+The format is recognised by content where it has a signature, else by its ending; the first in the list that claims a
 file reads it. Only DICOM states its unit; files written here do too. Any other file is taken as HU only if its
 values look like a CT in HU, otherwise a description beside it must say what they are (see
 ``recon.io.volumes.sidecar``): a value range is never guessed.

@@ -106,7 +106,7 @@ class DiffusionReconstructor(Reconstructor, ABC):
         """Return what the level ``now`` makes of a state; every draw comes from ``generator``."""
 
     def told(self, now: NoiseLevel) -> float:
-        """Return the largest level the network is told at ``now``."""
+        """Return the largest noise level that the network is given at ``now``."""
         return now.level
 
     def levels(self, largest: float = math.inf, hu: float = 1000.0) -> Sequence[NoiseLevel]:
@@ -261,7 +261,7 @@ def warn_about(prior: Prior, grid: Grid, measurement: Measurement) -> None:
 
 
 def check_levels(prior: Prior, levels: Sequence[float], hu: float) -> None:
-    """Check that the prior knows every level it will be told, network units of ``hu`` HU.
+    """Check that the prior knows every level it will be given, in network units of ``hu`` HU.
 
     Raises:
         InputError: it does not; names the level and the prior's range.

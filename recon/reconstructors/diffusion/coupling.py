@@ -92,6 +92,8 @@ class AdmmCoupling(Coupling):
     ) -> Duals:
         """See `Coupling`."""
         lifted = operator(x) + duals["u"]
+        # Soft thresholding: differences below the threshold are noise (Z = 0), an edge keeps its height less that much,
+        # and the dual gathers what was held back.
         z = torch.sign(lifted) * (lifted.abs() - threshold).clamp(min=0)
         return {"z": z, "u": lifted - z}
 

@@ -78,6 +78,7 @@ class DataTerm:
     ) -> None:
         background = projector(torch.full(projector.domain, units.intercept))
         weights = measurement.weights
+        # 1 / (1 / w + error^2), written so that bad rays (w = 0) keep the weight zero.
         weights = weights / (1 + weights * model_error**2)
         self.projector = projector
         self.y = (measurement.sinogram - background) / units.slope

@@ -6,7 +6,7 @@ Levels are s = sigma / alpha of u = x_t / alpha. Two ladders are in use:
     linear-betas    t_k equispaced in the 1000 steps of DDPM, beta from 1e-4 to 0.02 (Ho et al. 2020), which is what
                     methods published for such checkpoints walk down: half of their levels lie above 1
 
-Levels above the largest one the prior knows are left out: a network must not be told another level than the true one.
+Levels above the largest one the prior knows are left out: a network must not be given another level than the true one.
 """
 
 from typing import Annotated, Literal

@@ -156,6 +156,7 @@ class Nerd(DiffusionReconstructor, ABC):
         # A chunk that was halved in the copy stays halved.
         whole.chunk = problem.chunk
         fresh = noise_like(refined.x, generator)
+        # Square roots of the shares: independent parts of unit variance sum to unit variance.
         kept = math.sqrt(1 - stage.zeta) * refined.noise + math.sqrt(stage.zeta) * fresh
         # The warm start is not a level: its change to the first volume is no direction to go on in.
         momentum = stage.momentum if state.done else 0.0

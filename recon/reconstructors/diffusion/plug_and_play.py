@@ -37,7 +37,7 @@ class PlugAndPlay(DiffusionReconstructor):
     """What both splittings share.
 
     Attributes:
-        ladder: the noise levels told to the denoiser.
+        ladder: the noise levels given to the denoiser.
         weight: lambda, the weight of the network's estimate relative to a measurement of deviation s.
         iterations: conjugate-gradient steps per level.
     """

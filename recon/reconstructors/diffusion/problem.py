@@ -108,6 +108,8 @@ class NerdProblem:
                 product = product + linear * self.differences.normal(v)
             return product
 
+        # Solving for the correction lets a good start stay, and lets the explicit part of the coupling (PDHG) enter by
+        # its gradient alone.
         gradient = self.data.gradient(self.data.residual(start)) + self.pull(duals, start)
         gradient = gradient + weight * (start - estimate)
         return start - cg(matvec, gradient, iterations=iterations)

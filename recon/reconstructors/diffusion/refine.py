@@ -64,6 +64,7 @@ class CgRefinement(BaseModel):
     def __call__(self, problem: NerdProblem, u: Volumes, duals: Duals, level: float) -> Refined:
         """Refine the state ``u`` (u-coordinates) at noise level ``level``."""
         estimate = problem.denoise(u, self.overestimate * level)
+        # CG starts from the estimate: what few iterations cannot reach stays the network's, not zero.
         x, figures = estimate, {}
         for _ in range(self.sweeps):
             x = self.solve(problem, estimate, duals, start=x, level=level)
@@ -129,6 +130,7 @@ class VjpRefinement(BaseModel):
             gradient = problem.vjp(point, cotangent, told) + forward_weight * (point - u)
             point = point - self._move(problem, gradient, moments, count=count, level=level)
         x = problem.denoise(point, told)
+        # The noise is read off before the polish, which leaves the network's range.
         noise = (point - x) / level
         if self.polish is not None:
             x = self.polish.solve(problem, x, duals, start=x, level=self.polish.error_hu / problem.hu)
@@ -154,5 +156,6 @@ class VjpRefinement(BaseModel):
         first.lerp_(gradient, 0.1)
         second.lerp_(gradient**2, 0.001)
         scale = (second / (1 - 0.999**count)).sqrt_().add_(1e-8)
+        # Adam's step has the size of the rate whatever the gradient's, so the level alone must bound it.
         rate = min(self.learning_rate_hu / problem.hu, 0.2 * level)
         return rate / (1 - 0.9**count) * first / scale

@@ -121,6 +121,8 @@ class FBP(Reconstructor):
 def _scale(fan: Fan, grid: Grid) -> Float64[np.ndarray, "v c"]:
     cells, weight = redundancy(fan)
     cosine = 1.0 if fan.parallel else np.cos(fan.ray)
+    # The lengths of a view's parallel rays in a pixel add up to its area over their spacing, and columns of half the
+    # width double that: hence 2 * pixel. The spacing cancels that of the filter, whose taps are for a spacing of one.
     pixel = grid.voxel_mm[1] * grid.voxel_mm[2]
     return np.asarray(weight * cosine * cells[:, None] * fan.radius_mm / (2 * pixel))
 

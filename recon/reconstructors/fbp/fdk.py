@@ -59,7 +59,7 @@ def filtered_backprojection(
         volume: grid of the result.
         geometry: cone or parallel-3d.
         ramp: window on the ramp filter, and the cutoff as a fraction of the detector's Nyquist frequency.
-        on_step: told after every block of views.
+        on_step: called after every block of views.
 
     Raises:
         InputError: the orbit is neither a circle nor a helix around the z axis, or the detector is tilted.
@@ -120,6 +120,7 @@ def _check_upright(geometry: ScanGeometry) -> None:
 def _climb(fan: Fan, geometry: ScanGeometry) -> float:
     """Return how far the source climbs along z in a turn, 0 on a circle; negative downwards as the angle grows."""
     height = geometry.detector_mm[:, 2] if fan.parallel else geometry.source_mm[:, 2]
+    # Travel below half a detector row is a wobbling circle: a helix fitted to it would have a pitch of noise.
     if np.ptp(height) <= 0.5 * float(abs(geometry.v_mm[:, 2]).min()):
         return 0.0
     angle = np.unwrap(fan.view)

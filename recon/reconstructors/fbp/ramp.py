@@ -43,6 +43,7 @@ def windowed_ramp(columns: int, window: Window, cutoff: float) -> Float64[np.nda
 
     The window multiplies the transform of the band-limited ramp (not |frequency|, which would lose the mean).
     """
+    # On a circle of twice the lags that are needed: the tails of a windowed filter that wrap around are small there.
     size = 4 * columns
     lag = np.minimum(np.arange(size), size - np.arange(size))
     taps = np.where(lag % 2 == 1, -1 / (np.pi * np.maximum(lag, 1)) ** 2, 0.0)
@@ -84,6 +85,7 @@ def convolve_columns(
     if columns <= LARGEST_TOEPLITZ:
         lag = np.arange(first, stop)[:, None] - np.arange(columns)[None, :]
         return torch.matmul(torch.from_numpy(taps[lag + reach]).to(line.dtype), line)
+    # Long enough that the circular convolution does not wrap around.
     size = 1 << (columns + len(taps)).bit_length()
     response = torch.fft.rfft(torch.from_numpy(taps).to(line.dtype), size)
     spectrum = torch.fft.rfft(line, size, dim=1) * response[:, None]
@@ -100,14 +102,15 @@ def fill_bad(sinogram: Float[Tensor, "v r c"], weights: Float[Tensor, "v r c"]) 
 def centring_margin(fan: Fan, geometry: ScanGeometry) -> tuple[int, int]:
     """Return the columns to add before and after to centre the detector on the rotation axis."""
     columns = geometry.shape[1]
-    place = (
+    # Columns are evenly spaced in the angle on a curved detector, in its tangent on a flat one.
+    position = (
         fan.ray.mean(axis=0)
         if fan.parallel or geometry.detector == "curved"
         else np.tan(fan.ray).mean(axis=0)
     )
     if columns == 1:
         return 0, 0
-    axis = -place[0] * (columns - 1) / (place[-1] - place[0])
+    axis = -position[0] * (columns - 1) / (position[-1] - position[0])
     if not -columns < axis < 2 * columns:
         raise InputError(
             f"fbp: the rotation axis falls on column {axis:.1f}, expected it near 0 to {columns - 1}"

@@ -48,7 +48,7 @@ class Series:
 
 
 def _word(item: Slice, key: str) -> str:
-    """Return an attribute for a list; one that cannot be decoded is told when its series is read."""
+    """Return an attribute for a list; one that cannot be decoded is reported when its series is read."""
     try:
         return str(item.get(key) or "")
     except InputError:

@@ -112,6 +112,7 @@ def forward(image, sinogram, table, columns, work):
                     here = (i - i0 + 1) * along + ((p >> FRACTION_BITS) - j0 + 1) * across - pad
                     near, far = spread(image, one - share, WIDE), spread(image, share, WIDE)
                     k0, k1 = slices_of(a, b, begin, end, pad, pad + nz)
+                    # Whole bundles: ``pad`` is a multiple of LANES, and the pitch has room beyond the last slice.
                     for k in range(k0 - k0 % LANES, k1 + 1, LANES):
                         left = multiply(near, load(buffer, here + k, WIDE))
                         store(profile, k, fma(far, load(buffer, here + across + k, WIDE), left))
@@ -196,6 +197,8 @@ def adjoint(sinogram, image, table, columns, work):
                     begin, end = rows_inside(a, b, rows, pad - 1.0, float(pad + nz))
                     if begin >= end:
                         continue
+                    # Whole bundles: the rows added at either end miss the volume and land in the padding, which is
+                    # dropped, or were set to zero by ``lengthen``.
                     begin -= begin % LANES
                     for at in range(begin, end, LANES):
                         z = ramp(a, b, at, WIDE)

@@ -47,6 +47,7 @@ def trace_ray(pose, voxel, kind, pixel, shape):
     p1, q1 = p[1] / drive[1], q[1] / drive[1]
     p0, q0 = p[0] - p1 * drive[0], q[0] - q1 * drive[0]
     first, stop = 0, count
+    # Only the half of the line in front of the source is a ray; parallel rays have no source.
     if kind > 0 and drive[1] > 0:
         first = int(min(max(math.ceil(drive[0]), 0.0), float(count)))
     if kind > 0 and drive[1] < 0:
@@ -147,7 +148,7 @@ def forward(image, sinogram, rays, view0, view1):
 def adjoint(sinogram, image, rays, y0, y1):
     """Add the backprojection of the rays that do not follow their column's line to the owned rows of ``image``.
 
-    Arguments are those of ``forward``, with a range of y in the place of views.
+    Arguments are those of ``forward``, with a range of y instead of views.
     """
     poses, voxel, kind, upright = rays
     ny, nx, nz = image.shape

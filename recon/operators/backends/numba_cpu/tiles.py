@@ -154,7 +154,7 @@ def forward(image, sinogram, rays, work, doublings):
 def adjoint(sinogram, image, rays, work, doublings, source):
     """Write the backprojection of some slices to the owned tiles of ``image``.
 
-    Arguments are those of ``forward``, with tiles in the place of views. ``source`` is None, or the
+    Arguments are those of ``forward``, with tiles instead of views. ``source`` is None, or the
     source of every view in pixels (x, y): each weight is then divided by the distance in mm from the source,
     which at driving index i is step * abs(i - source).
     """

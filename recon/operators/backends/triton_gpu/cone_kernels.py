@@ -200,6 +200,7 @@ def adjoint(
             line = sinogram + ray.to(tl.int64)[:, None] * rows
             for s in range((2 * nearby).to(tl.int32) + 1):
                 r = lowest + s
+                # float32 only proposed the rows; this integer height, the same as in ``forward``, decides.
                 z = a[:, None] + b[:, None] * r
                 level = (z >> 40).to(tl.int32) - k[None, :]
                 g = fraction(z, REAL)

@@ -68,6 +68,7 @@ def walk(offset, slope, first, stop, ray, inside):
     [start, last), its position at ``start`` and the change per index."""
     begin = tl.load(first + ray, mask=inside, other=2147483647)
     end = tl.load(stop + ray, mask=inside, other=0)
+    # A ray that misses has the range [0, 0): its 0 must not pull down the start of the loop that all share.
     begin = tl.where(begin < end, begin, 2147483647)
     start, last = tl.min(begin, 0), tl.max(end, 0)
     drift = tl.load(slope + ray, mask=inside, other=0)
@@ -98,6 +99,7 @@ def met(offset, slope, step, first, stop, ray, inside, y, x, REAL: tl.constexpr,
     along_y = length > 0
     i, j = tl.where(along_y, y, x), tl.where(along_y, x, y)
     p = tl.load(offset + ray, mask=inside, other=0) + tl.load(slope + ray, mask=inside, other=0) * i
+    # 0: this pixel is floor(p) and gets 1 - f; -1: it is the one above and gets f; else the ray passes it by.
     near = (p >> 40).to(tl.int32) - j
     f = fraction(p, REAL)
     hit = inside & ((near == 0) | (near == -1))
