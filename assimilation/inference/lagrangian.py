@@ -3,10 +3,10 @@
     seen       x(t - j, p), j = 0 .. J, and the motion between them; d_n(p) as in ``assimilation.inference.motion``
     given      z(-j, p) = x(t - j, p - d_j(p))     the context, carried to the time of its last frame: rain stands still
     forecast   z(n, p), n = 1, 2, ...              by the prior, as if nothing moved
-    told       x(t + n, p) = z(n, p - d_n(p))      carried on with the motion
+    result     x(t + n, p) = z(n, p - d_n(p))      carried on with the motion
 
 Where p - d lies beyond the grid nobody has seen what comes in: there the context passes over to the last frame, and
-the forecast to what the prior says of the place itself. Without motion all this is the plain forecast, bit for bit.
+the forecast to the prior's own value at p. Without motion all this is the plain forecast, bit for bit.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from assimilation.fields.grid import Grid, Variable
 from assimilation.inference.motion import Places, beyond, cells, displaced, motion, sampled
 from priors.runtime.errors import InputError
 
-JOINED = 3.0  # cells from the edge within which what was seen passes over into what was not
+EDGE_WIDTH = 3.0  # cells from the edge within which what was seen passes over into what was not
 RAIN = ("rainfall_rate", "lwe_precipitation_rate")
 """Standard names of what ``auto`` takes for rain."""
 
@@ -47,17 +47,18 @@ class Advection:
         Raises:
             InputError: there is one frame only.
         """
-        found = np.stack([np.stack([motion(member[:, 0]) for member in members]) for members in frames])
-        return Advection(found)
+        velocity = np.stack([np.stack([motion(member[:, 0]) for member in members]) for members in frames])
+        return Advection(velocity)
 
     def context(self, frames: Frames) -> Frames:
         """Return the frames, every one carried to the time of the last."""
         out = frames.copy()
         for n, m in np.ndindex(frames.shape[:2]):
-            gone: Places | None = None
+            # From the last frame backwards: each displacement continues the one of the frame after it.
+            displacement: Places | None = None
             for j in range(1, frames.shape[2]):
-                gone = displaced(self.velocity[n, m], 1, since=gone)
-                out[n, m, -1 - j] = moved(frames[n, m, -1 - j], gone, elsewhere=frames[n, m, -1])
+                displacement = displaced(self.velocity[n, m], 1, since=displacement)
+                out[n, m, -1 - j] = moved(frames[n, m, -1 - j], displacement, elsewhere=frames[n, m, -1])
         return out
 
     def carried(self, members: Members, trajectory: int, frame: int) -> Members:
@@ -70,11 +71,12 @@ class Advection:
         return np.stack(states)
 
     def origins(self, mask: Bool[np.ndarray, "y x"], trajectory: int, frame: int) -> list[np.ndarray]:
-        """Return, for every member of the start, where what is told at a frame comes from the marked cells."""
+        """Return, for every member of the start, which cells of a forecast frame come from the marked cells."""
         marked = []
-        for gone in self._displacements(trajectory, frame + 1):
-            place = cells(mask.shape) - gone
-            came = ndimage.map_coordinates(mask.astype(np.uint8), place, order=0, mode="constant", cval=0)
+        for displacement in self._displacements(trajectory, frame + 1):
+            origin = cells(mask.shape) - displacement
+            # Nearest neighbour, 0 outside: a mask has no values between, and beyond the grid nothing is marked.
+            came = ndimage.map_coordinates(mask.astype(np.uint8), origin, order=0, mode="constant", cval=0)
             marked.append(came > 0)
         return marked
 
@@ -88,25 +90,28 @@ class Advection:
         """Return d of every member of the start."""
         own = self.velocity[trajectory % len(self.velocity)]
         held, before, since = self._held
+        # Displacements follow from those of an earlier lead only; an earlier lead than the last one starts again.
         if held != trajectory or before > lead:
             before, since = 0, [None] * len(own)
-        gone = [displaced(v, lead - before, since=d) for v, d in zip(own, since, strict=True)]
-        self._held = (trajectory, lead, [*gone])
-        return gone
+        displacements = [displaced(v, lead - before, since=d) for v, d in zip(own, since, strict=True)]
+        self._held = (trajectory, lead, [*displacements])
+        return displacements
 
 
-def moved(state: State, gone: Places, *, elsewhere: State) -> State:
+def moved(state: State, displacement: Places, *, elsewhere: State) -> State:
     """Return what has come by a displacement.
 
     From the edge on, what has come from beyond the grid passes over from the edge's value to ``elsewhere``.
     """
-    if not gone.any():
+    # Without motion the state itself, so that the forecast is the plain one bit for bit.
+    if not displacement.any():
         return state
-    place = cells(state.shape[1:]) - gone
-    seen = np.exp(-beyond(place) / JOINED)
-    arrived = np.stack([sampled(plane, place) for plane in state])
-    joined: State = (seen * arrived + (1 - seen) * elsewhere).astype(np.float32)
-    return joined
+    origin = cells(state.shape[1:]) - displacement
+    # A weight that decays beyond the edge, not a step: a jump in the field would look like a front to the prior.
+    seen = np.exp(-beyond(origin) / EDGE_WIDTH)
+    arrived = np.stack([sampled(plane, origin) for plane in state])
+    blended: State = (seen * arrived + (1 - seen) * elsewhere).astype(np.float32)
+    return blended
 
 
 def advection_of(

@@ -98,6 +98,7 @@ class InferenceSchedule(BaseModel):
             for k in range(frames):
                 first, last = max(0, k - self.overlap), min(frames, k + self.lag + 1)
                 keep = max(0, k + 1 - self.overlap)
+                # The window that reaches the last frame has all observations there are: all its frames are final.
                 done = last == frames
                 yield from self._window(
                     first,
@@ -127,7 +128,7 @@ class InferenceSchedule(BaseModel):
         return sum(1 for _ in self.rows(frames))
 
     def _window(self, first: int, last: int, *, emit: range, keep: int) -> Iterator[Row]:
-        """Yield the rows of frames that descend together from new noise."""
+        """Yield the rows of frames that descend at one level from new noise."""
         size, steps = last - first, self.steps
         for m in range(steps):
             final = m == steps - 1
@@ -142,6 +143,8 @@ class InferenceSchedule(BaseModel):
 
     def _blocks(self, frames: int) -> Iterator[Row]:
         """Yield windows of ``longest`` frames; the first half of each is kept, the second drawn again."""
+        # Frames early in a window have seen most of the observations that matter to them; those near its end have not,
+        # so they are drawn again with what follows them.
         first = 0
         while first + self.longest < frames:
             keep = first + self.longest // 2
@@ -154,6 +157,7 @@ class InferenceSchedule(BaseModel):
         steps, first = self.steps, 0
         starts = [k * steps // (lag + 1) for k in range(frames)]
         for m in range(starts[-1] + steps):
+            # Frames whose start lies ahead are still pure noise and would cost evaluations without changing.
             last = next((k for k in range(first, frames) if starts[k] > m), frames)
             before = tuple((steps + starts[k] - m) / steps for k in range(first, last))
             after = tuple((steps + starts[k] - m - 1) / steps for k in range(first, last))

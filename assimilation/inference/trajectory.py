@@ -56,6 +56,7 @@ class CachedPast(Past):
 
     def followed_by(self, frames: Trajectories) -> "CachedPast":
         """See `Past`."""
+        # Finished frames are constants: no gradient of guidance runs through them, and none is kept in memory.
         with torch.no_grad():
             return replace(self, cache=self.prior.remember(frames, self.cache))
 
@@ -65,7 +66,7 @@ class CachedPast(Past):
 
     def saved(self) -> list[Tensor]:
         """See `Past`."""
-        return [] if self.cache is None else [part for layer in self.cache.layers for part in layer]
+        return [] if self.cache is None else [tensor for layer in self.cache.layers for tensor in layer]
 
     def restored(self, saved: Sequence[Tensor]) -> "CachedPast":
         """See `Past`."""
@@ -118,6 +119,7 @@ class ConditionedDenoiser(Denoiser):
         t = t[:, None].expand(x_t.shape[:2]) if t.ndim == 1 else t
         past = self.past[:, self.past.shape[1] - self._room(x_t.shape[1]) :]
         zero = torch.zeros(t.shape[0], past.shape[1], dtype=t.dtype, device=t.device)
+        # A clean frame x is x_t = alpha(0) x at time 0; alpha(0) is not 1 in every schedule.
         alpha = self.schedule(t.new_zeros(1, 1))[0].to(x_t)
         whole: Tensor = self.prior(torch.cat([alpha * past, x_t], 1), torch.cat([zero, t], 1))
         return whole[:, past.shape[1] :]
@@ -155,10 +157,11 @@ class Window:
     def restored(self, saved: Mapping[str, Tensor | list[Tensor]]) -> "Window":
         """Return the window that was saved."""
         past, *rest = (saved[name] for name in ("past", "u", "clean", "level"))
-        u, clean, level = (part for part in rest if isinstance(part, Tensor))
-        place = self.u.device
-        finished = self.past.restored([part.to(place) for part in past])
-        return Window(finished, u.to(place), clean.to(place), level)
+        u, clean, level = (value for value in rest if isinstance(value, Tensor))
+        device = self.u.device
+        # Levels stay on the CPU in float64: schedules are evaluated there, in full precision.
+        restored = self.past.restored([tensor.to(device) for tensor in past])
+        return Window(restored, u.to(device), clean.to(device), level)
 
 
 @dataclass(frozen=True)
@@ -242,12 +245,12 @@ class TrajectoryModel:
                 after = stepper.guidance.correct(before, after, prior=prior, likelihood=likelihood)
         clean = after.previous_clean
         assert clean is not None
-        gone = row.keep - row.first
+        finished = row.keep - row.first
         emitted = (
             after.u[:, row.emit.start - row.first : row.emit.stop - row.first] if row.emit else after.u[:, :0]
         )
-        past = window.past.followed_by(after.u[:, :gone]) if gone else window.past
-        return Window(past, after.u[:, gone:], clean[:, gone:], s[gone:]), emitted
+        past = window.past.followed_by(after.u[:, :finished]) if finished else window.past
+        return Window(past, after.u[:, finished:], clean[:, finished:], s[finished:]), emitted
 
     def _entered(
         self, window: Window, row: Row, draws: Sequence[torch.Generator]
@@ -258,8 +261,10 @@ class TrajectoryModel:
         kept, fresh = row.fresh.start, len(row.fresh)
         like = window.u.new_empty(len(window.u), fresh, *window.u.shape[2:])
         levels = self.noise_levels(row.before[kept:]).to(like)
+        # In u = x_t / alpha pure noise has deviation s = sigma / alpha; data is negligible beside it at level 1.
         noise = levels.reshape(-1, 1, 1, 1) * normal(like, draws)
         u = torch.cat([window.u[:, :kept], noise], 1)
         clean = torch.cat([window.clean[:, :kept], torch.zeros_like(noise)], 1)
+        # NaN marks frames without a step before: a multistep sampler takes a first-order step there.
         never = torch.full((fresh,), float("nan"), dtype=torch.float64)
         return SamplerState(u, 0.0, clean), torch.cat([window.level[:kept], never])

@@ -149,7 +149,8 @@ def spread_level(level: Level, u: States) -> Tensor:
 
 
 def normal(like: States, source: Source) -> States:
-    """Return standard normal draws in the shape, dtype and place of ``like``."""
+    """Return standard normal draws in the shape, dtype and device of ``like``."""
+    # Drawn on the CPU and then moved: a seed gives the same noise on every machine.
     if isinstance(source, torch.Generator):
         return torch.randn(like.shape, generator=source, dtype=like.dtype).to(like.device)
     drawn = [torch.randn(like.shape[1:], generator=one, dtype=like.dtype) for one in source]
@@ -166,6 +167,7 @@ class DDIM(Sampler):
         self, state: SamplerState, s: Tensor, r: Tensor, *, denoiser: Denoiser, generator: Source
     ) -> tuple[States, States]:
         x = clean_estimate(denoiser, state.u, state.level)
+        # Rounding can make r / s exceed 1 by a bit where a frame keeps its level: the root would be NaN there.
         fresh = self.eta * r * torch.sqrt((1 - (r / s) ** 2).clamp(min=0))
         kept = (r**2 - fresh**2).sqrt() / s
         u = x + kept.to(x) * (state.u - x)
@@ -186,6 +188,7 @@ class Heun(Sampler):
         rank = state.level.ndim if isinstance(state.level, Tensor) else 0
         change = (r - s).to(x)
         slope = (state.u - x) / s.to(x)
+        # Euler's point, where the slope is evaluated again; their mean makes the step second order.
         guess = state.u + change * slope
         second = (guess - clean_estimate(denoiser, guess, r.reshape(r.shape[:rank]))) / r.to(x)
         return state.u + 0.5 * change * (slope + second), x

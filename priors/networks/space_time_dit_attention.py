@@ -63,20 +63,20 @@ def open_angles(positions: Int[Tensor, "n"], pairs: int, base: float = 100.0) ->
 def periodic_angles(count: int, pairs: int, device: torch.device) -> Float[Tensor, "n pairs"]:
     """Return 2 pi m_j p / n with m_j = 1, 2, ..., n / 2, 1, ..."""
     whole = 1 + torch.arange(pairs, device=device, dtype=torch.float64) % max(1, count // 2)
-    place = torch.arange(count, device=device, dtype=torch.float64)
-    return 2 * math.pi / count * place[:, None] * whole
+    position = torch.arange(count, device=device, dtype=torch.float64)
+    return 2 * math.pi / count * position[:, None] * whole
 
 
 def plane_angles(
     size: tuple[int, int], pairs: int, *, periodic: tuple[bool, bool], device: torch.device
 ) -> Float[Tensor, "n pairs"]:
-    """Return the angles of all places of a (y, x) grid, half the pairs for each axis."""
-    parts = []
+    """Return the angles of all tokens of a (y, x) grid, half the pairs for each axis."""
+    by_axis = []
     for count, cyclic, share in zip(size, periodic, (pairs // 2, pairs - pairs // 2), strict=True):
-        places = torch.arange(count, device=device)
-        parts.append(periodic_angles(count, share, device) if cyclic else open_angles(places, share))
-    rows = parts[0].repeat_interleave(size[1], 0)
-    return torch.cat([rows, parts[1].repeat(size[0], 1)], dim=1)
+        positions = torch.arange(count, device=device)
+        by_axis.append(periodic_angles(count, share, device) if cyclic else open_angles(positions, share))
+    rows = by_axis[0].repeat_interleave(size[1], 0)
+    return torch.cat([rows, by_axis[1].repeat(size[0], 1)], dim=1)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -107,7 +107,7 @@ class TimeAxis:
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: int) -> Tensor:
         """Return the attention of (b locations, heads, frames, width) arrays along frames."""
-        return attend(*self._joined(q, k, v, layer), self._mask(len(q)))
+        return attend(*self._after_cached(q, k, v, layer), self._mask(len(q)))
 
     def estimate(self, x: Tensor, log_ratio: Tensor, *, by: LinearFilter, layer: int) -> Tensor:
         """Return a filter's estimate of (b, f, ...) frames from the frames each of them sees."""
@@ -119,13 +119,15 @@ class TimeAxis:
             self.kept.append((k, v))
         return by.estimate(v[:, 0], k[:, 0, :, 0], self.mask).reshape(x.shape)
 
-    def _joined(self, q: Tensor, k: Tensor, v: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _after_cached(self, q: Tensor, k: Tensor, v: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return rotated queries and keys, and values, after the cached ones."""
         if self.cache is not None:
             old_k, old_v = self.cache.layers[layer]
             k, v = torch.cat([old_k.to(k), k], dim=2), torch.cat([old_v.to(v), v], dim=2)
         if self.keep:
             self.kept.append((k, v))
+        # Positions count from the first cached frame: only differences matter, so the window may start at 0 each time,
+        # and angles stay small in a run of any length. This is why keys are cached before rotation.
         total = k.shape[2]
         angles = open_angles(torch.arange(total, device=q.device), q.shape[-1] // 2)
         return turn(q, angles[total - q.shape[2] :]), turn(k, angles), v
@@ -145,6 +147,8 @@ def visibility(
     query = torch.arange(cached, cached + frames, device=finished.device)[:, None]
     key = torch.arange(cached + frames, device=finished.device)[None]
     near, back = (query - key).abs() <= reach, key <= query
+    # A frame in flight may look ahead in a bidirectional network; a finished one never, or its cached keys and values
+    # would depend on frames that had not entered yet. One mask for all samples lets attention skip the batch axis.
     if causal or bool(finished.all()):
         return near & back
     if not bool(finished.any()):
@@ -176,17 +180,17 @@ class TemporalAttention(nn.Module):
 def near_places(
     size: tuple[int, int], reach: int, *, periodic: tuple[bool, bool], device: torch.device
 ) -> Bool[Tensor, "n n"]:
-    """Return which places of a (y, x) grid lie within ``reach`` of each other along both axes."""
-    parts = []
+    """Return which tokens of a (y, x) grid lie within ``reach`` of each other along both axes."""
+    near = []
     for count, cyclic in zip(size, periodic, strict=True):
-        place = torch.arange(count, device=device)
-        apart = (place[:, None] - place).abs()
-        parts.append((torch.minimum(apart, count - apart) if cyclic else apart) <= reach)
-    return torch.kron(parts[0].int(), parts[1].int()).bool()
+        position = torch.arange(count, device=device)
+        distance = (position[:, None] - position).abs()
+        near.append((torch.minimum(distance, count - distance) if cyclic else distance) <= reach)
+    return torch.kron(near[0].int(), near[1].int()).bool()
 
 
 class SpatialAttention(nn.Module):
-    """Attention within each frame, up to ``reach`` places away where it is given."""
+    """Attention within each frame, up to ``reach`` tokens away where it is given."""
 
     def __init__(
         self, channels: int, *, heads: int, periodic: tuple[bool, bool], reach: int | None = None

@@ -62,7 +62,9 @@ class Forcing(Guidance):
         with torch.enable_grad():
             at = leaf if self.backprop else estimate.detach().requires_grad_()
             seen = estimate if self.backprop else at
+            # The weights are constants of the gradient, as in the published method.
             total = total_variance(likelihood, seen.detach(), variance, gamma=self.gamma)
+            # Each sample's own norm; the sum over samples only lets one backward pass serve all of them.
             misfit = ((likelihood.values - likelihood.operator(seen)) * total.rsqrt()).norm(dim=1)
             (gradient,) = torch.autograd.grad(misfit.sum(), at)
         return gradient

@@ -53,6 +53,7 @@ class Likelihood:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             predicted = self.operator(leaf)
+            # Zeros serve: H'(x)^T v is linear in v, so its derivative is the same everywhere.
             weights = torch.zeros_like(predicted, requires_grad=True)
             (pulled,) = torch.autograd.grad(predicted, leaf, weights, create_graph=True)
 

@@ -82,11 +82,13 @@ class MmpsDenoiser(Denoiser):
             return self._by_process(x_t, t, known)
         own = self._by_backprop if self.settings.backprop else self._by_differences
         estimate, spread = own(x_t, t)
+        # The solver's increment is a constant of any outer gradient: second derivatives of the network are not needed.
         clean = estimate.detach()
         likelihood, weights = self.likelihood, self.likelihood.variance.rsqrt()
         tangent, _ = likelihood.linearised(clean)
 
         def apply(direction: Tensor) -> tuple[Tensor, Tensor]:
+            # The change of the state comes with the product: the solver sums it up, which saves one more product.
             change = spread(weights * direction)
             return weights * tangent(change), change
 
@@ -139,6 +141,7 @@ class MmpsDenoiser(Denoiser):
 
         def spread(direction: Tensor) -> States:
             (pulled,) = torch.autograd.grad(predicted, leaf, direction, retain_graph=True)
+            # The probe has the same length in every sample, in deviations of its own noise, whatever the pull.
             size = (variance * pulled**2).flatten(1).mean(1).sqrt().reshape(-1, *(1,) * (x_t.ndim - 1))
             # Rounding: a sample without any pull gets an unchanged state and a quotient of zero.
             step = PROBE / size.clamp(min=torch.finfo(size.dtype).tiny ** 0.5)

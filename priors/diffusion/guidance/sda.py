@@ -8,7 +8,7 @@ tangent of H on the field of all s, as if errors at neighbouring points were equ
 units.
 
 A fixed gamma is right at one noise level at most: posteriors come out biased, and too narrow or too wide. Nor is
-the step bounded by itself. D leaves out how observations hang together: n of them at one point move it n times too
+the step bounded by itself. D neglects correlations between observations: n of them at one point move it n times too
 far, and where Cov[x | x_t] is larger than gamma s^2 an exact observation overshoots by Cov / (gamma s^2), up to
 tenfold at the default. An overshoot in every step grows without bound. The increment d is therefore cut to the
 length that serves the observations best, per sample,
@@ -75,6 +75,7 @@ class SdaDenoiser(Denoiser):
             at = leaf if backprop else seen
             (gradient,) = torch.autograd.grad(predicted, at, pull, retain_graph=x_t.requires_grad)
         increment = (scale if backprop else gamma * variance) * gradient
+        # Without the cut an overshoot at one level is the start of the next, and grows (see the module).
         increment = cut_to_observations(self.likelihood, clean, increment, predicted.detach())
         answer: Tensor = (estimate if x_t.requires_grad else clean) + increment
         return answer
