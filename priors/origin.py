@@ -65,7 +65,7 @@ class Calibration(_Record):
         error: root-mean-square error with the card's codec, physical units.
         runner_up: the same with the best of the other codecs tried.
         margin: how much larger the runner-up's error is, as a share.
-        mirror: change of the answer between a slice and its mirror image, as a share of the error.
+        mirror: how much larger the error on mirror images is, as a share.
         bfloat16: change of the answer in bfloat16, as a share of the error; None where it was not tried.
     """
 

@@ -18,6 +18,7 @@ from assimilation.commands.observe import observe
 from assimilation.commands.prepare import prepare_trajectories
 from assimilation.commands.score import score_ensemble
 from assimilation.commands.simulate import simulate_system
+from priors.commands.calibrate import calibrate
 from priors.commands.data import data
 from priors.commands.export_prior import export_prior
 from priors.commands.import_prior import import_prior
@@ -84,7 +85,7 @@ app = typer.Typer(
 )
 for _verb in (reconstruct, compare, convert, assimilate, forecast, observe, train, sample, inspect):
     app.command()(permissive(_verb))
-for _other in (phantom, import_prior, export_prior):
+for _other in (phantom, import_prior, export_prior, calibrate):
     app.command()(_other)
 for _name, (_help, _seconds) in PAIRS.items():
     _group = typer.Typer(help=_help, no_args_is_help=True, rich_markup_mode=None)

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from priors.adapters.foreign import Foreign, Told, as_float, refuse, tensors_of, told_or
 from priors.adapters.inert import read_tensors
+from priors.adapters.layout import EXTRA, WEIGHTS
 from priors.adapters.schedulers import Meaning, meaning_of
-from priors.networks import DiffusersUNet
+from priors.networks import DiffusersUNet, MonaiUNet
+from priors.runtime.config import validate
 from priors.runtime.errors import InputError
 
 FAMILY = "diffusers"
-EXTRA = "tomocast.json"
-WEIGHTS = "diffusion_pytorch_model"
 LATENT = ("vae", "vqvae", "image_encoder", "text_encoder")
 
 
@@ -88,7 +88,7 @@ def _stated(foreign: Foreign, extra: Mapping[str, Any], source: Path) -> Foreign
 
     from pydantic import TypeAdapter, ValidationError
 
-    from priors.diffusion.conditioning import AnyConditioning
+    from priors.diffusion.conditioning import AnyConditioning, LogRatio
 
     if not extra:
         return foreign
@@ -99,7 +99,19 @@ def _stated(foreign: Foreign, extra: Mapping[str, Any], source: Path) -> Foreign
     card = extra.get("card", {})
     if not isinstance(card, Mapping):
         raise InputError(f"{source / EXTRA}: card: found {type(card).__name__}, expected a mapping")
-    return replace(foreign, conditioning=conditioning, described=card)
+    if extra.get("native") is None:
+        return replace(foreign, conditioning=conditioning, described=card)
+    from priors.adapters.export import restored
+
+    entry = validate(MonaiUNet, extra["native"], source=str(source / EXTRA))
+    plain = {key.removeprefix("module."): value for key, value in foreign.state.items()}
+    return replace(
+        foreign,
+        network=entry,
+        state=restored(entry, plain, foreign.path),
+        conditioning=LogRatio(),
+        described=card,
+    )
 
 
 def read_json(path: Path) -> dict[str, Any]:

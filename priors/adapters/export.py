@@ -1,8 +1,9 @@
-"""A prior in the layout of diffusers: a ``UNet2DModel``, a scheduler, and ``tomocast.json`` with what neither can say.
+"""A prior in the layout of diffusers: a ``UNet2DModel``, a scheduler, and ``tomocast.json`` with what neither says.
 
 ``UNet2DModel.from_pretrained(FOLDER / "unet")`` reads the network. Of a native prior that is the network behind its
 pixel-unshuffle stem: its channels are the pixels of a 2 x 2 block, and ``tomocast.json`` says so, as it says units,
-range and what the network is told of the noise level. `import-prior` reads all of it back.
+range and what the network is told of the noise level. `import-prior` reads all of it back, a native network
+as the native one, so that it gives the same bits again.
 """
 
 import json
@@ -11,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from priors.adapters.diffusers import EXTRA, WEIGHTS
+from priors.adapters.layout import EXTRA, WEIGHTS
 from priors.adapters.schedulers import config_of
 from priors.card import Prior, PriorCard
 from priors.networks import DiffusersUNet, MonaiUNet
@@ -100,6 +102,23 @@ def renamed(network: nn.Module) -> dict[str, Tensor]:
     return found
 
 
+def restored(entry: MonaiUNet, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Return the weights of an exported native network by our names again.
+
+    Raises:
+        InputError: they are not those of such a network.
+    """
+    with torch.device("meta"):
+        outline = entry.build()
+    names = {theirs: ours for ours, theirs in zip(outline.state_dict(), renamed(outline), strict=True)}
+    unknown = sorted(state.keys() - names.keys())
+    if unknown:
+        raise InputError(
+            f"{path}: holds {unknown[0]!r}, which the network it says it was exported from has not"
+        )
+    return {names[key]: value for key, value in state.items()}
+
+
 def _native_config(entry: MonaiUNet, card: PriorCard) -> dict[str, Any]:
     depth, packed = len(entry.channels), entry.field_channels * entry.unshuffle**2
     return {
@@ -125,6 +144,7 @@ def _extra(card: PriorCard, unshuffle: int) -> dict[str, Any]:
     if isinstance(card.network, MonaiUNet):
         # The scale stands in front of MONAI's embedding; there it is part of what the network is told.
         told["factor"] = card.network.conditioning_scale
+    native = stated["network"] if isinstance(card.network, MonaiUNet) else None
     itself = Parent(name=card.name, sha256=card.sha256, licence=card.licence, trained_on=card.trained_on)
     own = {key: stated[key] for key in CARRIED}
     own["parents"] = [itself.model_dump(mode="json"), *stated["parents"]]
@@ -133,6 +153,7 @@ def _extra(card: PriorCard, unshuffle: int) -> dict[str, Any]:
         "unshuffle": unshuffle,
         "label": getattr(card.network, "label", None),
         "conditioning": told,
+        "native": native,
         "card": own,
     }
 

@@ -7,7 +7,7 @@ import torch
 from priors.adapters.native import write_weights
 from priors.card import Prior, PriorCard, file_sha256, self_test_errors
 from priors.runtime.config import to_yaml
-from priors.runtime.files import atomic_folder
+from priors.runtime.files import atomic, atomic_folder
 
 
 def write_prior(prior: Prior, folder: Path) -> PriorCard:
@@ -25,3 +25,13 @@ def write_prior(prior: Prior, folder: Path) -> PriorCard:
         card = prior.card.model_copy(update=changes)
         (temporary / "card.yaml").write_text(to_yaml(card), encoding="utf-8")
     return card
+
+
+def replace_card(folder: Path, card: PriorCard) -> None:
+    """Write another card beside the weights of a prior folder.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    with atomic(folder / "card.yaml") as temporary:
+        temporary.write_text(to_yaml(card), encoding="utf-8")

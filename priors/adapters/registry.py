@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from priors.adapters import adm, diffusers, forcing, monai
+from priors.adapters import adm, diffusers, forcing, monai, score_sde
 from priors.adapters.foreign import Foreign, Told
 from priors.adapters.inert import read_pickle, read_tensors
 from priors.runtime.config import nearest
@@ -32,6 +32,7 @@ FAMILIES = (
     Family(adm.FAMILY, adm.claims, adm.read),
     Family(monai.FAMILY, monai.claims, monai.read),
     Family(forcing.FAMILY, forcing.claims, forcing.read),
+    Family(score_sde.FAMILY, score_sde.claims, score_sde.read),
 )
 SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".pkl")
 

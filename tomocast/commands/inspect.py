@@ -46,6 +46,11 @@ def _inspect_file(path: Path, json: str | None, *, inside: bool, png: Path | Non
     import recon.inspect.files
 
     check_output(png, [path])
+    if not inside and _is_checkpoint(path):
+        from priors.commands.inspect_checkpoint import inspect_checkpoint
+
+        _print(inspect_checkpoint(path), json)
+        return
     if png is not None:
         recon.inspect.files.draw(path, png)
     families = (assimilation.inspect.files,) if inside else (recon.inspect.files, assimilation.inspect.files)
@@ -53,7 +58,20 @@ def _inspect_file(path: Path, json: str | None, *, inside: bool, png: Path | Non
         if family.claims(path):
             _print(family.inspect_file(path), json)
             return
-    raise InputError(f"{path}: unknown kind, expected a prior, a CT volume or scan, fields or observations")
+    raise InputError(f"{path}: unknown kind, expected a prior, a checkpoint, a CT volume or scan, or fields")
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Tell whether a path may be a prior of other software: by its ending, or by what the folder holds."""
+    endings = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".pkl")
+    inside = ("model_index.json", "unet/config.json", "unet_ema/config.json", "configs", "config.json")
+    if path.is_dir() and not any((path / name).exists() for name in inside):
+        return False
+    if not path.is_dir() and path.suffix not in endings:
+        return False
+    from priors.adapters.registry import claims
+
+    return claims(path)
 
 
 def _print(description: "Inspection", json: str | None) -> None:

@@ -1,0 +1,4 @@
+"""Names of files in a folder of diffusers."""
+
+EXTRA = "tomocast.json"
+WEIGHTS = "diffusion_pytorch_model"

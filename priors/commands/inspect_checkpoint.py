@@ -1,0 +1,54 @@
+"""What ``inspect`` says of a checkpoint of other software, before anything is imported."""
+
+from pathlib import Path
+from typing import Any
+
+from priors.runtime.inspection import Inspection
+
+
+def inspect_checkpoint(path: Path) -> Inspection:
+    """Return what a foreign checkpoint is, how it would be imported, and what must be told.
+
+    Raises:
+        InputError: it is of no known family, cannot be a prior, or is damaged.
+    """
+    from priors.adapters.foreign import Told
+    from priors.adapters.importing import described_network, missing
+    from priors.adapters.registry import read_checkpoint
+
+    told = Told()
+    foreign = read_checkpoint(path, told)
+    lacking = list(missing(foreign, told))
+    if (
+        getattr(foreign.network, "attends", False)
+        and foreign.size is None
+        and "shape" not in foreign.described
+    ):
+        lacking.append("size=")
+    if getattr(foreign.network, "classes", None) and getattr(foreign.network, "label", None) is None:
+        lacking.append("label=")
+    licence = foreign.described.get("licence")
+    words: dict[str, Any] = {
+        "family": foreign.family,
+        "weights": foreign.path.name,
+        "network": described_network(foreign),
+        "noise levels": _without_betas(foreign.schedule),
+        "output": repr(foreign.parametrisation),
+        "told of the level": repr(foreign.conditioning),
+        "trained size": "not stated" if foreign.size is None else f"{foreign.size[0]} x {foreign.size[1]}",
+        "licence": licence or "not stated: say --licence, and see that it allows what you do",
+    }
+    for number, note in enumerate(foreign.notes, start=1):
+        words[f"note {number}"] = note
+    words["must be told"] = ", ".join(lacking) or "nothing"
+    options = " ".join(
+        f"{name}{'...' if name.endswith('=') else ' ...'}" for name in lacking if " or " not in name
+    )
+    words["import"] = f"tomocast import-prior {path.name} {options} --out FOLDER".replace("  ", " ")
+    warnings = () if licence else ("no licence in the file",)
+    return Inspection(f"checkpoint of {foreign.family}", words, warnings)
+
+
+def _without_betas(schedule: Any) -> str:
+    text = repr(schedule)
+    return text if len(text) < 120 else f"{type(schedule).__name__} of {schedule.steps()} steps"
