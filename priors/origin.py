@@ -31,28 +31,37 @@ class Parent(_Record):
         sha256: hash of its weights.
         licence: of its weights.
         trained_on: its data, in words.
+        unchanged: the weights are still this prior's: training gained nothing.
     """
 
     name: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     licence: str
     trained_on: str = ""
+    unchanged: bool = False
 
 
 class Footprint(_Record):
     """Memory a network needs beyond its weights, measured on the CPU in float32.
 
     Attributes:
-        forward: bytes per pixel of one slice, without a graph.
-        vjp: bytes per pixel of one slice, for a vector-Jacobian product.
-        fixed: bytes that do not grow with the slices.
-        size: side of the square slice it was measured on.
+        forward: bytes per pixel of every slice in one call, without a graph.
+        vjp: the same for a vector-Jacobian product.
+        forward_once: bytes per pixel of one slice that more slices share, such as what a convolution works in.
+        vjp_once: the same for a vector-Jacobian product.
+        size: side of the square slices it was measured on.
     """
 
     forward: float = Field(gt=0)
     vjp: float = Field(gt=0)
-    fixed: float = Field(0.0, ge=0)
+    forward_once: float = Field(0.0, ge=0)
+    vjp_once: float = Field(0.0, ge=0)
     size: int = Field(ge=1)
+
+    def chunk(self, slices: int, pixels: int, *, vjp: bool) -> int:
+        """Return the bytes of a call with so many slices of so many pixels."""
+        each, once = (self.vjp, self.vjp_once) if vjp else (self.forward, self.forward_once)
+        return int(pixels * (slices * each + once))
 
 
 class Calibration(_Record):

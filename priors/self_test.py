@@ -108,6 +108,7 @@ def self_test(prior: "Prior", folder: Path) -> None:
         InputError: at some level the error is not the one the card records, or a native prior's estimate is not
             clearly closer to the field than the noisy state.
     """
+    warned = False
     for level, error in self_test_errors(prior).items():
         recorded = prior.card.self_test.get(level, error)
         if not error < SELF_TEST_SHARE * level:
@@ -117,7 +118,9 @@ def self_test(prior: "Prior", folder: Path) -> None:
             )
             if prior.card.source is None:
                 raise InputError(f"{folder}: fails its self-test: {told}; {WRONG}")
-            warn(f"{folder}: denoises its test field no better than leaving the noise: {told}; {WRONG}")
+            if not warned:
+                warned = True
+                warn(f"{folder}: denoises its test field no better than leaving the noise: {told}; {WRONG}")
         if not recorded / SELF_TEST_CHANGE < error < recorded * SELF_TEST_CHANGE:
             raise InputError(
                 f"{folder}: fails its self-test: at noise level {level:g} the denoised field is off by "

@@ -97,9 +97,7 @@ def read(source: Path, content: Any, told: Told) -> Foreign:
         label=told.label,
         heads=told.heads if told.head_width is None else None,
     )
-    weights = (
-        converted(source, as_float(state), found, heads=_heads(found, told), order=order) if known else {}
-    )
+    weights = converted(source, as_float(state), found, heads=_heads(found, told), order=order)
     schedule, parametrisation, conditioning = levels(told, notes)
     return Foreign(
         family=FAMILY,

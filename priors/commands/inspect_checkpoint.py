@@ -41,9 +41,8 @@ def inspect_checkpoint(path: Path) -> Inspection:
     for number, note in enumerate(foreign.notes, start=1):
         words[f"note {number}"] = note
     words["must be told"] = ", ".join(lacking) or "nothing"
-    options = " ".join(
-        f"{name}{'...' if name.endswith('=') else ' ...'}" for name in lacking if " or " not in name
-    )
+    shown = [name.split(" or ")[0] for name in lacking]
+    options = " ".join(name + ("..." if name.endswith("=") else " ...") for name in shown)
     words["import"] = f"tomocast import-prior {path.name} {options} --out FOLDER".replace("  ", " ")
     warnings = () if licence else ("no licence in the file",)
     return Inspection(f"checkpoint of {foreign.family}", words, warnings)

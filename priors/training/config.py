@@ -4,18 +4,21 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from priors.codec import Codec, FieldCodec
+from priors.diffusion.conditioning import AnyConditioning, LogRatio
 from priors.diffusion.denoiser import DeviceName
 from priors.diffusion.levels import TrajectoryLevels
 from priors.diffusion.parametrisation import AnyParametrisation, Preconditioned, Velocity
 from priors.diffusion.schedule import EDM, AnySchedule, Cosine, Schedule
-from priors.networks import MonaiUNet, SpaceTimeDiT
-from priors.runtime.config import load, read_yaml
+from priors.networks import DiffusersUNet, MonaiDiffusionUNet, MonaiUNet, SpaceTimeDiT
+from priors.networks.ncsnpp import NCSNpp
+from priors.runtime.config import load, merge, parse_override, read_yaml
+from priors.runtime.errors import InputError
 from priors.training.objective import LevelSampler
 from priors.training.settings import Average, EarlyStop, Keep, Parallel, Precision, Preview
 from priors.training.slices.data import Augmentation, Crop
@@ -121,6 +124,16 @@ class Optimisation(BaseModel):
         return self.steps if self.stop is None else min(self.steps, self.stop)
 
 
+TrainableSlices = Annotated[
+    MonaiUNet | DiffusersUNet | MonaiDiffusionUNet | NCSNpp, Field(discriminator="name")
+]
+"""Networks of slices that can be trained here: ours, and those of imported priors."""
+
+AnyTrainable = Annotated[
+    MonaiUNet | DiffusersUNet | MonaiDiffusionUNet | NCSNpp | SpaceTimeDiT, Field(discriminator="name")
+]
+
+
 class Training(BaseModel):
     """What every run has, whatever it trains on."""
 
@@ -132,11 +145,16 @@ class Training(BaseModel):
     device: DeviceName = Field(
         "auto", description="where the network is trained; auto takes a GPU if there is one"
     )
-    network: MonaiUNet | SpaceTimeDiT
+    network: AnyTrainable
     schedule: AnySchedule
     parametrisation: AnyParametrisation
+    conditioning: AnyConditioning = Field(LogRatio(), description="how the network is told the noise level")
     codec: Codec | FieldCodec
-    initial: str | None = Field(None, description="prior whose weights training starts from")
+    initial: str | None = Field(
+        None,
+        description="prior whose weights training starts from; network, levels and codec are its own where the network "
+        "is not given",
+    )
     optimisation: Optimisation = Optimisation()
     average: Average = Average()
     precision: Precision = Precision()
@@ -158,7 +176,7 @@ class Training(BaseModel):
 class TrainConfig(Training):
     """A training run on slices."""
 
-    network: MonaiUNet
+    network: TrainableSlices
     schedule: AnySchedule = EDM()
     parametrisation: AnyParametrisation = Preconditioned()
     codec: Codec
@@ -248,4 +266,24 @@ def load_training(files: Sequence[Path], overrides: Sequence[str] = ()) -> Train
     """
     if any("kind" in read_yaml(path) for path in files):
         return load(TrajectoryConfig, files, overrides)
-    return load(TrainConfig, files, overrides)
+    return load(TrainConfig, [inherited(files, overrides), *files], overrides)
+
+
+def inherited(files: Sequence[Path], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return what a run on slices takes from the prior it starts from: nothing where its network is given.
+
+    Raises:
+        InputError: a file cannot be read, or the prior is unknown.
+    """
+    given: dict[str, Any] = {}
+    for layer in [*(read_yaml(path) for path in files), *(parse_override(text) for text in overrides)]:
+        given = merge(given, layer)
+    if given.get("initial") is None or "network" in given:
+        return {}
+    from priors.card import find_prior, read_card
+
+    card = read_card(find_prior(str(given["initial"])))
+    if card.trajectory is not None:
+        raise InputError(f"initial: prior {card.name!r} is one of trajectories, expected one of slices")
+    names = ("network", "schedule", "parametrisation", "conditioning", "codec")
+    return {name: value for name, value in card.model_dump(mode="json").items() if name in names}

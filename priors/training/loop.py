@@ -102,7 +102,12 @@ def train(
     network = config.network.build().to(trainer.denoiser.device)
     network.load_state_dict(_read_best(best))
     return (
-        NetworkDenoiser(network, schedule=config.schedule, parametrisation=config.parametrisation)
+        NetworkDenoiser(
+            network,
+            schedule=config.schedule,
+            parametrisation=config.parametrisation,
+            conditioning=config.conditioning,
+        )
         .eval()
         .requires_grad_(False)
     )

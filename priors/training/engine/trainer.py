@@ -242,6 +242,7 @@ def _denoiser(network: nn.Module, config: Training, precision: str) -> NetworkDe
         network,
         schedule=config.schedule,
         parametrisation=config.parametrisation,
+        conditioning=config.conditioning,
         reduced=precision == "bfloat16",
     )
 

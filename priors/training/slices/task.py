@@ -40,7 +40,7 @@ def crop_of_step(config: TrainConfig, step: int) -> Crop:
 
 @torch.no_grad()
 def denoising_psnr(
-    denoiser: NetworkDenoiser, fields: Float[Tensor, "b 1 y x"], levels: tuple[float, ...], *, seed: int = 0
+    denoiser: NetworkDenoiser, fields: Float[Tensor, "b k y x"], levels: tuple[float, ...], *, seed: int = 0
 ) -> dict[float, float]:
     """Return the denoising PSNR in dB, on network values clipped to [-1, 1], at each noise level.
 
@@ -64,7 +64,7 @@ def denoising_psnr(
     return result
 
 
-def validation_fields(config: TrainConfig) -> Float[Tensor, "b 1 y x"]:
+def validation_fields(config: TrainConfig) -> Float[Tensor, "b k y x"]:
     """Return evenly spread held-out slices in network units.
 
     Raises:
@@ -77,7 +77,9 @@ def validation_fields(config: TrainConfig) -> Float[Tensor, "b 1 y x"]:
     chosen = np.linspace(0, len(places) - 1, config.validation_fields).round().astype(int)
     cut = [_middle(places[index][0][places[index][1]], height, width) for index in chosen]
     fields = torch.from_numpy(np.stack(cut).astype(np.float32))[:, None]
-    return config.codec.encode(fields.clamp(config.codec.low, config.codec.high))
+    encoded = config.codec.encode(fields.clamp(config.codec.low, config.codec.high))
+    # Every channel of a colour prior shows the same slice, under noise of its own.
+    return encoded.expand(-1, config.network.field_channels, -1, -1)
 
 
 def _middle(field: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -121,7 +123,7 @@ class Slices(TrainingTask):
             for i in samples
         ]
         levels = config.levels(crop.batch, torch_draws(seed=config.seed, step=step))
-        x = torch.stack(fields)
+        x = torch.stack(fields).expand(-1, config.network.field_channels, -1, -1)
         z = noise(tuple(x.shape[1:]), seed=config.seed, step=step, samples=samples)
         return Batch(x, z, config.schedule.inverse(levels[samples.start : samples.stop]))
 
@@ -187,6 +189,7 @@ class Slices(TrainingTask):
             "unit": self.data.manifest.unit,
             "shape": tuple(fields.shape[-2:]),
             "held_out_psnr": {level: round(value, 2) for level, value in psnr.items()},
+            "mirrored": config.augmentation.flip,
             **config.description.model_dump(),
         }
 
@@ -200,7 +203,7 @@ class Slices(TrainingTask):
     def save_preview(self, denoiser: NetworkDenoiser, path: Path | None, *, levels: int) -> None:
         """See `TrainingTask`."""
         codec = self.config.codec
-        shape = (PAGE_SAMPLES, 1, *self.fields.shape[-2:])
+        shape = (PAGE_SAMPLES, *self.fields.shape[1:])
         fields = drawn(denoiser, Multistep(steps=levels), shape, seed=self.config.seed)
         if path is not None:
             real = codec.decode(self.fields[:PAGE_SAMPLES, 0]).numpy()

@@ -152,22 +152,24 @@ class DiffusionReconstructor(Reconstructor, ABC):
     def plan(self, grid: Grid, geometry: ScanGeometry) -> MemoryPlan:
         """See `Reconstructor`: volume buffers, sinograms and the graph of one chunk, as the card measured it."""
         voxels, rays = math.prod(grid.shape), geometry.views * math.prod(geometry.shape)
+        library = getattr(card_of_prior(self.prior).network, "library_bytes", 0)
         return MemoryPlan(
             {
                 "volume buffers": BUFFERS * 4 * voxels,
                 "sinograms": 5 * 4 * rays,
-                "network graph of one chunk": self._chunk_for(grid) * self._graph_bytes(grid),
+                "network graph of one chunk": self._graph_bytes(grid, self._chunk_for(grid)),
                 "prior weights": weights_bytes(self.prior),
+                **({"library of the prior": library} if library else {}),
             }
         )
 
-    def _graph_bytes(self, grid: Grid) -> int:
-        """Return the bytes of one slice in the network: of a window, where the network sees windows."""
+    def _graph_bytes(self, grid: Grid, slices: int) -> int:
+        """Return the bytes of a network call with so many slices: of windows, where the network sees windows."""
         card = card_of_prior(self.prior)
         pixels = math.prod(card.fit.size or grid.shape[1:])
         if card.memory is None:
-            return GRAPH_BYTES_PER_PIXEL * pixels
-        return int((card.memory.vjp if self.through_network else card.memory.forward) * pixels)
+            return GRAPH_BYTES_PER_PIXEL * pixels * slices
+        return card.memory.chunk(slices, pixels, vjp=self.through_network)
 
     @property
     def through_network(self) -> bool:
@@ -180,8 +182,8 @@ class DiffusionReconstructor(Reconstructor, ABC):
             return min(self.chunk, grid.shape[0])
         device = resolved_device(self.device).type
         free = available_bytes() if device == "cpu" else torch.cuda.mem_get_info()[0]
-        fitting = int(0.25 * free // self._graph_bytes(grid))
-        return max(1, min(LARGEST_CHUNK[device], grid.shape[0], fitting))
+        most = min(LARGEST_CHUNK[device], grid.shape[0])
+        return next((n for n in range(most, 1, -1) if self._graph_bytes(grid, n) <= 0.25 * free), 1)
 
     def _problem(
         self, measurement: Measurement, projector: LinearOperator, prior: Prior, units: NetworkUnits
