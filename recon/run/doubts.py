@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from priors.runtime.errors import InputError
+from priors.runtime.permissions import allow_nonsense
 from recon.data.units import AIR_HU
 from recon.data.volume import Volume
 
@@ -64,3 +65,14 @@ def refuse(doubts: Sequence[str], *, strict: bool) -> None:
     if strict and doubts:
         more = f" (and {len(doubts) - 1} more)" if len(doubts) > 1 else ""
         raise InputError(f"strict: {doubts[0]}{more}")
+
+
+def require_an_object(volume: Volume) -> None:
+    """Refuse a volume without any contrast unless ``--force`` was given: no scan of anything ends there.
+
+    Raises:
+        InputError: every voxel has one value.
+    """
+    low, high = float(volume.values.min()), float(volume.values.max())
+    if low == high:
+        allow_nonsense(f"result: every voxel is {low:.6g} {volume.unit}, expected an object")

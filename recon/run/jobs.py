@@ -32,7 +32,7 @@ from recon.inspect.warnings import warnings_of
 from recon.reconstructors.base import RunContext, StepRecord
 from recon.reconstructors.checkpoint import Checkpoint
 from recon.run import outputs
-from recon.run.doubts import doubts_of, refuse, say
+from recon.run.doubts import doubts_of, refuse, require_an_object, say
 from recon.run.problem import Problem, decisive, read_problem
 from recon.run.settings import ReconstructSettings, kind_of
 from recon.run.solve import Outcome, solve
@@ -136,6 +136,7 @@ def _reconstruct(
     except KeyboardInterrupt:
         run.log("interrupted")
         raise Interrupted(f"continue with the same command and --resume (run folder {run.path})") from None
+    require_an_object(outcome.volume)
     own = [*said, *doubts_of(outcome.metrics, outcome.volume)]
     say(own)
     outcome.metrics["warnings"] = [*doubts, *own]

@@ -85,7 +85,7 @@ OPTIONS = [
     (["score", "volume", "phantom.nii.gz", "none.nii.gz"], "none.nii.gz: does not exist"),
     (["score", "volume", "phantom.nii.gz", "phantom.nii.gz", "--window", "5", "5"], "window_hu"),
     (["score", "volume", "phantom.nii.gz", "phantom.nii.gz", "--mask", "head"], "mask: found 'head'"),
-    (["config", "print"], "'show' or 'schema'"),
+    (["config", "print"], "No such command 'print'"),
     (["config", "show", "--job", "cook"], "job: found 'cook'"),
     (["inspect", "nobody"], "nobody"),
 ]
