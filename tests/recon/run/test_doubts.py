@@ -11,7 +11,7 @@ from recon.run.doubts import require_an_object
 
 def test_a_constant_volume_is_refused_unless_forced(capsys):
     flat = Volume(np.full((2, 3, 4), -1000.0, np.float32), np.eye(4), "HU")
-    with pytest.raises(InputError, match="every voxel is -1000 HU.*--force"):
+    with pytest.raises(InputError, match=r"every voxel is -1000 HU.*--force"):
         require_an_object(flat)
     with permitted(nonsense=True):
         require_an_object(flat)
