@@ -117,8 +117,9 @@ def test_forcing_is_biased_and_too_sure(zeta):
 
 
 def test_a_diagonal_covariance_is_not_the_posterior():
+    # The spread is known to 1 %: a diagonal guess of the covariance misses it by several times that.
     figures = found(REANALYSIS, Stepper(Multistep(), Sda()))
-    assert abs(figures.spread_ratio - 1) > 0.1
+    assert abs(figures.spread_ratio - 1) > 0.05
 
 
 def test_frames_without_observations_keep_the_exact_posterior():

@@ -100,6 +100,8 @@ def test_observations_come_back(tmp_path, seed, ending, trajectories, sphere, tu
     values = draw.normal(0, 10, (trajectories, 3, 2, 3, 4)).astype(np.float32)
     values[draw.random(values.shape) < 0.5] = np.nan
     values[:, :, 0, 0, 0] = 1.25
+    # Kelvin: tables leave out rows that no thermometer can have read.
+    values[:, :, 0] += 280
     sigma = (
         np.full(values.shape, 0.1, np.float32)
         if same

@@ -7,6 +7,7 @@ import pytest
 
 from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
 from assimilation.io.archive import write_ensemble, write_fields
+from priors.runtime.record import open_run
 from tests.support.command_line import inside
 
 AXIS = np.arange(6.0)
@@ -21,9 +22,10 @@ def files(tmp_path_factory):
     grid, variables = Grid(AXIS, AXIS, "plane", "km"), (Variable("w", "K"),)
     draws = generator.normal(size=(9, 2, 4, 1, 6, 6)).astype(np.float32)
     write_fields(Fields(draws[0], times, variables, grid), folder / "truth.nc")
-    (folder / "run").mkdir()
     ensemble = Ensemble(np.moveaxis(draws[1:], 0, 1), times, variables, grid)
-    write_ensemble(ensemble, folder / "run" / "analysis.nc")
+    with open_run(folder / "run") as run:
+        run.claim("analysis.nc", "report.html")
+        write_ensemble(ensemble, run.file("analysis.nc"))
     inside("observe", folder / "truth.nc", "--sigma", "0.1", "--out", folder / "obs.nc")
     return folder
 

@@ -175,7 +175,7 @@ DARK, WHITE = np.full((1, ROWS, COLUMNS), 100.0), np.full((1, ROWS, COLUMNS), 10
 
 CASES: dict[str, tuple[Writer, str]] = {
     "missing file": (lambda folder: folder / "absent.h5", "absent.h5: does not exist"),
-    "a folder": (lambda folder: folder, "is a folder without projections, expected"),
+    "a folder": (lambda folder: folder, "lies in the input"),
     "empty file": (content("scan.h5", b""), "scan.h5: is empty"),
     "unknown signature": (content("scan.xyz", b"RAWDATA" * 99), "scan.xyz: unknown kind of file"),
     "array alone": (content("scan.npy", b"\x93NUMPY\x01\x00"), "has no geometry"),
@@ -227,7 +227,7 @@ CASES: dict[str, tuple[Writer, str]] = {
         "colum_mm",
     ),
     "no object": (described(np.zeros((VIEWS, ROWS, COLUMNS))), "every value is zero"),
-    "not YAML": (content("scan.yaml", b"a: [1, 2"), "is not a readable YAML file"),
+    "not YAML": (content("scan.yaml", b"a: [1, 2"), "is no valid YAML"),
 }
 
 

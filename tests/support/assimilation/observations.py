@@ -7,6 +7,7 @@ from assimilation.fields.fields import Fields, Grid, Variable
 from assimilation.observation.area import BlockAverage
 from assimilation.observation.base import ObservationOperator
 from assimilation.observation.nonlinear import WindSpeed
+from assimilation.observation.own import LinearFunctions, TorchFunction
 from assimilation.observation.point import Channels, Identity, PointSampling, Selection
 
 START = np.datetime64("2020-01-01T00:00", "ns")
@@ -47,4 +48,13 @@ def observation_operators() -> list[ObservationOperator]:
         BlockAverage(2),
         PointSampling(torch.tensor([0.5]), torch.tensor([1.25]), torch.tensor([1])),
         WindSpeed(0, 1),
+        LinearFunctions(lambda x: 2 * x.reshape(-1)[:5], _doubled_back, (2, 4, 6)),
+        TorchFunction(lambda x: x.flatten(1)[:, ::7] ** 2),
     ]
+
+
+def _doubled_back(y: np.ndarray) -> np.ndarray:
+    """The transpose of twice the first five values of a (2, 4, 6) state."""
+    state = np.zeros(2 * 4 * 6)
+    state[:5] = 2 * y
+    return state.reshape(2, 4, 6)

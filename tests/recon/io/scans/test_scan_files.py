@@ -245,7 +245,7 @@ def test_missing_key_names_the_file_and_the_key(tmp_path: Path) -> None:
 
 
 def test_the_example_of_the_documentation_is_a_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (Path(__file__).parents[4] / "docs" / "scan-format.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "formats" / "scans.md").read_text()
     example = page.split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
     lines = np.random.default_rng(0).uniform(0, 2, (180, 3, 20)).astype(np.float32)
