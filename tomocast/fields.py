@@ -17,7 +17,7 @@ from assimilation.io.archive import analysis_path, read_ensemble
 from assimilation.io.observed import Observations
 from assimilation.io.registry import open_stream, read_any_fields
 from assimilation.observation.base import ObservationStream
-from assimilation.run.planning import ensemble_plan, memory_plan, require
+from assimilation.run.planning import ensemble_plan, memory_plan
 from assimilation.run.problem import read_assimilation, read_forecast
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
 from assimilation.verification.events import Border
@@ -192,7 +192,7 @@ def _given(observations: AnyObservations) -> Observations | ObservationStream:
 def _run(problem: Problem, prior: Prior, chosen: AssimilateSettings | ForecastSettings) -> Iterator[Analysis]:
     assimilator = chosen.assimilator(prior)
     plan = ensemble_plan(assimilator, problem, members=chosen.members, seed=chosen.seed, chunk=chosen.chunk)
-    require(memory_plan(assimilator, problem, plan))
+    memory_plan(assimilator, problem, plan).require()
     yield from assimilator.run(problem, plan)
 
 

@@ -20,7 +20,7 @@ from assimilation.inference.problem import Problem
 from assimilation.io.archive import EnsembleWriter, analysis_path
 from assimilation.io.registry import open_stream
 from assimilation.run.checkpoint import Checkpoint, load_state
-from assimilation.run.planning import ensemble_plan, memory_plan, rehearse, require
+from assimilation.run.planning import ensemble_plan, memory_plan, rehearse
 from assimilation.run.problem import read_problem
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
 from priors.card import Prior, find_prior, load_prior
@@ -29,7 +29,7 @@ from priors.runtime.errors import InputError, Interrupted, warn, warnings_kept
 from priors.runtime.fingerprint import fingerprint
 from priors.runtime.memory import available_bytes, human
 from priors.runtime.output import check_json, emit_json
-from priors.runtime.peak import peak_bytes, reset_peak, resident_bytes
+from priors.runtime.peak import peak_bytes, reset_peak
 from priors.runtime.progress import Progress, clock
 from priors.runtime.protect import check_output
 from priors.runtime.reads import reading
@@ -78,7 +78,7 @@ def run(
     if others:
         described["others"] = describe_input(others[0], others[1:])
     assimilator = settings.assimilator(prior)
-    require(memory_plan(assimilator, problem, _plan(settings, assimilator, problem, None)))
+    memory_plan(assimilator, problem, _plan(settings, assimilator, problem, None)).require()
     with open_run(out, resume=resume, overwrite=overwrite, inputs=files.values()) as folder:
         if resume and _is_complete(folder, settings, problem, described):
             print(f"{out}: this run is complete", file=sys.stderr)
@@ -165,11 +165,10 @@ def print_plan(settings: Settings, inputs: Inputs, *, as_json: str | None) -> No
     assimilator = settings.assimilator(prior)
     ensemble = _plan(settings, assimilator, problem, None)
     memory = memory_plan(assimilator, problem, ensemble)
-    # What this process holds already is part of the plan.
-    free = available_bytes() + resident_bytes()
-    fits = memory.total <= free
+    free = available_bytes()
+    fits = memory.fits(free)
     seconds = rehearse(assimilator, problem, ensemble) if fits else None
-    figures = {"bytes": dict(memory.items), "total_bytes": memory.total, "free_bytes": free, "fits": fits}
+    figures = {"bytes": memory.by_purpose(), "total_bytes": memory.total, "free_bytes": free, "fits": fits}
     if emit_json({**figures, "seconds": seconds, "chunk": ensemble.chunk}, as_json):
         return
     print(memory.table())

@@ -70,24 +70,15 @@ def memory_plan(assimilator: Assimilator, problem: Problem, ensemble: EnsemblePl
         cached = int(per_frame * min(reach, known + problem.frames))
     return MemoryPlan(
         {
-            "interpreter and libraries": max(0, resident_bytes() - weights) + LOADED_LATER,
             "prior weights": weights,
             "frames in flight": 2 * ensemble.members * frames * state,
             # The window after a step stands beside the one before it while a chunk advances.
             "finished frames": (ensemble.members + ensemble.chunk) * max(cached, reach * state),
             "network graph of one chunk": ensemble.chunk * graph_bytes(assimilator, problem),
             "one analysis of all trajectories": problem.trajectories * ensemble.members * state,
-        }
+        },
+        program=max(0, resident_bytes() - weights) + LOADED_LATER,
     )
-
-
-def require(plan: MemoryPlan) -> None:
-    """Check that a run fits into what is free and what this process holds already.
-
-    Raises:
-        InputError: it does not.
-    """
-    plan.require(available_bytes() + resident_bytes())
 
 
 def rehearse(assimilator: Assimilator, problem: Problem, ensemble: EnsemblePlan) -> float:

@@ -44,7 +44,7 @@ def memory(chosen: AnySystem, *, trajectories: int, frames: int) -> MemoryPlan:
     """Return the memory a simulation needs."""
     height, width = chosen.grid.shape
     size = 4 * trajectories * frames * len(chosen.variables) * height * width
-    return MemoryPlan({"trajectories": size, "compressed copy": size // 4, "libraries": 300 << 20})
+    return MemoryPlan({"trajectories": size, "compressed copy": size // 4})
 
 
 def simulate_to_file(chosen: AnySystem, out: Path, *, trajectories: int, frames: int, seed: int) -> None:

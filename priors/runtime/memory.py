@@ -54,6 +54,10 @@ class MemoryPlan:
     items: Mapping[str, int]
     program: int = PROGRAM_BYTES
 
+    def by_purpose(self) -> dict[str, int]:
+        """Return purpose -> bytes of the whole process; they add up to ``total``."""
+        return {"program and libraries": self.program, **self.items}
+
     @property
     def total(self) -> int:
         """Bytes of the whole process at its peak."""
@@ -70,7 +74,7 @@ class MemoryPlan:
 
     def table(self) -> str:
         """Return one aligned line per item and one for the total."""
-        rows = [("program and libraries", self.program), *self.items.items(), ("total", self.total)]
+        rows = [*self.by_purpose().items(), ("total", self.total)]
         width = max(len(label) for label, _ in rows)
         return "\n".join(f"{label:<{width}}  {human(size):>10}" for label, size in rows)
 

@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from priors.runtime import processes
-from priors.runtime.memory import MemoryPlan, available_bytes
+from priors.runtime.memory import MemoryPlan
 from priors.training.config import Training
 from priors.training.engine.live import LiveBytes
 from priors.training.engine.precision import weight_dtype
@@ -44,21 +44,12 @@ def memory_plan(config: Training, subject: TrainingTask) -> MemoryPlan:
     )
     return MemoryPlan(
         {
-            "interpreter and libraries": max(0, resident - subject.size_bytes()),
             "data": subject.size_bytes(),
             "weights, gradients, moments, average": kept,
             "activations": round(WORKSPACE * activations),
-        }
+        },
+        program=max(0, resident - subject.size_bytes()),
     )
-
-
-def require(plan: MemoryPlan) -> None:
-    """Check that a run fits into what is free and what this process holds already.
-
-    Raises:
-        InputError: it does not.
-    """
-    plan.require(available_bytes() + psutil.Process().memory_info().rss)
 
 
 def _peak(trainer: Trainer, probe: Probe, *, backward: bool) -> int:

@@ -33,7 +33,7 @@ from priors.training.engine.tensorboard_log import TensorBoardLog
 from priors.training.export import export_prior
 from priors.training.extend import resumed_config
 from priors.training.loop import BEST, CHECKPOINT, LOG, PREVIEWS, open_subject, train
-from priors.training.plan import expected_seconds, memory_plan, require
+from priors.training.plan import expected_seconds, memory_plan
 from priors.training.slices.gallery import draw_samples, draw_trajectories, save_page, save_trajectory_page
 from priors.training.task import TrainingTask
 
@@ -158,7 +158,7 @@ def _prepared(config: Training, *, resume: bool) -> TrainingTask:
     subject = open_subject(config)
     # A resumed run has been planned before; of several processes one plans.
     if not resume and processes.rank() == 0:
-        require(print_plan(config, subject))
+        print_plan(config, subject).require()
     return subject
 
 

@@ -32,7 +32,7 @@ def print_plan(scan: Path, settings: ReconstructSettings, *, as_json: str | None
     plan, free = problem.plan(), available_bytes()
     fits = plan.fits(free)
     expected = _tried(problem)
-    figures = {"bytes": dict(plan.items), "total_bytes": plan.total, "free_bytes": free, "fits": fits}
+    figures = {"bytes": plan.by_purpose(), "total_bytes": plan.total, "free_bytes": free, "fits": fits}
     figures["seconds"] = None if expected is None else expected.seconds
     if emit_json(figures, as_json):
         return

@@ -141,7 +141,7 @@ def start(place: Path, run: Path, *options: str) -> subprocess.Popen:
 
 def frames_written(run: Path) -> int:
     done = run / ".analysis.nc.growing" / "done.json"
-    return sum(json.loads(done.read_text())["counts"]) if done.exists() else 0
+    return sum(map(len, json.loads(done.read_text())["sums"])) if done.exists() else 0
 
 
 def stopped(place: Path, run: Path, *options: str, after: int, how: signal.Signals) -> int:
@@ -236,4 +236,4 @@ def test_a_run_is_not_resumed_with_other_settings_or_files(place, tmp_path):
     assert "already holds" in mistake(*base)
     assert "lag was" in mistake(*base, "--resume", "--lag", "1")
     other = ("assimilate", place / "obs.csv", *base[2:])
-    assert "not the file this run began with" in mistake(*other, "--resume")
+    assert "observations: is not the same as when this run began" in mistake(*other, "--resume")
