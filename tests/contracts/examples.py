@@ -162,7 +162,11 @@ def reconstructors() -> list[Reconstructor]:
         DiffusionMBIR(ladder=Geometric(levels=3, start_hu=300.0, stop_hu=30.0), iterations=5),
         DPS(ladder=Geometric(levels=4, start_hu=300.0, stop_hu=50.0), warm_start="fbp"),
         REDDiff(ladder=Geometric(levels=4, start_hu=300.0, stop_hu=50.0)),
-        SITCOM(ladder=Geometric(levels=2, start_hu=300.0, stop_hu=100.0), warm_start="fbp"),
+        SITCOM(
+            ladder=Geometric(levels=2, start_hu=300.0, stop_hu=100.0),
+            warm_start="fbp",
+            refine=VjpRefinement(iterations=4, overestimate=1.0, polish=None),
+        ),
         PnPHQS(ladder=Geometric(levels=2, start_hu=300.0, stop_hu=100.0), warm_start="fbp"),
         PnPADMM(ladder=Geometric(levels=3, start_hu=300.0, stop_hu=100.0), warm_start="fbp"),
     ]
