@@ -24,9 +24,9 @@ from priors.commands.export_prior import export_prior
 from priors.commands.import_prior import import_prior
 from priors.commands.sample import sample
 from priors.commands.train import train
-from priors.runtime import signals
-from priors.runtime.environment import check_environment
 from priors.runtime.errors import InputError, Interrupted, show_warnings
+from priors.runtime.system import signals
+from priors.runtime.system.environment import check_environment
 from priors.runtime.terminal import prepare_streams, visible
 from recon.commands.compare import compare
 from recon.commands.convert import convert

@@ -14,7 +14,7 @@ from assimilation.fields.streams import FieldStream
 from assimilation.inference.assimilator import Analysis
 from assimilation.inference.problem import Problem
 from assimilation.io.archive import analysis_path, read_ensemble
-from assimilation.io.observed import Observations
+from assimilation.io.observations.observed import Observations
 from assimilation.io.registry import open_stream, read_any_fields
 from assimilation.observation.base import ObservationStream
 from assimilation.run.planning import ensemble_plan, memory_plan

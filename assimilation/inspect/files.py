@@ -15,8 +15,8 @@ from assimilation.fields.grid import Grid, Variable
 from assimilation.fields.plausible import limits
 from assimilation.fields.streams import FieldStream
 from assimilation.inspect.table import inspect_table
+from assimilation.io.observations.tables import SUFFIXES
 from assimilation.io.registry import READERS, open_dataset, open_stream, reader_of
-from assimilation.io.tables import SUFFIXES
 from priors.runtime.errors import warnings_kept
 from priors.runtime.inspection import Inspection
 

@@ -9,9 +9,9 @@ import numpy as np
 from assimilation.fields.grid import Variable
 from assimilation.fields.plausible import limits
 from assimilation.fields.units import canonical
-from assimilation.io.columns import CODES, without_codes
 from assimilation.io.foreign.normalise import STANDARD
-from assimilation.io.tables import read_table
+from assimilation.io.observations.columns import CODES, without_codes
+from assimilation.io.observations.tables import read_table
 from priors.runtime.errors import InputError
 from priors.runtime.inspection import Inspection
 

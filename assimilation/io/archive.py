@@ -36,8 +36,8 @@ from assimilation.io.store import (
     time_encoding,
 )
 from priors.runtime.errors import InputError
-from priors.runtime.files import replace_folder
-from priors.runtime.record import versions
+from priors.runtime.files.writing import replace_folder
+from priors.runtime.run_folder.record import versions
 
 ANALYSIS = ("analysis.nc", "analysis.zarr")
 

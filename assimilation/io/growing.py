@@ -21,7 +21,7 @@ from jaxtyping import Float32
 from assimilation.fields import cf
 from assimilation.fields.grid import Grid, Variable
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
+from priors.runtime.files.writing import atomic
 
 CHUNK_BYTES = 16 * 2**20
 """Members of one frame share a chunk up to this size: a long archive then has few files."""

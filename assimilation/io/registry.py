@@ -23,8 +23,8 @@ from assimilation.io.radar.composites import is_radar, open_radar
 from assimilation.io.radar.frame import DEFAULT_RELATION, RainRelation
 from assimilation.io.radar.sevir import is_sevir, open_sevir
 from priors.runtime.errors import InputError
-from priors.runtime.hdf5_probe import check_hdf5
-from priors.runtime.memory import available_bytes, human
+from priors.runtime.files.hdf5_probe import check_hdf5
+from priors.runtime.system.memory import available_bytes, human
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ import xarray as xr
 
 from assimilation.fields import cf
 from assimilation.fields.grid import Variable
-from priors.runtime import hdf5_probe, temporary
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic, replace_folder
+from priors.runtime.files import hdf5_probe, temporary
+from priors.runtime.files.writing import atomic, replace_folder
 
 WRITER = "tomocast_archive"
 """Attribute of every archive written here; its value counts the layout's versions."""

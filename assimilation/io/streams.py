@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 
 from assimilation.fields.grid import Grid, Variable
-from assimilation.io.layout import Layout
-from assimilation.io.observations import gridded_of
+from assimilation.io.observations.files import gridded_of
+from assimilation.io.observations.layout import Layout
+from assimilation.io.observations.tables import SUFFIXES, read_table, to_rows
 from assimilation.io.registry import open_dataset
-from assimilation.io.tables import SUFFIXES, read_table, to_rows
 from assimilation.observation.base import ObservationStream
 from assimilation.observation.stream import GriddedStream, TableStream
 from assimilation.observation.superobbing import coarser, coarser_by, on_coarser_grid, on_steps

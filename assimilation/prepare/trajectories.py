@@ -19,7 +19,7 @@ from assimilation.fields.streams import FieldStream
 from assimilation.prepare.events import opened_event
 from assimilation.prepare.settings import PrepareSettings
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic, atomic_folder
+from priors.runtime.files.writing import atomic, atomic_folder
 from priors.runtime.progress import Progress
 
 _QUANTILES = (0.001, 0.01, 0.5, 0.99, 0.999)

@@ -16,8 +16,8 @@ from assimilation.report.observed import observed_fields
 from assimilation.report.scores import scores_section
 from assimilation.verification.matching import match
 from priors.runtime.config import read_yaml
-from priors.runtime.page import Page
-from priors.runtime.record import RunFolder, to_json, versions
+from priors.runtime.report.page import Page
+from priors.runtime.run_folder.record import RunFolder, to_json, versions
 
 REPORT_BYTES = 2**30
 """Of members that a report is made from; a longer archive is shown at some of its times."""

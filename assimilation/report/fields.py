@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
 from priors.blocks import block_means
-from priors.runtime.page import deflated, inflated
+from priors.runtime.report.page import deflated, inflated
 
 MISSING = 255
 FORECAST = "forecast_reference_time"

@@ -4,7 +4,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from priors.runtime.charts import bars, lines
+from priors.runtime.report.charts import bars, lines
 
 COLUMNS = {
     "rmse": "RMSE",

@@ -10,7 +10,7 @@ import torch
 
 from assimilation.inference.assimilator import RunState
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
+from priors.runtime.files.writing import atomic
 from priors.runtime.tensors import save_tensors
 
 # Least time between two states, and the largest share of a run that saving them may take: the state of a large

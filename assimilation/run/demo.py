@@ -18,8 +18,8 @@ from assimilation.run.settings import AssimilateSettings
 from assimilation.run.simulate import simulate_to_file
 from assimilation.systems import AnySystem, NavierStokes
 from assimilation.verification.verify import verify
-from priors.runtime.record import RunFolder, open_run
-from priors.runtime.seeds import Seed
+from priors.runtime.run_folder.record import RunFolder, open_run
+from priors.runtime.system.seeds import Seed
 
 COLUMNS = ("rmse", "crps", "spread_skill", "seconds")
 BASELINE = "last observation"

@@ -26,14 +26,20 @@ from assimilation.run.settings import AssimilateSettings, ForecastSettings
 from priors.card import Prior, find_prior, load_prior
 from priors.diffusion.denoiser import resolved_device
 from priors.runtime.errors import InputError, Interrupted, warn, warnings_kept
-from priors.runtime.fingerprint import fingerprint
-from priors.runtime.memory import available_bytes, human
+from priors.runtime.files.protect import check_output
+from priors.runtime.files.reads import reading
 from priors.runtime.output import check_json, emit_json
-from priors.runtime.peak import peak_bytes, reset_peak
 from priors.runtime.progress import Progress, clock
-from priors.runtime.protect import check_output
-from priors.runtime.reads import reading
-from priors.runtime.record import RunFolder, check_complete, check_same_config, describe_input, open_run
+from priors.runtime.run_folder.fingerprint import fingerprint
+from priors.runtime.run_folder.record import (
+    RunFolder,
+    check_complete,
+    check_same_config,
+    describe_input,
+    open_run,
+)
+from priors.runtime.system.memory import available_bytes, human
+from priors.runtime.system.peak import peak_bytes, reset_peak
 
 METRICS = "metrics.json"
 REPORT = "report.html"
@@ -295,7 +301,7 @@ def _announce(folder: RunFolder, problem: Problem, assimilator: Assimilator) -> 
 
 
 def decisive(settings: Settings, problem: Problem, described: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything that decides the result; see `priors.runtime.fingerprint`."""
+    """Return everything that decides the result; see `priors.runtime.run_folder.fingerprint`."""
     grid = problem.grid
     return {
         "settings": settings,

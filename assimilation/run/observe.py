@@ -13,15 +13,15 @@ from assimilation.fields.fields import Fields
 from assimilation.fields.grid import Grid
 from assimilation.fields.resample import to_spacing, to_step
 from assimilation.io.archive import write_fields
-from assimilation.io.observations import check_observation_path, write_observations
+from assimilation.io.observations.files import check_observation_path, write_observations
 from assimilation.io.radar.frame import DEFAULT_RELATION, RainRelation
 from assimilation.io.registry import read_any_fields
 from assimilation.io.store import check_path
 from assimilation.observation.instruments import Instrument, Points
 from assimilation.observation.observing import observe
 from priors.runtime.errors import InputError
-from priors.runtime.protect import check_output, check_outputs
-from priors.runtime.seeds import Seed
+from priors.runtime.files.protect import check_output, check_outputs
+from priors.runtime.system.seeds import Seed
 
 _SPAN = r"-?\d*:-?\d*"
 

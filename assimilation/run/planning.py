@@ -13,8 +13,8 @@ import torch
 from assimilation.inference.assimilator import Assimilator, EnsemblePlan, TrajectoryRun
 from assimilation.inference.problem import Problem
 from priors.networks import SpaceTimeTransformer
-from priors.runtime.memory import MemoryPlan, available_bytes
-from priors.runtime.peak import resident_bytes
+from priors.runtime.system.memory import MemoryPlan, available_bytes
+from priors.runtime.system.peak import resident_bytes
 
 # Bytes of activations per pixel and channel of one frame in flight, measured: see `graph_bytes`.
 BYTES_PER_PIXEL_CHANNEL = 60

@@ -22,7 +22,7 @@ from assimilation.inference.domain import (
 )
 from assimilation.inference.problem import Problem, analysis_problem, forecast_problem
 from assimilation.io.archive import analysis_path
-from assimilation.io.observed import Observations
+from assimilation.io.observations.observed import Observations
 from assimilation.io.radar.frame import DEFAULT_RELATION
 from assimilation.io.registry import open_stream
 from assimilation.observation.base import ObservationStream

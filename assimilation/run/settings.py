@@ -15,7 +15,7 @@ from priors.card import Prior
 from priors.diffusion.denoiser import DeviceName
 from priors.diffusion.guidance import AnyGuidance, Guidance, Mmps
 from priors.diffusion.sampler import AnySampler, Multistep
-from priors.runtime.seeds import Seed
+from priors.runtime.system.seeds import Seed
 
 
 def _lag(value: Any) -> Any:

@@ -13,8 +13,8 @@ from assimilation.systems import AnySystem
 from assimilation.systems.base import simulate, steps
 from priors.runtime.config import load
 from priors.runtime.errors import InputError
-from priors.runtime.memory import MemoryPlan
 from priors.runtime.progress import Progress
+from priors.runtime.system.memory import MemoryPlan
 
 
 class _Choice(BaseModel):

@@ -13,7 +13,7 @@ from assimilation.verification.matching import match
 from assimilation.verification.verify import VerifyOptions, verify
 from priors.runtime.errors import InputError
 from priors.runtime.output import check_json, emit_json
-from priors.runtime.record import open_run
+from priors.runtime.run_folder.record import open_run
 
 HEADINGS = ("rmse", "crps", "spread_skill", "bias", "mae", "spread")
 

@@ -21,7 +21,7 @@ from assimilation.baselines.optimal_interpolation import OptimalInterpolation
 from assimilation.baselines.persistence import held_observations, persisted
 from assimilation.fields.fields import Ensemble, Fields
 from assimilation.io.archive import read_ensemble, write_fields
-from assimilation.io.observations import write_observations
+from assimilation.io.observations.files import write_observations
 from assimilation.io.registry import read_any_fields
 from assimilation.observation.instruments import Points
 from assimilation.observation.observing import observe

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from assimilation.inference.assimilator import EnsemblePlan
-from assimilation.io.observations import write_observations
+from assimilation.io.observations.files import write_observations
 from assimilation.observation.instruments import Points
 from assimilation.observation.observing import observe
 from assimilation.run.problem import read_assimilation

@@ -14,7 +14,7 @@ import numpy as np
 
 from assimilation.fields.fields import Ensemble, Fields
 from assimilation.verification.verify import VerifyOptions, verify
-from priors.runtime.record import to_json
+from priors.runtime.run_folder.record import to_json
 
 TOMOCAST = [sys.executable, "-m", "tomocast"]
 COLUMNS = ("rmse", "crps", "spread_skill", "bias")

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from priors.adapters.measure import footprint
 from priors.card import Prior, PriorCard, denoiser_of
+from priors.card.origin import Calibration
+from priors.card.self_test import self_test_errors
 from priors.codec import Codec
 from priors.diffusion.denoiser import bfloat16_pays
 from priors.diffusion.fitted import Orientation
 from priors.diffusion.sampler import clean_estimate
-from priors.origin import Calibration
 from priors.runtime.errors import InputError
-from priors.self_test import self_test_errors
 
 Slices = Float[Tensor, "b 1 y x"]
 LEVELS_HU = (30.0, 100.0, 300.0)

@@ -16,14 +16,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from priors.adapters.families.schedulers import config_of
 from priors.adapters.layout import EXTRA, WEIGHTS
-from priors.adapters.schedulers import config_of
 from priors.card import Prior, PriorCard
+from priors.card.origin import Parent
 from priors.networks import DiffusersUNet, MonaiUNet
 from priors.networks.foreign import diffusers_class
-from priors.origin import Parent
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic_folder
+from priors.runtime.files.writing import atomic_folder
 
 # MONAI's DiffusionModelUNet without attention and UNet2DModel are the same blocks under other names.
 RENAMED = (

@@ -7,7 +7,7 @@ import torch
 from priors.adapters.native import write_weights
 from priors.card import Prior, PriorCard, file_sha256, self_test_errors
 from priors.runtime.config import to_yaml
-from priors.runtime.files import atomic, atomic_folder
+from priors.runtime.files.writing import atomic, atomic_folder
 
 
 def write_prior(prior: Prior, folder: Path) -> PriorCard:

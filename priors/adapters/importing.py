@@ -9,13 +9,13 @@ from priors.adapters.foreign import Foreign, Told, first, joined_notes
 from priors.adapters.measure import footprint
 from priors.adapters.registry import read_checkpoint
 from priors.card import Prior, PriorCard, denoiser_of, file_sha256
+from priors.card.origin import Source
+from priors.card.self_test import SELF_TEST_SHARE, WRONG, self_test_errors
 from priors.diffusion.fitted import SliceFit
 from priors.diffusion.parametrisation import Preconditioned
 from priors.networks import ForeignNetwork
-from priors.origin import Source
 from priors.runtime.config import validate
 from priors.runtime.errors import InputError, warn
-from priors.self_test import SELF_TEST_SHARE, WRONG, self_test_errors
 
 # Spacings of chest and head scans, where nobody says what was seen in training.
 ANY_PIXEL_MM = (0.3, 2.0)

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from priors.runtime.errors import InputError
-from priors.runtime.memory import available_bytes, human
+from priors.runtime.system.memory import available_bytes, human
 
 # What rebuilds tensors, as torch's own restricted reader knows it.
 TENSORS = {

@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 
 from priors.card import Prior
+from priors.card.origin import Footprint
 from priors.codec import Codec
 from priors.diffusion.fitted import FittedDenoiser
-from priors.origin import Footprint
-from priors.runtime.memory import available_bytes
+from priors.runtime.system.memory import available_bytes
 
 STATUS = Path("/proc/self/status")
 LEVEL = 0.3

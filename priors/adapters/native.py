@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
+from priors.runtime.files.writing import atomic
 
 
 def read_weights(network: nn.Module, path: Path) -> None:

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from priors.card import PriorCard
+from priors.card.origin import Source
 from priors.codec import Codec
 from priors.diffusion.conditioning import (
     AnyConditioning,
@@ -23,7 +24,6 @@ from priors.diffusion.parametrisation import AnyParametrisation, Parametrisation
 from priors.diffusion.schedule import EDM, VP, AnySchedule, Geometric, Rectified, Schedule, Table
 from priors.networks import DiffusersUNet, OwnModule
 from priors.networks.foreign import ForeignUNet, call_any
-from priors.origin import Source
 from priors.runtime.config import validate
 from priors.runtime.errors import InputError
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from priors.adapters import adm, diffusers, forcing, monai, score_sde
+from priors.adapters.families import adm, diffusers, forcing, monai, score_sde
 from priors.adapters.foreign import Foreign, Told
 from priors.adapters.inert import read_pickle, read_tensors
 from priors.runtime.config import nearest

@@ -15,8 +15,8 @@ from typing import Any
 
 from priors.datasets.manifest import DataFile
 from priors.runtime.errors import InputError
-from priors.runtime.memory import human
 from priors.runtime.progress import Progress
+from priors.runtime.system.memory import human
 
 PART = ".part"
 _CHUNK = 1 << 20

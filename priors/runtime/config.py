@@ -9,27 +9,22 @@ interpolation is an error here, because a configuration is data and evaluates no
 """
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
-import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, to_jsonable_python
-from yaml import YAMLError
 
 from priors.runtime.errors import InputError
 from priors.runtime.shipped import shipped_file
+from priors.runtime.yaml_text import one_line, plain_yaml, read_text
 
 MISSING = "???"
 """Stands in a printed configuration where a value must be given; OmegaConf's word for it."""
 
 Tree = dict[str, Any]
-LARGEST_TEXT = 2**25
-DEEPEST = 50
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -150,8 +145,8 @@ def read_yaml(path: Path) -> Tree:
     try:
         text = read_text(shipped_file(Path(path)))
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a YAML file ({_one_line(error)})") from error
-    tree = _plain(text, str(path))
+        raise InputError(f"{path}: cannot be read as a YAML file ({one_line(error)})") from error
+    tree = plain_yaml(text, str(path))
     if not isinstance(tree, dict):
         raise InputError(f"{path}: found {_short(tree)}, expected a YAML mapping of keys to values")
     return dict(_without_missing(tree))
@@ -176,7 +171,7 @@ def parse_override(text: str) -> Tree:
         raise InputError(f"override: found '{text}', expected key=value or key.sub=value")
     # Wrapped in a mapping, so that a bare number or list is read by the same parser as in a file.
     wrapped = "value:\n" + "\n".join("  " + line for line in value.splitlines())
-    tree: Any = _plain(wrapped, f"override '{text}'")["value"]
+    tree: Any = plain_yaml(wrapped, f"override '{text}'")["value"]
     for part in reversed(parts):
         tree = {part.strip(): tree}
     return dict(tree)
@@ -252,70 +247,6 @@ def nearest(word: str, known: Sequence[str]) -> str | None:
     """Return the known word most like ``word``, None where nothing is close."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return close[0] if close else None
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a small file that people write.
-
-    Raises:
-        InputError: it is a pipe or a device, or larger than any such file.
-        OSError, UnicodeDecodeError: it cannot be read.
-    """
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is no file, expected YAML")
-    if path.stat().st_size > LARGEST_TEXT:
-        raise InputError(
-            f"{path}: found {path.stat().st_size} bytes of YAML, expected at most {LARGEST_TEXT}"
-        )
-    return path.read_text(encoding="utf-8")
-
-
-def check_yaml(text: str, source: str) -> None:
-    """Refuse what makes a short text a large tree: names that stand for other parts, and endless nesting.
-
-    Raises:
-        InputError: it has some, or is no YAML.
-    """
-    depth = 0
-    try:
-        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent):
-                raise InputError(f"{source}: found the alias '*{event.anchor}', expected values written out")
-            if depth > DEEPEST:
-                raise InputError(f"{source}: is nested more than {DEEPEST} levels deep")
-    except YAMLError as error:
-        raise InputError(f"{source}: is no valid YAML ({_one_line(error)})") from error
-
-
-def safe_yaml(path: Path) -> Any:
-    """Return the content of a YAML file as plain data.
-
-    Raises:
-        InputError: it cannot be read, is no YAML, or is made to cost much.
-    """
-    try:
-        text = read_text(path)
-        check_yaml(text, str(path))
-        return yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise InputError(f"{path}: is not a readable YAML file ({_one_line(error)})") from error
-
-
-def _plain(text: str, source: str) -> Any:
-    """Parse YAML text without resolving anything."""
-    check_yaml(text, source)
-    if "${" in text:
-        raise InputError(f"{source}: found '${{...}}', expected a value: expressions are not evaluated")
-    try:
-        return OmegaConf.to_container(OmegaConf.create(_ranges_quoted(text)), resolve=False)
-    except (OmegaConfBaseException, YAMLError, ValueError) as error:
-        raise InputError(f"{source}: is no valid YAML ({_one_line(error)})") from error
-
-
-def _ranges_quoted(text: str) -> str:
-    """Return YAML in which 20:28 is the text it looks like: YAML 1.1 reads it as a number of base 60, 1228."""
-    return re.sub(r"(?<=[\s\[,{:])(\d+(?::\d+)+)(?=\s*(?:[,\]}#]|$))", r"'\1'", text, flags=re.MULTILINE)
 
 
 def _explain(detail: ErrorDetails, tree: Any, schema: Tree) -> str:
@@ -398,9 +329,3 @@ def _short(value: Any) -> str:
     """Return a value for a message, cut to a readable length."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _one_line(error: Exception) -> str:
-    """Return the first line that says something of an error's text."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())[:200]

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from priors.runtime.files import atomic
-from priors.runtime.protect import check_output
-from priors.runtime.record import to_json
+from priors.runtime.files.protect import check_output
+from priors.runtime.files.writing import atomic
+from priors.runtime.run_folder.record import to_json
 
 STDOUT = "-"
 

@@ -15,11 +15,11 @@ from priors.card import (
     load_prior,
     self_test_errors,
 )
+from priors.card.origin import Parent
 from priors.diffusion.denoiser import NetworkDenoiser
-from priors.origin import Parent
 from priors.runtime.config import to_yaml
 from priors.runtime.errors import warn
-from priors.runtime.files import atomic
+from priors.runtime.files.writing import atomic
 from priors.training.config import Training
 from priors.training.task import TrainingTask
 

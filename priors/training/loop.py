@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 from priors.diffusion.denoiser import NetworkDenoiser
-from priors.runtime import processes
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
+from priors.runtime.files.writing import atomic
+from priors.runtime.system import processes
 from priors.runtime.tensors import save_tensors
 from priors.training.config import TrainConfig, Training, TrajectoryConfig
 from priors.training.engine.checkpoints import keep_checkpoints

@@ -12,8 +12,8 @@ import time
 import psutil
 import torch
 
-from priors.runtime import processes
-from priors.runtime.memory import MemoryPlan
+from priors.runtime.system import processes
+from priors.runtime.system.memory import MemoryPlan
 from priors.training.config import Training
 from priors.training.engine.live import LiveBytes
 from priors.training.engine.precision import weight_dtype

@@ -16,16 +16,16 @@ from jaxtyping import Float
 from priors.card import find_prior, load_prior, read_card
 from priors.diffusion.denoiser import resolved_device
 from priors.diffusion.sampler import Multistep
-from priors.runtime import processes
 from priors.runtime.errors import InputError, Interrupted
-from priors.runtime.files import atomic
-from priors.runtime.fingerprint import fingerprint
-from priors.runtime.memory import MemoryPlan, available_bytes, human
-from priors.runtime.privacy import without_paths
+from priors.runtime.files.protect import check_output
+from priors.runtime.files.reads import reading
+from priors.runtime.files.writing import atomic
 from priors.runtime.progress import Progress, clock
-from priors.runtime.protect import check_output
-from priors.runtime.reads import reading
-from priors.runtime.record import RunFolder, describe_input, open_run
+from priors.runtime.run_folder.fingerprint import fingerprint
+from priors.runtime.run_folder.privacy import without_paths
+from priors.runtime.run_folder.record import RunFolder, describe_input, open_run
+from priors.runtime.system import processes
+from priors.runtime.system.memory import MemoryPlan, available_bytes, human
 from priors.training.config import Training
 from priors.training.engine.parallel import in_step
 from priors.training.engine.precision import resolved_precision

@@ -5,7 +5,7 @@ from pathlib import Path
 import h5py
 
 from priors.runtime.errors import InputError
-from priors.runtime.hdf5_probe import is_sound
+from priors.runtime.files.hdf5_probe import is_sound
 from priors.runtime.inspection import Inspection
 from recon.inspect import radiographs as inspect_radiographs
 from recon.inspect import scan as inspect_scan

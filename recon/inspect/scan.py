@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
+from priors.runtime.files.writing import atomic
 from priors.runtime.inspection import Inspection
 from recon.data.scan import Scan
 from recon.geometry.coverage import coverage

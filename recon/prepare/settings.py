@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from priors.runtime.seeds import Seed
+from priors.runtime.system.seeds import Seed
 
 
 class SliceSettings(BaseModel):

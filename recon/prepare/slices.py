@@ -20,7 +20,7 @@ from jaxtyping import Int16
 from omegaconf import OmegaConf
 
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic_folder
+from priors.runtime.files.writing import atomic_folder
 from priors.runtime.progress import Progress
 from recon.prepare import table
 from recon.prepare.axial import UnsuitableError, axial_slices

@@ -14,9 +14,9 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from priors.runtime.fingerprint import fingerprint
-from priors.runtime.memory import MemoryPlan
-from priors.runtime.seeds import generator_of
+from priors.runtime.run_folder.fingerprint import fingerprint
+from priors.runtime.system.memory import MemoryPlan
+from priors.runtime.system.seeds import generator_of
 from recon.data.units import MU_WATER
 from recon.geometry.grid import Grid
 from recon.geometry.scan import ScanGeometry

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
+from priors.runtime.files.writing import atomic
 from priors.runtime.tensors import save_tensors
 
 

@@ -21,7 +21,7 @@ from scipy import sparse
 from torch import Tensor
 
 from priors.runtime.errors import InputError
-from priors.runtime.memory import MemoryPlan
+from priors.runtime.system.memory import MemoryPlan
 from recon.geometry.grid import Grid
 from recon.geometry.scan import ScanGeometry
 from recon.operators.base import LinearOperator

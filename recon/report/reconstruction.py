@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from priors.runtime.charts import lines
-from priors.runtime.page import Page
+from priors.runtime.report.charts import lines
+from priors.runtime.report.page import Page
 from recon.report.volumes import display
 from recon.score.metrics import METRICS, Metric
 
@@ -32,7 +32,7 @@ class Report:
         pictures: heading -> PNG.
         warnings: sentences on what looks wrong with the measurement.
         configuration: YAML text.
-        versions: what ``priors.runtime.record.versions`` returned.
+        versions: what ``priors.runtime.run_folder.record.versions`` returned.
     """
 
     title: str

@@ -19,7 +19,7 @@ import nibabel
 import numpy as np
 from jaxtyping import Float
 
-from priors.runtime.page import deflated, inflated
+from priors.runtime.report.page import deflated, inflated
 
 MAX_VOXELS = 12_000_000
 HU_WINDOWS = {

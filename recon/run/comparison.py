@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from priors.runtime.config import to_yaml
 from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.output import emit_json
-from priors.runtime.record import RunFolder, check_same_config, open_run, versions
+from priors.runtime.run_folder.record import RunFolder, check_same_config, open_run, versions
 from recon.data.resample import resample
 from recon.data.volume import Volume
 from recon.io.volumes.registry import read_volume

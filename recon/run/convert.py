@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from priors.runtime.protect import check_output
+from priors.runtime.files.protect import check_output
 from recon.io.volumes.registry import ReadOptions, WriteOptions, read_volume, write_volume, writer
 from recon.run.outputs import result_path
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from priors.runtime.privacy import public_yaml
-from priors.runtime.record import RunFolder, open_run, versions
+from priors.runtime.run_folder.privacy import public_yaml
+from priors.runtime.run_folder.record import RunFolder, open_run, versions
 from recon.data.resample import resample
 from recon.data.volume import Volume
 from recon.io.scans.registry import write_scan

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from priors.runtime.errors import InputError
-from priors.runtime.permissions import allow_nonsense
+from priors.runtime.files.permissions import allow_nonsense
 from recon.data.units import AIR_HU
 from recon.data.volume import Volume
 

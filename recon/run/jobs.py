@@ -17,17 +17,23 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from priors.card import find_prior
-from priors.runtime import processes
 from priors.runtime.config import settings_of
 from priors.runtime.errors import Interrupted, warnings_kept
-from priors.runtime.fingerprint import fingerprint
+from priors.runtime.files.protect import check_output
+from priors.runtime.files.reads import reading
 from priors.runtime.output import check_json, emit_json
-from priors.runtime.peak import peak_bytes, reset_peak
 from priors.runtime.progress import Progress
-from priors.runtime.protect import check_output
-from priors.runtime.reads import reading
-from priors.runtime.record import RunFolder, check_complete, check_same_config, describe_input, open_run
+from priors.runtime.run_folder.fingerprint import fingerprint
+from priors.runtime.run_folder.record import (
+    RunFolder,
+    check_complete,
+    check_same_config,
+    describe_input,
+    open_run,
+)
 from priors.runtime.shipped import shipped
+from priors.runtime.system import processes
+from priors.runtime.system.peak import peak_bytes, reset_peak
 from recon.inspect.warnings import warnings_of
 from recon.reconstructors.base import RunContext, StepRecord
 from recon.reconstructors.checkpoint import Checkpoint

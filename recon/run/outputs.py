@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
-from priors.runtime.privacy import public_yaml
-from priors.runtime.record import RunFolder, to_json, versions
+from priors.runtime.files.writing import atomic
+from priors.runtime.run_folder.privacy import public_yaml
+from priors.runtime.run_folder.record import RunFolder, to_json, versions
 from recon.data.volume import Volume
 from recon.io.volumes.registry import write_nifti, write_volume, writer
 from recon.report.reconstruction import Report, write_report

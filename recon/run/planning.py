@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from priors.runtime.memory import available_bytes, human
 from priors.runtime.output import emit_json
 from priors.runtime.progress import clock
+from priors.runtime.system.memory import available_bytes, human
 from recon.run.estimate import TRIAL_SLICES, Estimate, estimate, trial_of
 from recon.run.problem import Problem, read_problem
 from recon.run.settings import ReconstructSettings

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priors.runtime.errors import InputError
-from priors.runtime.memory import MemoryPlan
+from priors.runtime.system.memory import MemoryPlan
 from recon.data.units import attenuation_to_hu
 from recon.data.volume import Volume
 from recon.geometry.grid import Grid
@@ -69,7 +69,7 @@ class Problem:
 
 
 def decisive(problem: Problem) -> dict[str, Any]:
-    """Return everything that decides the result, but for the prior; see `priors.runtime.fingerprint`."""
+    """Return everything that decides the result, but for the prior; see `priors.runtime.run_folder.fingerprint`."""
     scans = {"scan": problem.scan, "held-out views": problem.held_out}
     measured = {
         name: None if scan is None else [scan.sinogram, scan.weights, scan.counts, scan.mu_water, scan.unit]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from priors.runtime.errors import InputError
-from priors.runtime.seeds import Seed
+from priors.runtime.system.seeds import Seed
 from recon.data.noise import Exposure
 from recon.geometry.orbits import Orbit, Parallel
 from recon.io.volumes.registry import writer

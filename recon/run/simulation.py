@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from priors.runtime.errors import InputError
-from priors.runtime.protect import check_output
+from priors.runtime.files.protect import check_output
 from recon.data.scan import Scan
 from recon.data.volume import Volume
 from recon.io.scans.registry import write_scan

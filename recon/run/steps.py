@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 
-from priors.runtime.record import to_json
+from priors.runtime.run_folder.record import to_json
 from recon.reconstructors.base import StepRecord
 
 Curves = dict[str, list[tuple[float, float]]]

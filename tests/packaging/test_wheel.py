@@ -27,7 +27,7 @@ def test_the_wheel_holds_code_configurations_priors_and_report_assets(wheel):
     assert names >= {
         "tomocast/cli.py",
         "recon/report/reconstruction.py",
-        "priors/card.py",
+        "priors/card/loading.py",
         "assimilation/__init__.py",
     }
     # No top-level name but ours: another package may well have a folder "configs".
@@ -45,7 +45,7 @@ def test_the_wheel_holds_code_configurations_priors_and_report_assets(wheel):
     assert "tomocast/__init__.pyi" in names
     for folder, pattern in (
         ("assimilation/report/assets", "*"),
-        ("priors/runtime/page_assets", "*"),
+        ("priors/runtime/report/page_assets", "*"),
         ("recon/report/assets", "*"),
         ("priors/pretrained", "*/*"),
     ):
@@ -64,7 +64,8 @@ def test_the_installed_wheel_runs_outside_the_source_tree(wheel, tmp_path):
     script = (
         "import sys, tomocast, recon; assert 'reconstruct' in dir(tomocast);"
         "assert recon.__file__.startswith(sys.argv[1]), recon.__file__;"
-        "from recon.run import jobs; from priors.runtime.page import Page; from priors.card import embedded_names;"
+        "from recon.run import jobs; from priors.card import embedded_names;"
+        "from priors.runtime.report.page import Page;"
         "assert (jobs.CONFIGS / 'demo.yaml').is_file(); assert jobs.CONFIGS.parent.name == 'tomocast';"
         "from priors.datasets.manifest import names; assert 'sevir' in names();"
         "from priors.runtime.config import read_yaml; assert read_yaml('configs/recon/tv.yaml');"

@@ -188,7 +188,7 @@ def test_untrained_weights_fail(folder):
 
 def test_an_unknown_prior_names_what_there_is(tmp_path, monkeypatch, small_prior):
     shutil.copytree(small_prior, tmp_path / "embedded" / "ct-discs-40")
-    monkeypatch.setattr("priors.card.EMBEDDED", tmp_path / "embedded")
+    monkeypatch.setattr("priors.card.loading.EMBEDDED", tmp_path / "embedded")
     assert embedded_names() == ["ct-discs-40"]
     assert find_prior("ct-discs-40") == tmp_path / "embedded" / "ct-discs-40"
     assert "did you mean 'ct-discs-40'" in refusal("ct-disc-40")

@@ -8,7 +8,7 @@ import typer
 
 from priors.commands.options import Json
 from priors.runtime.errors import InputError
-from priors.runtime.protect import check_output
+from priors.runtime.files.protect import check_output
 
 if TYPE_CHECKING:
     from priors.runtime.inspection import Inspection

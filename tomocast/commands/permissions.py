@@ -15,11 +15,11 @@ Force = Annotated[bool, typer.Option("--force", help="Go on with input or result
 
 
 def permissive(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a verb with the two options, which hold while it runs; see `priors.runtime.permissions`."""
+    """Return a verb with the two options, which hold while it runs; see `priors.runtime.files.permissions`."""
 
     @functools.wraps(verb)
     def run(*arguments: Any, follow_links: bool = False, force: bool = False, **options: Any) -> Any:
-        from priors.runtime.permissions import permitted
+        from priors.runtime.files.permissions import permitted
 
         with permitted(links=follow_links, nonsense=force):
             return verb(*arguments, **options)

@@ -15,7 +15,7 @@ from assimilation.fields.units import affine
 from assimilation.io.foreign import proj_in_km
 from assimilation.io.radar.frame import Frame, holds
 from priors.runtime.errors import InputError
-from priors.runtime.hdf5_probe import check_hdf5
+from priors.runtime.files.hdf5_probe import check_hdf5
 
 _HOUR = np.timedelta64(3600, "s")
 

@@ -15,7 +15,7 @@ import numpy as np
 from assimilation.fields.grid import Grid
 from assimilation.io.radar.frame import Frame, centres, holds
 from priors.runtime.errors import InputError
-from priors.runtime.hdf5_probe import check_hdf5
+from priors.runtime.files.hdf5_probe import check_hdf5
 
 
 def is_knmi(path: Path) -> bool:

@@ -34,7 +34,7 @@ from assimilation.io.radar.frame import (
     rain_rate,
 )
 from priors.runtime.errors import InputError, warn
-from priors.runtime.hdf5_probe import check_hdf5
+from priors.runtime.files.hdf5_probe import check_hdf5
 
 SUFFIXES = (".h5", ".hdf", ".hdf5")
 _QUANTITIES = ("RATE", "ACRR", "DBZH", "TH", "DBZ")

@@ -22,7 +22,7 @@ from assimilation.fields.grid import Grid, Variable
 from assimilation.fields.streams import FieldStream
 from assimilation.io.radar.frame import centres
 from priors.runtime.errors import InputError
-from priors.runtime.hdf5_probe import check_hdf5
+from priors.runtime.files.hdf5_probe import check_hdf5
 
 VIL = Variable("vil", "kg m-2", "", 0.0)
 CATALOGUE = "CATALOG.csv"

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from priors.runtime.errors import InputError
-from priors.runtime.memory import available_bytes
-from priors.runtime.reads import note_read
+from priors.runtime.files.reads import note_read
+from priors.runtime.system.memory import available_bytes
 
 SHARE = 1 / 3
 """Arrays above this share of the free memory stay on disk; the system keeps what is drawn often in its page cache."""

@@ -17,8 +17,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from priors.diffusion.denoiser import NetworkDenoiser
-from priors.runtime import processes
 from priors.runtime.errors import InputError
+from priors.runtime.system import processes
 from priors.training.engine.precision import blocks_of
 from priors.training.task import Batch, TrainingTask
 

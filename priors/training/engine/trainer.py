@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from priors.diffusion.denoiser import NetworkDenoiser, resolved_device
-from priors.runtime import processes
 from priors.runtime.config import validate
 from priors.runtime.errors import InputError
+from priors.runtime.system import processes
 from priors.training.config import Training
 from priors.training.engine.average import WeightAverage
 from priors.training.engine.draws import part_of

@@ -11,7 +11,7 @@ from torch import Tensor
 from priors.card import Prior
 from priors.diffusion.denoiser import Denoiser
 from priors.diffusion.sampler import Sampler
-from priors.runtime.files import atomic
+from priors.runtime.files.writing import atomic
 from priors.training.engine.precision import weight_dtype
 
 PAGE_SAMPLES = 6

@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import Real
 from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError, model_validator
 
-from priors.runtime.config import safe_yaml
 from priors.runtime.errors import InputError
+from priors.runtime.yaml_text import safe_yaml
 from recon.data.noise import Exposure, estimate_i0, line_integrals, weights_without_counts
 from recon.data.scan import Scan, check_line_integrals, check_sinogram_shape
 from recon.data.units import MU_WATER

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 
 from priors.runtime.errors import InputError
-from priors.runtime.hdf5_probe import check_hdf5
+from priors.runtime.files.hdf5_probe import check_hdf5
 from recon.data.scan import Scan
 
 HEAD = 520

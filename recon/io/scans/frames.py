@@ -16,7 +16,7 @@ from jaxtyping import Real
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from priors.runtime.errors import InputError
-from priors.runtime.reads import note_read
+from priors.runtime.files.reads import note_read
 from recon.io.volumes.tiff.pages import ENDINGS, load_tiff, natural_order_of
 
 

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
+from priors.runtime.files.writing import atomic
 from recon.data.noise import Exposure
 from recon.data.scan import Scan
 from recon.geometry.grid import Grid

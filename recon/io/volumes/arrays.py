@@ -14,7 +14,7 @@ from jaxtyping import Float64, Shaped
 from pydantic import ValidationError
 
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
+from priors.runtime.files.writing import atomic
 from recon.data.volume import LPS_TO_RAS, Volume, check_affine, grid_affine
 from recon.geometry.grid import Grid
 from recon.io.volumes.format import ReadOptions, VolumeFormat, WriteOptions

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
+from priors.runtime.files.writing import atomic
 from recon.data.volume import Volume
 from recon.io.scans.format import hdf5_holds
 from recon.io.volumes.format import ReadOptions, VolumeFormat, WriteOptions

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic, beside
+from priors.runtime.files.writing import atomic, beside
 from recon.data.volume import LPS_TO_RAS, Volume
 from recon.io.spelling import millimetres
 from recon.io.volumes.format import ReadOptions, VolumeFormat, WriteOptions

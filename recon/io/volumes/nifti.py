@@ -18,7 +18,7 @@ from jaxtyping import Float64
 from nibabel.imageglobals import LoggingOutputSuppressor
 
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
+from priors.runtime.files.writing import atomic
 from recon.data.volume import Volume
 from recon.io.spelling import millimetres
 from recon.io.volumes.format import ReadOptions, VolumeFormat, WriteOptions

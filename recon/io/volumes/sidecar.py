@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float32, Shaped
 from pydantic import BaseModel, ConfigDict, FiniteFloat, PositiveFloat, ValidationError, model_validator
 
-from priors.runtime.config import safe_yaml
 from priors.runtime.errors import InputError
-from priors.runtime.reads import note_read
+from priors.runtime.files.reads import note_read
+from priors.runtime.yaml_text import safe_yaml
 from recon.data.volume import Unit
 
 ENDINGS = (

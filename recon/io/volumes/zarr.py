@@ -16,7 +16,7 @@ import numpy as np
 import zarr
 
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic_folder
+from priors.runtime.files.writing import atomic_folder
 from recon.data.volume import Volume
 from recon.io.spelling import millimetres
 from recon.io.volumes.arrays import described_array

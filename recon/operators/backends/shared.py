@@ -1,4 +1,4 @@
-"""An engine whose work is shared by the processes of ``priors.runtime.processes``.
+"""An engine whose work is shared by the processes of ``priors.runtime.system.processes``.
 
     forward   stacks: every process projects its slices;  other beams: its views
     adjoint   stacks: every process backprojects its slices;  other beams: its views, and the volumes are summed in
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from priors.runtime import processes
+from priors.runtime.system import processes
 from recon.operators.backends.base import Engine, Traced
 
 

@@ -24,7 +24,7 @@ from priors.card import Prior, PriorReference, card_of_prior, open_prior, weight
 from priors.diffusion.denoiser import DeviceName, resolved_device
 from priors.diffusion.sampler import LEVEL_ROUNDING
 from priors.runtime.errors import InputError, warn
-from priors.runtime.memory import MemoryPlan, available_bytes
+from priors.runtime.system.memory import MemoryPlan, available_bytes
 from recon.geometry.grid import Grid
 from recon.geometry.scan import ScanGeometry
 from recon.operators.base import LinearOperator, grid_of

@@ -16,8 +16,8 @@ from torch import Tensor
 from priors.diffusion.denoiser import Denoiser
 from priors.diffusion.sampler import clean_estimate
 from priors.linalg import cg
-from priors.runtime import processes
 from priors.runtime.errors import InputError
+from priors.runtime.system import processes
 from recon.operators.differences import Differences
 from recon.reconstructors.diffusion.coupling import Coupling, Duals
 from recon.reconstructors.diffusion.data_term import DataTerm

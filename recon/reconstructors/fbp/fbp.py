@@ -25,7 +25,7 @@ from pydantic import Field
 from torch import Tensor
 
 from priors.runtime.errors import InputError
-from priors.runtime.memory import MemoryPlan
+from priors.runtime.system.memory import MemoryPlan
 from recon.geometry.grid import Grid
 from recon.geometry.redundancy import Fan, fan_coordinates, redundancy
 from recon.geometry.scan import ScanGeometry

@@ -31,7 +31,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from priors.runtime.errors import InputError
-from priors.runtime.memory import MemoryPlan
+from priors.runtime.system.memory import MemoryPlan
 from recon.geometry.grid import Grid
 from recon.geometry.redundancy import Fan, fan_coordinates, full_turn_weights, redundancy
 from recon.geometry.scan import ScanGeometry

@@ -9,7 +9,7 @@ import pytest
 from assimilation.fields.fields import Fields, Grid, Variable
 from assimilation.io.archive import write_fields
 from assimilation.io.classic import check_classic
-from assimilation.io.observations import write_observations
+from assimilation.io.observations.files import write_observations
 from assimilation.io.registry import open_stream
 from assimilation.io.streams import read_observations
 from assimilation.observation.instruments import Everything

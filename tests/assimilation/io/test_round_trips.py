@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
 from assimilation.io.archive import write_ensemble, write_fields
-from assimilation.io.observations import write_observations
+from assimilation.io.observations.files import write_observations
 from assimilation.io.registry import open_stream, read_any_fields
 from assimilation.io.streams import read_observations
 from assimilation.observation.instruments import Everything

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from assimilation.fields.grid import Grid, Variable
-from assimilation.io.tables import read_table, to_rows
+from assimilation.io.observations.tables import read_table, to_rows
 from priors.runtime.errors import InputError, InputWarning
 
 GRID = Grid(np.arange(50.0, 56.0), np.arange(-5.0, 1.0), "sphere", "degree")

@@ -10,7 +10,7 @@ import xarray
 
 from assimilation.fields.fields import Fields
 from assimilation.fields.grid import Grid, Variable
-from assimilation.io.observations import write_observations
+from assimilation.io.observations.files import write_observations
 from assimilation.io.streams import read_observations
 from assimilation.observation.instruments import (
     ChannelSubset,

@@ -19,7 +19,7 @@ from assimilation.report.fields import decode, display, encode
 from assimilation.report.observed import observed_fields
 from assimilation.verification.verify import verify
 from priors.runtime.errors import InputError
-from priors.runtime.record import open_run
+from priors.runtime.run_folder.record import open_run
 
 BOX = Grid(np.arange(6.0), np.arange(8.0), "plane", "m", (True, True))
 WAVE = Variable("wave", "K")

@@ -112,7 +112,7 @@ def test_intervals_of_few_samples_cover_as_often_as_they_say(trajectories, times
             table.add(Row(*row, 0), Pair(np.zeros((1, *grid.shape)), shift[row] + np.zeros(grid.shape), grid))
         low, high = table.interval(BIAS, seed=run, draws=200)
         covered += low <= 0.0 <= high
-    # 95 % nominal, standard error of 300 runs 0.013; plain percentiles of four samples cover 0.80.
+    # 95 % nominal, standard error of 300 runs 0.013.
     assert 0.90 <= covered / runs <= 0.99
 
 

@@ -17,7 +17,7 @@ from assimilation.verification.aggregation import Region, Row, Table
 from assimilation.verification.metrics import CRPS, RMSE
 from assimilation.verification.verify import VerifyOptions, verify
 from priors.runtime.errors import InputError
-from priors.runtime.record import to_json
+from priors.runtime.run_folder.record import to_json
 from tests.support.assimilation.pairs import pair, plane
 from tests.support.real_data import real_data
 

@@ -12,7 +12,7 @@ from assimilation.verification.aggregation import Region
 from assimilation.verification.matching import match, to_grid
 from assimilation.verification.verify import REFERENCE_TIME, VerifyOptions, verify
 from priors.runtime.errors import InputError
-from priors.runtime.record import to_json
+from priors.runtime.run_folder.record import to_json
 
 START = np.datetime64("2000-01-01T00:00", "ns")
 RAIN = Variable("rain", "mm/h", "rainfall_rate", 0.0)

@@ -7,7 +7,7 @@ import pytest
 
 from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
 from assimilation.io.archive import write_ensemble, write_fields
-from priors.runtime.record import open_run
+from priors.runtime.run_folder.record import open_run
 from tests.support.command_line import inside
 
 AXIS = np.arange(6.0)

@@ -13,7 +13,7 @@ import xarray
 
 from assimilation.fields.fields import Fields, Grid, Variable
 from assimilation.io.archive import write_fields
-from assimilation.io.observations import write_observations
+from assimilation.io.observations.files import write_observations
 from assimilation.observation.instruments import Points
 from assimilation.observation.observing import observe
 from tests.support.mistakes import assert_refused, call

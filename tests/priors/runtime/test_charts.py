@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from priors.runtime.charts import HEIGHT, WIDTH, bars, lines
+from priors.runtime.report.charts import HEIGHT, WIDTH, bars, lines
 
 
 @pytest.mark.parametrize(

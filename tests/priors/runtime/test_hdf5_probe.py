@@ -8,10 +8,10 @@ import h5py
 import numpy as np
 import pytest
 
-from priors.runtime import hdf5_probe, hdf5_visit
 from priors.runtime.errors import InputError
-from priors.runtime.permissions import permitted, used
-from priors.runtime.reads import reading
+from priors.runtime.files import hdf5_probe, hdf5_visit
+from priors.runtime.files.permissions import permitted, used
+from priors.runtime.files.reads import reading
 
 VISIT = Path(hdf5_visit.__file__)
 REQUEST = {"path": "none", "seconds": 0.3, "room": 2**30, "whole": 2**26}

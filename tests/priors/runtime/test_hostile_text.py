@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from assimilation.fields.units import affine
-from priors.runtime.config import read_yaml, safe_yaml
+from priors.runtime.config import read_yaml
 from priors.runtime.errors import InputError
-from priors.runtime.seeds import generator_of
+from priors.runtime.system.seeds import generator_of
 from priors.runtime.terminal import visible
+from priors.runtime.yaml_text import safe_yaml
 from recon.io.scans.registry import read_scan
 from recon.io.volumes.registry import read_volume
 from recon.io.volumes.sidecar import read_sidecar

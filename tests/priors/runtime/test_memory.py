@@ -5,7 +5,7 @@ import resource
 import pytest
 
 from priors.runtime.errors import InputError
-from priors.runtime.memory import PROGRAM_BYTES, MemoryPlan, available_bytes, human
+from priors.runtime.system.memory import PROGRAM_BYTES, MemoryPlan, available_bytes, human
 
 GIB = 1 << 30
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from priors.runtime.peak import CLEAR, STATUS, peak_bytes, reset_peak, resident_bytes
+from priors.runtime.system.peak import CLEAR, STATUS, peak_bytes, reset_peak, resident_bytes
 
 
 @pytest.mark.skipif(not (STATUS.exists() and CLEAR.exists()), reason="needs procfs")

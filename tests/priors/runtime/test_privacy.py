@@ -7,8 +7,8 @@ from pydantic import BaseModel
 
 from priors.runtime.config import read_yaml
 from priors.runtime.errors import InputError
-from priors.runtime.privacy import without_paths
-from priors.runtime.record import check_same_config, open_run
+from priors.runtime.run_folder.privacy import without_paths
+from priors.runtime.run_folder.record import check_same_config, open_run
 
 
 class Settings(BaseModel):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from priors.runtime.errors import InputError
-from priors.runtime.protect import check_output, check_outputs
+from priors.runtime.files.protect import check_output, check_outputs
 
 
 @pytest.fixture

@@ -9,8 +9,15 @@ from pydantic import BaseModel
 
 from priors.runtime.config import read_yaml
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
-from priors.runtime.record import RunFolder, check_same_config, describe_input, open_run, to_json, versions
+from priors.runtime.files.writing import atomic
+from priors.runtime.run_folder.record import (
+    RunFolder,
+    check_same_config,
+    describe_input,
+    open_run,
+    to_json,
+    versions,
+)
 
 
 class Settings(BaseModel):

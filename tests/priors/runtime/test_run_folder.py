@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from priors.runtime import lock, temporary
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic, atomic_folder, replace_folder
-from priors.runtime.fingerprint import fingerprint
-from priors.runtime.record import open_run
+from priors.runtime.files import temporary
+from priors.runtime.files.writing import atomic, atomic_folder, replace_folder
+from priors.runtime.run_folder import lock
+from priors.runtime.run_folder.fingerprint import fingerprint
+from priors.runtime.run_folder.record import open_run
 
 ROOT = Path(__file__).parents[3]
 
@@ -109,7 +110,7 @@ def test_an_input_in_the_folder_stays(tmp_path, link):
 def test_a_second_process_is_refused_and_named(tmp_path):
     with open_run(tmp_path / "run") as run:
         code = (
-            "from pathlib import Path; from priors.runtime.record import open_run; "
+            "from pathlib import Path; from priors.runtime.run_folder.record import open_run; "
             f"open_run(Path({str(run.path)!r}), resume=True)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
@@ -122,7 +123,7 @@ def test_a_second_process_is_refused_and_named(tmp_path):
 
 def test_the_lock_of_a_killed_process_is_taken_over_and_told(tmp_path, capsys):
     code = (
-        "import os, signal; from pathlib import Path; from priors.runtime.record import open_run; "
+        "import os, signal; from pathlib import Path; from priors.runtime.run_folder.record import open_run; "
         f"run = open_run(Path({str(tmp_path / 'run')!r})); run.log('begun'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -signal.SIGKILL
@@ -188,7 +189,7 @@ def test_permissions_are_those_the_umask_leaves(tmp_path):
 @pytest.mark.parametrize("can_exchange", [True, False])
 def test_a_folder_is_replaced_as_a_whole(tmp_path, monkeypatch, can_exchange):
     if not can_exchange:
-        monkeypatch.setattr("priors.runtime.files._exchange", lambda one, other: False)
+        monkeypatch.setattr("priors.runtime.files.writing._exchange", lambda one, other: False)
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / name).write_text(name)

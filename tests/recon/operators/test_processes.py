@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from priors.runtime import processes
+from priors.runtime.system import processes
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from priors.runtime.errors import InputError
-from priors.runtime.permissions import permitted
+from priors.runtime.files.permissions import permitted
 from recon.data.volume import Volume
 from recon.run.doubts import require_an_object
 

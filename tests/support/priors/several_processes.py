@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from priors.runtime import processes
+from priors.runtime.system import processes
 from priors.training.config import TrainConfig, TrajectoryConfig
 from priors.training.loop import train
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from priors.runtime import processes
+from priors.runtime.system import processes
 from recon.geometry.grid import Grid
 from recon.geometry.orbits import CircularCone, DetectorOrbit, FanFlat, Parallel
 from recon.operators.projector import Projector

@@ -19,7 +19,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from priors.runtime.errors import InputError
-from priors.runtime.memory import available_bytes, human
+from priors.runtime.system.memory import available_bytes, human
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")

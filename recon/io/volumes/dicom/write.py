@@ -21,7 +21,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import DSfloat
 
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic_folder
+from priors.runtime.files.writing import atomic_folder
 from recon.data.volume import LPS_TO_RAS, Volume
 from recon.io.volumes.dicom.files import read_files
 from recon.io.volumes.dicom.geometry import Slice

@@ -15,7 +15,7 @@ import tifffile
 from jaxtyping import Shaped
 
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
+from priors.runtime.files.writing import atomic
 from recon.data.volume import Volume
 from recon.io.volumes.arrays import described_array
 from recon.io.volumes.format import ReadOptions, VolumeFormat, WriteOptions

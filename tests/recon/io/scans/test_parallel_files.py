@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from priors.runtime.errors import InputError
-from priors.runtime.permissions import permitted
+from priors.runtime.files.permissions import permitted
 from recon.geometry.coverage import coverage
 from recon.io.scans.format import ScanOptions
 from recon.io.scans.registry import read_scan

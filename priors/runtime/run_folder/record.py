@@ -29,16 +29,17 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from priors.runtime import run_manifest, temporary
 from priors.runtime.config import read_yaml
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
-from priors.runtime.fingerprint import FILE as FINGERPRINT
-from priors.runtime.fingerprint import check_same, read_fingerprint
-from priors.runtime.lock import FolderLock
-from priors.runtime.privacy import portable, public, public_yaml, without_paths
-from priors.runtime.protect import check_output
-from priors.runtime.run_manifest import MANIFEST, claimed, empty, held_in, matches, names_in
+from priors.runtime.files import temporary
+from priors.runtime.files.protect import check_output
+from priors.runtime.files.writing import atomic
+from priors.runtime.run_folder import manifest as run_manifest
+from priors.runtime.run_folder.fingerprint import FILE as FINGERPRINT
+from priors.runtime.run_folder.fingerprint import check_same, read_fingerprint
+from priors.runtime.run_folder.lock import FolderLock
+from priors.runtime.run_folder.manifest import MANIFEST, claimed, empty, held_in, matches, names_in
+from priors.runtime.run_folder.privacy import portable, public, public_yaml, without_paths
 
 _RECORD = ("config.yaml", "versions.json", "inputs.json", FINGERPRINT, "metrics.json", "log.txt")
 
@@ -106,7 +107,7 @@ class RunFolder:
                 run_manifest.remove(self.path, [name])
 
     def begin(self, parts: Mapping[str, str]) -> None:
-        """Note what decides the result; see `priors.runtime.fingerprint`."""
+        """Note what decides the result; see `priors.runtime.run_folder.fingerprint`."""
         self.write_json(FINGERPRINT, parts)
 
     def check_same(self, parts: Mapping[str, str], *, state: Iterable[str] = ()) -> None:
@@ -295,7 +296,7 @@ def versions() -> dict[str, Any]:
             packages[name] = _installed(name)
     return {
         "tomocast": _installed("tomocast"),
-        "git": _git_state(Path(__file__).resolve().parents[2]),
+        "git": _git_state(Path(__file__).resolve().parents[3]),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "packages": packages,

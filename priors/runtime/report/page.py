@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from priors.runtime.files import atomic
+from priors.runtime.files.writing import atomic
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,4 +101,4 @@ def inflated(text: str) -> bytes:
 
 def _shared(name: str) -> str:
     """Return the text of a file of every page."""
-    return resources.files("priors.runtime").joinpath("page_assets", name).read_text(encoding="utf-8")
+    return resources.files("priors.runtime.report").joinpath("page_assets", name).read_text(encoding="utf-8")

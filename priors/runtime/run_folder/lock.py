@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from priors.runtime import temporary
 from priors.runtime.errors import InputError
+from priors.runtime.files import temporary
 
 NAME = "run.lock"
 RENEWED_S = 20.0

@@ -12,17 +12,17 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from priors.runtime import temporary
 from priors.runtime.errors import InputError
-from priors.runtime.files import atomic
-from priors.runtime.lock import NAME as LOCK
+from priors.runtime.files import temporary
+from priors.runtime.files.writing import atomic
+from priors.runtime.run_folder.lock import NAME as LOCK
 
 MANIFEST = "run.json"
 _FORMAT = "tomocast run 1"
 
 
 def claim(path: Path, patterns: Iterable[str]) -> None:
-    """Add patterns to the manifest of a folder; see `priors.runtime.record.RunFolder.claim`."""
+    """Add patterns to the manifest of a folder; see `priors.runtime.run_folder.record.RunFolder.claim`."""
     held = claimed(path)
     new = [pattern for pattern in patterns if pattern not in held]
     if not new:

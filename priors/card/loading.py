@@ -2,7 +2,7 @@
 
 A prior is a folder with ``card.yaml`` and its weights. `load_prior` accepts such a folder or the name of an
 embedded one, verifies the weights' hash, builds the network the card names and asks it to denoise a disc (see
-`priors.self_test`). `Prior` also takes a module of one's own, without a card.
+`priors.card.self_test`). `Prior` also takes a module of one's own, without a card.
 """
 
 import hashlib
@@ -12,155 +12,25 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PlainSerializer, model_validator
+from pydantic import InstanceOf, PlainSerializer
 from pydantic.json_schema import SkipJsonSchema
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from priors.adapters.native import read_weights
-from priors.codec import AnyCodec, Codec, FieldCodec
-from priors.diffusion.conditioning import AnyConditioning, Conditioning, LogRatio
+from priors.card.description import PriorCard
+from priors.card.self_test import self_test
+from priors.codec import Codec, FieldCodec
+from priors.diffusion.conditioning import Conditioning
 from priors.diffusion.denoiser import Denoiser, NetworkDenoiser
-from priors.diffusion.fitted import FittedDenoiser, SliceFit
-from priors.diffusion.levels import NoiseSpacing
-from priors.diffusion.parametrisation import AnyParametrisation, Parametrisation
-from priors.diffusion.schedule import AnySchedule, Schedule
-from priors.gaussian.spectrum import Spectrum
-from priors.networks import AnyNetwork, ForeignNetwork, OwnModule
-from priors.origin import Calibration, Footprint, Parent, Source
+from priors.diffusion.fitted import FittedDenoiser
+from priors.diffusion.parametrisation import Parametrisation
+from priors.diffusion.schedule import Schedule
+from priors.networks import ForeignNetwork, OwnModule
 from priors.runtime.config import nearest, read_yaml, validate
 from priors.runtime.errors import InputError
-from priors.self_test import SELF_TEST_LEVELS, self_test, self_test_errors
 
-EMBEDDED = Path(__file__).parent / "pretrained"
-
-__all__ = [
-    "EMBEDDED",
-    "SELF_TEST_LEVELS",
-    "Prior",
-    "PriorCard",
-    "PriorReference",
-    "TrajectoryCard",
-    "card_of_prior",
-    "embedded_names",
-    "file_sha256",
-    "find_prior",
-    "load_prior",
-    "open_prior",
-    "read_card",
-    "self_test",
-    "self_test_errors",
-    "weights_bytes",
-]
-
-
-class TrajectoryCard(BaseModel):
-    """What a prior of trajectories knows about time and space.
-
-    Attributes:
-        frames: frames of a training window.
-        step_s: seconds between frames.
-        spacing: grid spacing along y and x.
-        spacing_unit: its unit.
-        periodic: whether the domain is periodic along y and x.
-        extent: first and last coordinate (y, y, x, x) of the one domain the prior is for, if it is for one.
-        levels: noise levels of assimilations and forecasts; the noise schedule of the card says which of them the
-            network can be asked for.
-        reanalysis: frames to draw together with an infinite lag; None is what the network sees back in one layer.
-        forecast: held-out root-mean-square error, in ``network`` units, one frame ahead of a clean context,
-            of the prior and of persistence.
-        spectrum: of a Gaussian process with the second moments of the training data, for guidance at high noise.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    frames: int = Field(ge=1)
-    step_s: float = Field(gt=0)
-    spacing: tuple[float, float]
-    spacing_unit: str
-    periodic: tuple[bool, bool] = (False, False)
-    extent: tuple[float, float, float, float] | None = None
-    levels: NoiseSpacing = NoiseSpacing()
-    reanalysis: int | None = Field(None, ge=2)
-    forecast: dict[str, float] = Field(default_factory=dict)
-    spectrum: Spectrum | None = None
-
-
-class PriorCard(BaseModel):
-    """Everything about a prior but its weights.
-
-    Attributes:
-        name: how people refer to it.
-        adapter: the checkpoint family its weights are read with.
-        weights: file name beside the card.
-        sha256: hash of that file.
-        network: the network to build.
-        schedule: the noise schedule of its times.
-        parametrisation: what the network's output means.
-        conditioning: how the network is told the noise level.
-        fit: what the network expects of a slice.
-        bfloat16: whether the network may run in bfloat16; of an imported one only where that was measured harmless.
-        mirrored: slices and their mirror images were seen equally often in training.
-        codec: physical units to network units and the range seen in training.
-        unit: the physical unit (of a state of several variables: theirs in turn).
-        shape: field size of the last part of training, in the order of ``axes``.
-        axes: names of the spatial axes.
-        pixel_mm: range of pixel spacings seen in training, of slices.
-        trajectory: time and space of a prior of trajectories; absent for slices.
-        trained_on: the data, in words.
-        licence: of the weights.
-        citation: whom to cite.
-        held_out_psnr: denoising PSNR in dB on [-1, 1] by noise level, on data it was not trained on.
-        self_test: error of the self-test in network units by noise level, as the prior's maker saw it.
-        training: configuration and command that made it.
-        memory: bytes the network needs, measured.
-        calibration: how the codec was measured, and by what margin.
-        source: the checkpoint it was imported from.
-        parents: what its weights began as, nearest first.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    adapter: str = Field("native", pattern="^native$")
-    weights: str = Field("model.safetensors", pattern=r"^[\w.-]+$")
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    network: AnyNetwork
-    schedule: AnySchedule
-    parametrisation: AnyParametrisation
-    conditioning: AnyConditioning = LogRatio()
-    fit: SliceFit = SliceFit()
-    bfloat16: bool = True
-    mirrored: bool = False
-    codec: AnyCodec
-    unit: str
-    shape: tuple[int, ...]
-    axes: str
-    pixel_mm: tuple[float, float] | None = None
-    trajectory: TrajectoryCard | None = None
-    trained_on: str
-    licence: str
-    citation: str
-    held_out_psnr: dict[float, float] = Field(default_factory=dict)
-    self_test: dict[float, float] = Field(default_factory=dict)
-    training: str = ""
-    memory: Footprint | None = None
-    calibration: Calibration | None = None
-    source: Source | None = None
-    parents: tuple[Parent, ...] = ()
-
-    @model_validator(mode="after")
-    def _schedule_has_what_the_network_is_told(self) -> "PriorCard":
-        self.conditioning.require(self.schedule)
-        return self
-
-    @model_validator(mode="after")
-    def _slices_or_trajectories(self) -> "PriorCard":
-        if self.trajectory is None and (self.pixel_mm is None or not isinstance(self.codec, Codec)):
-            raise ValueError("a prior of slices needs pixel_mm and a codec with one offset and scale")
-        if self.trajectory is not None and not isinstance(self.codec, FieldCodec):
-            raise ValueError("a prior of trajectories needs a codec with variables")
-        return self
+EMBEDDED = Path(__file__).parents[1] / "pretrained"
 
 
 class Prior:

@@ -20,9 +20,9 @@ from assimilation.fields.fields import Fields
 from assimilation.fields.grid import Variable
 from assimilation.fields.units import affine
 from assimilation.io.archive import write_dataset
-from assimilation.io.layout import Layout
+from assimilation.io.observations.layout import Layout
+from assimilation.io.observations.tables import SUFFIXES, write_table
 from assimilation.io.registry import open_dataset
-from assimilation.io.tables import SUFFIXES, write_table
 from assimilation.observation.instruments import (
     ChannelSubset,
     Everything,

@@ -17,7 +17,7 @@ import torch
 from pydantic import BaseModel
 
 from priors.runtime.errors import InputError
-from priors.runtime.privacy import portable
+from priors.runtime.run_folder.privacy import portable
 
 FILE = "fingerprint.json"
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
+from priors.adapters.families.schedulers import Meaning, meaning_of
 from priors.adapters.foreign import Foreign, Told, as_float, refuse, tensors_of, told_or
 from priors.adapters.inert import read_tensors
 from priors.adapters.layout import EXTRA, WEIGHTS
-from priors.adapters.schedulers import Meaning, meaning_of
 from priors.networks import DiffusersUNet, MonaiUNet
 from priors.runtime.config import validate
 from priors.runtime.errors import InputError

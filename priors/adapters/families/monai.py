@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor
 
-from priors.adapters.adm import levels
-from priors.adapters.diffusers import read_json
+from priors.adapters.families.adm import levels
+from priors.adapters.families.diffusers import read_json
 from priors.adapters.foreign import Foreign, Told, as_float, best_state, refuse, told_or
 from priors.adapters.inert import read_tensors
 from priors.diffusion.conditioning import Conditioning, Share, Step

@@ -11,9 +11,9 @@ import xarray as xr
 
 from assimilation.fields.grid import Grid, Variable
 from assimilation.io.foreign import normalise
+from assimilation.io.observations.tables import SUFFIXES, checked_table
 from assimilation.io.registry import reader_of
 from assimilation.io.streams import gridded_stream, read_observations, table_stream
-from assimilation.io.tables import SUFFIXES, checked_table
 from assimilation.observation.base import ObservationStream
 from priors.runtime.errors import InputError
 

@@ -14,12 +14,19 @@ import numpy as np
 from assimilation.fields.grid import Grid, Variable
 from assimilation.fields.plausible import limits
 from assimilation.fields.units import affine
-from assimilation.io.columns import ALIASES, CODES, Rejected, read_text, separators, without_codes
-from assimilation.io.layout import Layout
+from assimilation.io.observations.columns import (
+    ALIASES,
+    CODES,
+    Rejected,
+    read_text,
+    separators,
+    without_codes,
+)
+from assimilation.io.observations.layout import Layout
 from assimilation.observation.instruments import position
 from assimilation.observation.stream import Rows
 from priors.runtime.errors import InputError, warn
-from priors.runtime.files import atomic
+from priors.runtime.files.writing import atomic
 
 SUFFIXES = (".csv", ".parquet")
 _KEY = "tomocast"

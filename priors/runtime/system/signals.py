@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from priors.runtime.temporary import remove_own
+from priors.runtime.files.temporary import remove_own
 
 _GRACEFUL = ("SIGINT", "SIGTERM", "SIGHUP")
 _received: dict[str, int] = {}

@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from priors.runtime import temporary
 from priors.runtime.errors import InputError
-from priors.runtime.reads import note_read
+from priors.runtime.files import temporary
+from priors.runtime.files.reads import note_read
 
 _AT_FDCWD = -100
 _EXCHANGE = 2

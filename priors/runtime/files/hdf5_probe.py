@@ -6,7 +6,7 @@ first 64 MB only their ends), and has to come back within a processor time that 
 is no sign of damage. It is started once and forks for every file, which costs milliseconds.
 
 An HDF5 file may say that its data lie in other files: external links, raw storage, virtual data sets. Such a name can
-lead to any file of the machine, so it is followed only where the user allows it (`priors.runtime.permissions`).
+lead to any file of the machine, so it is followed only where the user allows it (`priors.runtime.files.permissions`).
 """
 
 import json
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from priors.runtime.errors import InputError
-from priors.runtime.permissions import allow_links
-from priors.runtime.reads import note_read
+from priors.runtime.files.permissions import allow_links
+from priors.runtime.files.reads import note_read
 
 SECONDS = 2.0
 BYTES_PER_SECOND = 1e7

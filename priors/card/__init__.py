@@ -1,0 +1,40 @@
+"""Cards and the priors they describe."""
+
+from priors.card.description import PriorCard, TrajectoryCard
+from priors.card.loading import (
+    EMBEDDED,
+    Prior,
+    PriorReference,
+    air_value,
+    card_of_prior,
+    denoiser_of,
+    embedded_names,
+    file_sha256,
+    find_prior,
+    load_prior,
+    open_prior,
+    read_card,
+    weights_bytes,
+)
+from priors.card.self_test import SELF_TEST_LEVELS, self_test, self_test_errors
+
+__all__ = [
+    "EMBEDDED",
+    "SELF_TEST_LEVELS",
+    "Prior",
+    "PriorCard",
+    "PriorReference",
+    "TrajectoryCard",
+    "air_value",
+    "card_of_prior",
+    "denoiser_of",
+    "embedded_names",
+    "file_sha256",
+    "find_prior",
+    "load_prior",
+    "open_prior",
+    "read_card",
+    "self_test",
+    "self_test_errors",
+    "weights_bytes",
+]
