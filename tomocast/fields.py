@@ -26,7 +26,7 @@ from assimilation.verification.verify import verify as _verify
 from priors.card import Prior, load_prior
 from priors.diffusion.denoiser import resolved_device
 from priors.runtime.config import load
-from priors.runtime.errors import InputError
+from priors.runtime.errors import InputError, warnings_checked
 
 __all__ = [
     "Analysis",
@@ -92,7 +92,7 @@ def analyses(
         InputError: observations, background or a setting do not fit the prior, or the memory does not suffice.
     """
     loaded, chosen = _job(AssimilateSettings, prior, settings, options)
-    problem = read_assimilation(_given(observations), _state(background), loaded)
+    problem = _problem(observations, background, loaded, chosen)
     yield from _run(problem, loaded, chosen)
 
 
@@ -110,7 +110,7 @@ def assimilate(
         InputError: see `analyses`.
     """
     loaded, chosen = _job(AssimilateSettings, prior, settings, options)
-    problem = read_assimilation(_given(observations), _state(background), loaded)
+    problem = _problem(observations, background, loaded, chosen)
     return _collected(problem, loaded, chosen)
 
 
@@ -131,7 +131,9 @@ def forecast(
     loaded, chosen = _job(ForecastSettings, prior, settings, options)
     state = _state(start)
     assert state is not None
-    return _collected(read_forecast(state, loaded, chosen), loaded, chosen)
+    with warnings_checked(strict=chosen.strict):
+        problem = read_forecast(state, loaded, chosen)
+    return _collected(problem, loaded, chosen)
 
 
 def verify(
@@ -181,6 +183,20 @@ def _job(kind: Any, prior: AnyPrior, settings: Mapping[str, Any] | None, options
     chosen = load(kind, [{"prior": name, **(settings or {}), **options}])
     device = resolved_device(chosen.device).type
     return prior if isinstance(prior, Prior) else load_prior(prior, device=device), chosen
+
+
+def _problem(
+    observations: AnyObservations, background: AnyState | None, prior: Prior, chosen: AssimilateSettings
+) -> Problem:
+    """Return the problem, without observations that are gross errors where the settings say so.
+
+    Raises:
+        InputError: something does not fit the prior; with ``strict``, there is something to warn of.
+    """
+    with warnings_checked(strict=chosen.strict):
+        return read_assimilation(
+            _given(observations), _state(background), prior, gross_error=chosen.gross_error
+        )
 
 
 def _given(observations: AnyObservations) -> Observations | ObservationStream:

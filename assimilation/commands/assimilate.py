@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from assimilation.commands.options import Members, Steps
+from assimilation.commands.options import Members, Steps, Strict
 from priors.commands.options import (
     Config,
     Json,
@@ -40,6 +40,7 @@ def assimilate(
     background: Annotated[
         Path | None, typer.Option(help="Fields or ensemble that end one step before the observations.")
     ] = None,
+    strict: Strict = False,
     config: Config = None,
     plan: Plan = False,
     resume: Resume = False,
@@ -59,6 +60,7 @@ def assimilate(
         "seed": seed,
         "sampler.steps": steps,
         "guidance.name": guidance,
+        "strict": strict or None,
     }
     given = [f"overlap={'null' if overlap == 'none' else overlap}"] if overlap is not None else []
     chosen = settings_of(AssimilateSettings, config, options, [*given, *(overrides or [])])

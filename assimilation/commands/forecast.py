@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from assimilation.commands.options import Members, Steps
+from assimilation.commands.options import Members, Steps, Strict
 from priors.commands.options import (
     Config,
     Json,
@@ -45,6 +45,7 @@ def forecast(
     crop: Annotated[
         str | None, typer.Option(help="Part of the start's grid, Y0:Y1,X0:X1 in cells, after --spacing.")
     ] = None,
+    strict: Strict = False,
     config: Config = None,
     plan: Plan = False,
     resume: Resume = False,
@@ -67,6 +68,7 @@ def forecast(
         "step_s": step,
         "spacing": spacing,
         "crop": crop,
+        "strict": strict or None,
     }
     chosen = settings_of(ForecastSettings, config, options, overrides)
     if print_config:

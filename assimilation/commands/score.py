@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
+from assimilation.commands.options import Strict
 from priors.commands.options import Json
 
 Numbers = Optional[list[float]]  # noqa: UP045 (typer reads the old spelling on every supported version)
@@ -49,6 +50,7 @@ def score_ensemble(
         float | None, typer.Option(help="Reflectivity of the truth above this dBZ counts as this.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    strict: Strict = False,
     report: Annotated[
         bool, typer.Option("--report", help="Write the run's report again with truth and scores.")
     ] = False,
@@ -70,4 +72,4 @@ def score_ensemble(
     files = job.VerifyFiles(
         archive, truth, variable, climatology, observations, lead, job.parse_rain(zr, hail_cap)
     )
-    job.run(files, options, as_json=json, report=report)
+    job.run(files, options, as_json=json, report=report, strict=strict)

@@ -25,7 +25,7 @@ from assimilation.run.problem import read_problem
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
 from priors.card import Prior, find_prior, load_prior
 from priors.diffusion.denoiser import resolved_device
-from priors.runtime.errors import InputError, Interrupted, warn, warnings_kept
+from priors.runtime.errors import InputError, Interrupted, warnings_checked
 from priors.runtime.files.protect import check_output
 from priors.runtime.files.reads import reading
 from priors.runtime.output import check_json, emit_json
@@ -76,10 +76,8 @@ def run(
     files = {**inputs, "prior": find_prior(settings.prior)}
     check_output(out, files.values(), folder=True)
     check_json(as_json, files.values())
-    with warnings_kept() as warned, reading() as others:
+    with warnings_checked(strict=settings.strict) as warned, reading() as others:
         prior, problem = _read(settings, inputs)
-    for text in warned:
-        warn(text)
     described = {role: describe_input(path) for role, path in files.items()}
     if others:
         described["others"] = describe_input(others[0], others[1:])

@@ -71,12 +71,28 @@ def read_assimilation(
     Raises:
         InputError: a file cannot be read or does not fit the prior.
     """
-    card = trajectory_card(prior)
-    if isinstance(observations, ObservationStream):
-        known = None if background is None else read_state(background, prior)
-        return analysis_problem(observations, prior, background=known, background_source=_name(background))
-    observed = observations if isinstance(observations, Observations) else Observations(observations)
+    trajectory_card(prior)
     known = None if background is None else read_state(background, prior)
+    if isinstance(observations, ObservationStream):
+        stream, source = observations, "observations"
+    else:
+        stream, source = _stream(observations, known, prior)
+    problem = analysis_problem(
+        stream, prior, background=known, source=source, background_source=_name(background)
+    )
+    if gross_error is None:
+        return problem
+    state, deviation = expected_state(prior, known, problem, gross_error)
+    checked = CheckedStream(stream, state, deviation, limit=gross_error, source=source)
+    return replace(problem, stream=checked) if checked.rejected else problem
+
+
+def _stream(
+    given: Path | Observations, known: Ensemble | None, prior: Prior
+) -> tuple[ObservationStream, str]:
+    """Return observations on the state of a prior, and what messages call them."""
+    observed = given if isinstance(given, Observations) else Observations(given)
+    card = trajectory_card(prior)
     grid = None if known is None else known.grid
     if grid is None and observed.tabular:
         grid = own_grid(prior.card)
@@ -86,14 +102,7 @@ def read_assimilation(
         step_s=card.step_s,
         spacing=card.spacing,
     )
-    problem = analysis_problem(
-        stream, prior, background=known, source=str(observed.source), background_source=_name(background)
-    )
-    if gross_error is None:
-        return problem
-    state, deviation = expected_state(prior, known, problem, gross_error)
-    checked = CheckedStream(stream, state, deviation, limit=gross_error, source=str(observed.source))
-    return replace(problem, stream=checked) if checked.rejected else problem
+    return stream, str(observed.source)
 
 
 def expected_state(

@@ -45,6 +45,7 @@ class RunSettings(_Settings):
         cache: keep keys and values of finished frames instead of computing them again.
         device: where the network runs; ``auto`` takes a GPU where there is one.
         format: of the archive written.
+        strict: make every warning about an input an error.
     """
 
     prior: str
@@ -55,6 +56,7 @@ class RunSettings(_Settings):
     cache: bool = True
     device: DeviceName = "auto"
     format: Literal["nc", "zarr"] = "nc"
+    strict: bool = False
 
     def _assimilator(self, prior: Prior, schedule: InferenceSchedule, guidance: Guidance) -> Assimilator:
         spacing = trajectory_card(prior).levels

@@ -1,5 +1,7 @@
 """What ``tomocast verify`` does once its options are read: archives in, scores out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from assimilation.io.radar.frame import DEFAULT_RELATION, RainRelation
 from assimilation.verification.aggregation import Region
 from assimilation.verification.matching import match
 from assimilation.verification.verify import VerifyOptions, verify
-from priors.runtime.errors import InputError
+from priors.runtime.errors import InputError, warnings_checked, warnings_kept
 from priors.runtime.output import check_json, emit_json
 from priors.runtime.run_folder.record import open_run
 
@@ -31,29 +33,53 @@ class VerifyFiles:
     rain: RainRelation = DEFAULT_RELATION
 
 
-def run(files: VerifyFiles, options: VerifyOptions, *, as_json: str | None, report: bool = False) -> None:
+def run(
+    files: VerifyFiles,
+    options: VerifyOptions,
+    *,
+    as_json: str | None,
+    report: bool = False,
+    strict: bool = False,
+) -> None:
     """Score, print or write the scores, and add the truth to the run's report where asked.
+
+    Args:
+        files: what to compare.
+        options: how.
+        as_json: file for the scores as JSON, ``-`` for standard output.
+        report: write the run's report again.
+        strict: make every warning an error, before anything is written.
 
     Raises:
         InputError: a file cannot be read or the two cannot be compared.
     """
     from assimilation.io.archive import analysis_path
-    from assimilation.io.registry import open_stream
 
     read = [analysis_path(files.archive), files.truth, files.climatology, files.observations]
     check_json(as_json, read)
-    with (
-        open_stream(analysis_path(files.archive), lead=_lead(files.lead_hours)) as ensemble,
-        open_stream(files.truth, files.variable, rain=files.rain) as truth,
-    ):
+    with warnings_checked(strict=strict), _opened(files) as (ensemble, truth):
         scores = verify(ensemble, truth, options, climatology=_climatology(files))
         if files.observations is not None:
             scores["departures"] = _departures(files.observations, ensemble)
-        if report:
+    if report:
+        with warnings_kept(), _opened(files) as (ensemble, truth):
             _report(files.archive, ensemble, truth, scores)
     if emit_json(scores, as_json):
         return
     print(table(scores))
+
+
+@contextmanager
+def _opened(files: VerifyFiles) -> Iterator[tuple[FieldStream, FieldStream]]:
+    """Yield archive and truth, to be read inside the block."""
+    from assimilation.io.archive import analysis_path
+    from assimilation.io.registry import open_stream
+
+    with (
+        open_stream(analysis_path(files.archive), lead=_lead(files.lead_hours)) as ensemble,
+        open_stream(files.truth, files.variable, rain=files.rain) as truth,
+    ):
+        yield ensemble, truth
 
 
 def table(scores: dict[str, Any]) -> str:

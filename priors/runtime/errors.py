@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,6 +33,17 @@ def warn(text: str) -> None:
     """Tell a user about an input that is used in spite of what the text says."""
     # The line of the reader that noticed it means nothing to the user: the text names the file.
     warnings.warn(" ".join(text.split()), InputWarning, stacklevel=2)
+
+
+def refuse_warnings(texts: Sequence[str], *, strict: bool) -> None:
+    """Make warnings an error where a person asked for that.
+
+    Raises:
+        InputError: there are some, and ``strict`` is set.
+    """
+    if strict and texts:
+        more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
+        raise InputError(f"strict: {texts[0]}{more}")
 
 
 def show_warnings() -> None:
@@ -67,3 +78,17 @@ def warnings_kept() -> Iterator[list[str]]:
 
         warnings.showwarning = keep
         yield texts
+
+
+@contextmanager
+def warnings_checked(*, strict: bool) -> Iterator[list[str]]:
+    """Yield a list of the warnings inside the block; after it they are shown, or with ``strict`` are an error.
+
+    Raises:
+        InputError: ``strict`` is set, and there are some.
+    """
+    with warnings_kept() as texts:
+        yield texts
+    refuse_warnings(texts, strict=strict)
+    for text in texts:
+        warn(text)

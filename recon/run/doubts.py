@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from priors.runtime.errors import InputError
 from priors.runtime.files.permissions import allow_nonsense
 from recon.data.units import AIR_HU
 from recon.data.volume import Volume
@@ -54,17 +53,6 @@ def say(doubts: Sequence[str]) -> None:
     """Print doubts on standard error."""
     for sentence in doubts:
         print(f"warning: {sentence}", file=sys.stderr)
-
-
-def refuse(doubts: Sequence[str], *, strict: bool) -> None:
-    """Make doubts an error where a person asked for that.
-
-    Raises:
-        InputError: there are some.
-    """
-    if strict and doubts:
-        more = f" (and {len(doubts) - 1} more)" if len(doubts) > 1 else ""
-        raise InputError(f"strict: {doubts[0]}{more}")
 
 
 def require_an_object(volume: Volume) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from priors.card import find_prior
 from priors.runtime.config import settings_of
-from priors.runtime.errors import Interrupted, warnings_kept
+from priors.runtime.errors import Interrupted, refuse_warnings, warnings_kept
 from priors.runtime.files.protect import check_output
 from priors.runtime.files.reads import reading
 from priors.runtime.output import check_json, emit_json
@@ -38,7 +38,7 @@ from recon.inspect.warnings import warnings_of
 from recon.reconstructors.base import RunContext, StepRecord
 from recon.reconstructors.checkpoint import Checkpoint
 from recon.run import outputs
-from recon.run.doubts import doubts_of, refuse, require_an_object, say
+from recon.run.doubts import doubts_of, require_an_object, say
 from recon.run.problem import Problem, decisive, read_problem
 from recon.run.settings import ReconstructSettings, kind_of
 from recon.run.solve import Outcome, solve
@@ -86,7 +86,7 @@ def reconstruct(
     with processes.process_group():
         with reading() as others:
             problem = read_problem(scan, resolved)
-        refuse(warnings_of(problem.scan), strict=resolved.strict)
+        refuse_warnings(warnings_of(problem.scan), strict=resolved.strict)
         outputs.check_formats(problem)
         problem.plan().require()
         if processes.rank() > 0:
@@ -150,7 +150,7 @@ def _reconstruct(
     run.file(CHECKPOINT).unlink(missing_ok=True)
     run.log(f"done in {outcome.metrics['seconds']:.1f} s")
     metrics = _finished(run, as_json)
-    refuse(own, strict=resolved.strict)
+    refuse_warnings(own, strict=resolved.strict)
     return metrics
 
 

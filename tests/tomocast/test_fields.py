@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 import tomocast as tc
-from priors.runtime.errors import InputError
+from priors.runtime.errors import InputError, InputWarning
 from tests.support.command_line import inside
 
 PRIOR = "ns-vorticity-64"
@@ -101,3 +101,20 @@ def test_mistakes_are_told(folder, prior):
         tc.assimilate(folder / "observed.nc", prior, member=2)
     with pytest.raises(InputError, match="expected xarray, pandas or a file"):
         tc.Observations(np.zeros(3))
+
+
+def test_gross_errors_are_left_out_of_streams_in_memory_as_of_files(folder, prior):
+    with xr.open_dataset(folder / "observed.nc") as opened:
+        dataset = opened.load()
+    name = next(str(key) for key in dataset.data_vars if "sigma" in dataset[key].attrs)
+    seen = np.argwhere(np.isfinite(dataset[name].values))[0]
+    dataset[name].values[tuple(seen)] = 1e4
+    stream = tc.Observations(dataset).stream()
+    with pytest.warns(InputWarning, match=r"1 of .* observations rejected as gross errors"):
+        ensemble = tc.assimilate(stream, prior, **SHORT)
+    assert np.abs(ensemble.members).max() < 100
+    with pytest.raises(InputError, match=r"strict: .*1 of .* rejected as gross errors"):
+        tc.assimilate(stream, prior, strict=True, **SHORT)
+    kept = {**SHORT, "settings": {**SHORT["settings"], "gross_error": None}}
+    # 1e4 is not of this world, and without the check the analyses show it.
+    assert np.abs(tc.assimilate(stream, prior, **kept).members).max() > 100
