@@ -19,7 +19,7 @@ from torch import Tensor
 
 from priors.adapters.measure import footprint
 from priors.card import Prior, PriorCard, denoiser_of
-from priors.card.origin import Calibration
+from priors.card.origin import CodecCalibration
 from priors.card.self_test import self_test_errors
 from priors.codec import Codec
 from priors.diffusion.denoiser import bfloat16_pays
@@ -54,7 +54,7 @@ class Findings:
     orientation: Orientation
     mirrored: bool
     bfloat16: bool | None
-    record: Calibration
+    record: CodecCalibration
 
 
 def calibrated(prior: Prior, slices: Slices, *, data: str, on_step: Callable[[int, int], None]) -> PriorCard:
@@ -69,7 +69,7 @@ def calibrated(prior: Prior, slices: Slices, *, data: str, on_step: Callable[[in
         "codec": found.codec,
         "fit": fit,
         "mirrored": found.mirrored,
-        "calibration": found.record,
+        "codec_calibration": found.record,
         "memory": footprint(prior) or prior.card.memory,
     }
     if found.bfloat16 is not None:
@@ -119,7 +119,7 @@ def measure(prior: Prior, slices: Slices, *, data: str, on_step: Callable[[int, 
     reduced = _reduced_change(oriented, chosen, slices, levels[1])
     on_step(total, total)
     share = None if reduced is None else reduced / own
-    record = Calibration(
+    record = CodecCalibration(
         slices=len(slices),
         data=data,
         level=levels[1],

@@ -1,8 +1,12 @@
 """What a card says of a prior: its network, units, schedule, origin and what was measured on it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from priors.card.origin import Calibration, Footprint, Parent, Source
+from priors.card.origin import CodecCalibration, Footprint, Parent, Source
+from priors.card.trust import AuditRow, Familiarity, IntervalRow
 from priors.codec import AnyCodec, Codec, FieldCodec
 from priors.diffusion.conditioning import AnyConditioning, LogRatio
 from priors.diffusion.fitted import SliceFit
@@ -73,7 +77,10 @@ class PriorCard(BaseModel):
         self_test: error of the self-test in network units by noise level, as the prior's maker saw it.
         training: configuration and command that made it.
         memory: bytes the network needs, measured.
-        calibration: how the codec was measured, and by what margin.
+        codec_calibration: how the codec was measured, and by what margin.
+        calibration: how the deviation of a method's draws becomes an interval, one row per kind of scan.
+        familiarity: what the prior's own residual looks like on patients it is at home with.
+        audits: what audits found: copies of training data, a gap to held-out data.
         source: the checkpoint it was imported from.
         parents: what its weights began as, nearest first.
     """
@@ -104,9 +111,21 @@ class PriorCard(BaseModel):
     self_test: dict[float, float] = Field(default_factory=dict)
     training: str = ""
     memory: Footprint | None = None
-    calibration: Calibration | None = None
+    codec_calibration: CodecCalibration | None = None
+    calibration: tuple[IntervalRow, ...] = ()
+    familiarity: Familiarity | None = None
+    audits: tuple[AuditRow, ...] = ()
     source: Source | None = None
     parents: tuple[Parent, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier_spelling(cls, data: Any) -> Any:
+        # Cards written before there were intervals keep the codec's record, a mapping, under this name.
+        if isinstance(data, Mapping) and isinstance(data.get("calibration"), Mapping):
+            kept = {key: value for key, value in data.items() if key != "calibration"}
+            data = {**kept, "codec_calibration": data["calibration"]}
+        return data
 
     @model_validator(mode="after")
     def _schedule_has_what_the_network_is_told(self) -> "PriorCard":

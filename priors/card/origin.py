@@ -64,7 +64,7 @@ class Footprint(_Record):
         return int(pixels * (slices * each + once))
 
 
-class Calibration(_Record):
+class CodecCalibration(_Record):
     """How well a codec fits reference slices, by the error of denoising them.
 
     Attributes:

@@ -37,7 +37,7 @@ def calibrate(
         replace_card(folder, card)
     else:
         write_prior(Prior.assembled(denoiser_of(card, loaded.network), card), out)
-    found = card.calibration
+    found = card.codec_calibration
     assert found is not None
     codec = loaded.slices.model_validate(card.codec.model_dump())
     print(

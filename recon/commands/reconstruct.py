@@ -39,6 +39,12 @@ def reconstruct(
     prior: PriorName = None,
     config: Config = None,
     seed: Seed = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Draws of a diffusion method: writes their mean, deviation and 90 % interval."
+        ),
+    ] = None,
     views: Annotated[str | None, typer.Option(help="Views to use, START:STOP:STEP.")] = None,
     views_step: Annotated[int | None, typer.Option(min=1, help="Use every K-th view.")] = None,
     slices: Annotated[str | None, typer.Option(help="Slices to reconstruct, START:STOP.")] = None,
@@ -63,6 +69,7 @@ def reconstruct(
         "method.name": method,
         "method.prior": prior,
         "seed": seed,
+        "draws": draws,
         "views": f"::{views_step}" if views_step else views,
         "slices": slices,
         "grid": grid,

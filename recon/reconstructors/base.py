@@ -90,12 +90,14 @@ class RunContext:
         checkpoint: keeps the state and may hold one to continue from; None keeps none.
         on_step: called after every iteration or noise level.
         stage: which part of a method runs, where it has several whose states are kept apart.
+        initial: attenuation in 1/mm to begin with, in place of a method's own warm start; None leaves that to it.
     """
 
     seed: int = 0
     checkpoint: Checkpoint | None = None
     on_step: Callable[[StepRecord], None] = field(default=_ignore)
     stage: str = ""
+    initial: Float[Tensor, "z y x"] | None = None
 
     def generator(self) -> torch.Generator:
         """Return a fresh CPU generator seeded with ``seed``."""

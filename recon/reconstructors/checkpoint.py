@@ -53,12 +53,29 @@ class Checkpoint:
 
     def __init__(self, path: Path, *, resume: bool = False, every_s: float = 30.0) -> None:
         """Write nothing yet."""
-        self._path, self._every_s = path, every_s
+        self._path, self._every_s, self._resume = path, every_s, resume
         self._content = _read(path) if resume and path.is_file() else None
         self.earlier = Spent(*self._content["seconds"]) if self._content else Spent()
         self._begin = Spent.now()
         self._written = self._begin.wall
         self._offered: dict[str, Any] | None = None
+
+    @staticmethod
+    def companion_name(name: str, what: str) -> str:
+        """Return the name of the file of ``what`` beside a checkpoint called ``name``."""
+        return f"{name}.{what}"
+
+    def companion(self, what: str) -> "Checkpoint":
+        """Return the checkpoint of ``what`` beside this one: a state that lasts longer than a stage.
+
+        The time that went into the run is that of the newer file.
+        """
+        path = self._path.with_name(self.companion_name(self._path.name, what))
+        other = Checkpoint(path, resume=self._resume, every_s=self._every_s)
+        if other.earlier.wall > self.earlier.wall:
+            self.earlier = other.earlier
+        other.earlier = self.earlier
+        return other
 
     def load(self, mark: str, stage: str = "") -> dict[str, Any] | None:
         """Return the state to continue from, None where there is none or it belongs to another stage.

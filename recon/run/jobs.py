@@ -34,11 +34,13 @@ from priors.runtime.run_folder.record import (
 from priors.runtime.shipped import shipped
 from priors.runtime.system import processes
 from priors.runtime.system.peak import peak_bytes, reset_peak
+from recon.ensembles.draws import checkpoint_files
 from recon.inspect.warnings import warnings_of
 from recon.reconstructors.base import RunContext, StepRecord
 from recon.reconstructors.checkpoint import Checkpoint
 from recon.run import outputs
 from recon.run.doubts import doubts_of, require_an_object, say
+from recon.run.draws import remarks
 from recon.run.problem import Problem, decisive, read_problem
 from recon.run.settings import ReconstructSettings, kind_of
 from recon.run.solve import Outcome, solve
@@ -46,6 +48,7 @@ from recon.run.steps import StepLog
 
 CONFIGS = shipped("configs")
 CHECKPOINT = "checkpoint.pt"
+CHECKPOINTS = checkpoint_files(CHECKPOINT)
 STEPS = "steps.jsonl"
 COUNTS = {"network_calls", "network_gradients"}
 """Figures of a step that are summed over the run instead of drawn."""
@@ -102,8 +105,9 @@ def _assist(problem: Problem, out: Path, *, resume: bool) -> dict[str, Any]:
     """Take a share of a reconstruction that another process writes down."""
     with TemporaryDirectory() as scratch, Path(os.devnull).open("w") as silence, redirect_stderr(silence):
         run = RunFolder(Path(scratch))
-        if resume and (out / CHECKPOINT).exists():
-            shutil.copy(out / CHECKPOINT, run.file(CHECKPOINT))
+        for name in CHECKPOINTS:
+            if resume and (out / name).exists():
+                shutil.copy(out / name, run.file(name))
         if resume and (out / outputs.METRICS).exists():
             processes.barrier()
             return {}
@@ -124,12 +128,12 @@ def _reconstruct(
     parts = fingerprint({**decisive(problem), "prior": inputs.get("prior", {}).get("sha256")})
     if resume:
         check_same_config(run, resolved)
-        run.check_same(parts, state=(CHECKPOINT, outputs.METRICS))
+        run.check_same(parts, state=(*CHECKPOINTS, outputs.METRICS))
     if resume and run.file(outputs.METRICS).exists():
         check_complete(run, (outputs.VOLUME, outputs.REPORT))
         print(f"{run.path}: this run is complete", file=sys.stderr)
         return _finished(run, as_json)
-    run.claim(CHECKPOINT, STEPS, *outputs.names(problem))
+    run.claim(*CHECKPOINTS, STEPS, *outputs.names(problem))
     run.begin(parts)
     run.write_config(resolved)
     run.write_inputs(inputs, command="reconstruct", seed=resolved.seed)
@@ -143,11 +147,12 @@ def _reconstruct(
         run.log("interrupted")
         raise Interrupted(f"continue with the same command and --resume (run folder {run.path})") from None
     require_an_object(outcome.volume)
-    own = [*said, *doubts_of(outcome.metrics, outcome.volume)]
+    own = [*said, *doubts_of(outcome.metrics, outcome.volume), *remarks(outcome.metrics)]
     say(own)
     outcome.metrics["warnings"] = [*doubts, *own]
     outputs.save(run.path, problem, outcome, title=f"{scan.name}, {resolved.method.name}")
-    run.file(CHECKPOINT).unlink(missing_ok=True)
+    for name in CHECKPOINTS:
+        run.file(name).unlink(missing_ok=True)
     run.log(f"done in {outcome.metrics['seconds']:.1f} s")
     metrics = _finished(run, as_json)
     refuse_warnings(own, strict=resolved.strict)

@@ -1,6 +1,7 @@
 """The files of a finished reconstruction.
 
 FOLDER/volume.nii.gz   the volume, float32, HU or 1/mm, affine to patient RAS
+FOLDER/deviation.nii.gz, lower.nii.gz, upper.nii.gz   of draws: deviation of the mean's error, ends of the 90 % interval
 FOLDER/volume.h5, FOLDER/dicom/, ...   the same in the formats asked for
 FOLDER/report.html     slices, curves, figures, configuration and versions
 FOLDER/metrics.json    fit to the data, time, memory, curves; written last, as the sign of a finished run
@@ -18,6 +19,7 @@ from priors.runtime.errors import InputError
 from priors.runtime.files.writing import atomic
 from priors.runtime.run_folder.privacy import public_yaml
 from priors.runtime.run_folder.record import RunFolder, to_json, versions
+from recon.data.intervals import IntervalVolume
 from recon.data.volume import Volume
 from recon.io.volumes.registry import write_nifti, write_volume, writer
 from recon.report.reconstruction import Report, write_report
@@ -27,6 +29,7 @@ from recon.run.solve import Outcome
 from recon.score.metrics import RUN_METRICS
 
 VOLUME = "volume.nii.gz"
+DEVIATION, LOWER, UPPER = "deviation.nii.gz", "lower.nii.gz", "upper.nii.gz"
 METRICS = "metrics.json"
 REPORT = "report.html"
 
@@ -38,6 +41,11 @@ def save(folder: Path, problem: Problem, outcome: Outcome, *, title: str) -> Non
         InputError: a file cannot be written.
     """
     write_nifti(folder / VOLUME, outcome.volume)
+    if isinstance(outcome.volume, IntervalVolume):
+        note = outcome.metrics["draws"]["calibration"]["status"]
+        write_nifti(folder / DEVIATION, outcome.volume.deviation, note=note)
+        write_nifti(folder / LOWER, outcome.volume.lower, note=note)
+        write_nifti(folder / UPPER, outcome.volume.upper, note=note)
     for name in problem.settings.formats:
         _write_copy(folder, outcome.volume, name)
     method = problem.settings.method.name
@@ -80,7 +88,8 @@ def names(problem: Problem) -> list[str]:
     """Return the names of all results of a run, for its manifest; ``*`` and ``?`` stand for what varies."""
     copies = [_copy(name) for name in problem.settings.formats]
     inside = {"dicom": ("dicom/?????.dcm",), "volume.zarr": ("volume.zarr/zarr.json", "volume.zarr/0/*")}
-    return [VOLUME, REPORT, *(pattern for copy in copies for pattern in inside.get(copy, (copy,)))]
+    drawn = [DEVIATION, LOWER, UPPER] if problem.settings.draws > 1 else []
+    return [VOLUME, *drawn, REPORT, *(pattern for copy in copies for pattern in inside.get(copy, (copy,)))]
 
 
 def _copy(name: str) -> str:

@@ -1,5 +1,6 @@
 """From a scan file to a problem: read, preprocess, keep the slices and views asked for, lay the grid."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,9 @@ from recon.operators.projector import Projector
 from recon.preprocess import Centre
 from recon.reconstructors.base import Measurement
 from recon.run.settings import ReconstructSettings, parse_span
+
+DRAWN_VOLUMES = 6
+"""Volumes that draws need beside the method: mean, squares, difference, warm start, and two in work."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +51,8 @@ class Problem:
             geometry = replace(geometry, shape=(rows, geometry.shape[1]))
             grid = Grid((slices, *grid.shape[1:]), grid.voxel_mm, grid.centre_mm)
         items = {"measurement": 2 * 4 * geometry.views * geometry.shape[0] * geometry.shape[1]}
+        if self.settings.draws > 1:
+            items["sums of the draws"] = DRAWN_VOLUMES * 4 * math.prod(grid.shape)
         return MemoryPlan({**items, **self.settings.method.plan(grid, geometry).items})
 
     def measurement(self) -> Measurement:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from priors.runtime.errors import InputError
 from priors.runtime.system.seeds import Seed
@@ -14,6 +14,7 @@ from recon.io.volumes.registry import writer
 from recon.operators.backends import BackendName
 from recon.preprocess import Preprocess
 from recon.reconstructors import Method
+from recon.reconstructors.diffusion.base import DiffusionReconstructor
 from recon.reconstructors.fbp.fbp import FBP
 
 
@@ -62,6 +63,8 @@ class ReconstructSettings(_Settings):
         method: what turns line integrals into attenuation.
         preprocess: steps before it, in order, on all views of the slices chosen.
         seed: of every random draw.
+        draws: reconstructions of a diffusion method whose mean, deviation and intervals are written; the seeds are
+            seed, seed + 1, ...
         views: views to use; the others are held out and only their residual is reported.
         slices: slices to reconstruct.
         grid: pixels of the square slice over the same field of view; None keeps the scan's suggestion.
@@ -74,6 +77,7 @@ class ReconstructSettings(_Settings):
     method: Method = FBP()
     preprocess: tuple[Preprocess, ...] = ()
     seed: Seed = 0
+    draws: int = Field(1, ge=1, le=1000)
     views: Span | None = None
     slices: Span | None = None
     grid: int | None = Field(None, ge=1)
@@ -81,6 +85,15 @@ class ReconstructSettings(_Settings):
     formats: tuple[Format, ...] = ()
     strict: bool = False
     checkpoint_s: float = Field(30.0, ge=0)
+
+    @model_validator(mode="after")
+    def _only_diffusion_draws(self) -> "ReconstructSettings":
+        if self.draws > 1 and not isinstance(self.method, DiffusionReconstructor):
+            raise ValueError(
+                f"draws: found {self.draws} with method {self.method.name!r}, which returns the same volume every "
+                "time; expected a method with a diffusion prior, such as nerd-fast"
+            )
+        return self
 
 
 class SimulateSettings(_Settings):

@@ -21,6 +21,7 @@ from recon.data.volume import Volume
 from recon.operators.projector import Projector
 from recon.reconstructors.base import RunContext
 from recon.reconstructors.checkpoint import Spent
+from recon.run.draws import solve_draws, with_intervals
 from recon.run.problem import Problem
 from recon.solvers.least_squares import LeastSquares
 
@@ -42,14 +43,23 @@ def solve(problem: Problem, context: RunContext) -> Outcome:
     method = problem.settings.method
     measurement, projector = problem.measurement(), problem.projector()
     begin = Spent.now()
-    attenuation = method(measurement, projector, context)
+    drawn = None
+    if problem.settings.draws > 1:
+        drawn = solve_draws(problem, measurement, projector, context)
+        attenuation = drawn.mean
+    else:
+        attenuation = method(measurement, projector, context)
     earlier = Spent() if context.checkpoint is None else context.checkpoint.earlier
     spent = earlier + (Spent.now() - begin)
     seconds = {"seconds": spent.wall, "cpu_seconds": spent.cpu}
     if not bool(torch.isfinite(attenuation).all()):
         raise InputError(f"{method.name}: the result is not finite; check the scan's values and weights")
     figures = {**describe(problem), **fit(problem, attenuation, projector), **seconds}
-    return Outcome(problem.volume(attenuation), figures)
+    volume = problem.volume(attenuation)
+    if drawn is not None:
+        figures |= drawn.figures
+        volume = with_intervals(problem, volume, drawn.intervals, figures)
+    return Outcome(volume, figures)
 
 
 def fit(problem: Problem, attenuation: Float[Tensor, "z y x"], projector: Projector) -> dict[str, Any]:

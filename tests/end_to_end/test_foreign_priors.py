@@ -116,9 +116,9 @@ def test_calibrate_finds_the_codec_of_training(tmp_path):
     card = read_card(tmp_path / "p")
     # On another patient than those of training, the codec of training is the best of 63.
     assert (card.codec.offset, card.codec.scale) == (0.0, 1000.0)
-    assert card.calibration.margin > 0
-    assert card.calibration.error < 45  # of noise of 100 HU
+    assert card.codec_calibration.margin > 0
+    assert card.codec_calibration.error < 45  # of noise of 100 HU
     assert card.fit.orientation == "y x"
     assert card.mirrored  # training flipped half of its slices
-    assert f"margin {card.calibration.margin:.1%}" in done.stdout
+    assert f"margin {card.codec_calibration.margin:.1%}" in done.stdout
     assert load_prior(tmp_path / "p").card == card

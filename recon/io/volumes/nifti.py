@@ -111,8 +111,8 @@ def _apart(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
     return float(np.linalg.norm(away, axis=0).max() / max(smallest, 1e-30))
 
 
-def write_nifti(path: Path, image: Volume) -> None:
-    """Write ``image`` as NIfTI (.nii or .nii.gz).
+def write_nifti(path: Path, image: Volume, *, note: str = "") -> None:
+    """Write ``image`` as NIfTI (.nii or .nii.gz), with a note of at most 23 letters in the header's ``aux_file``.
 
     Raises:
         InputError: the name has another ending or the file cannot be written.
@@ -123,6 +123,7 @@ def write_nifti(path: Path, image: Volume) -> None:
     file = nibabel.Nifti1Image(image.values.transpose(2, 1, 0), image.affine, dtype=np.float32)
     file.header.set_xyzt_units("mm")
     file.header["descrip"] = DESCRIPTIONS[image.unit].encode()
+    file.header["aux_file"] = note.encode()
     file.set_sform(image.affine, code=1)
     # The qform has no shear: with one, only the sform is written, so that no reader prefers the wrong map.
     directions = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)

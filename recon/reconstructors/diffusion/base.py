@@ -201,6 +201,15 @@ class DiffusionReconstructor(Reconstructor, ABC):
             mirrorable=prior.card.mirrored,
         )
 
+    def warm_volume(
+        self, measurement: Measurement, projector: LinearOperator, context: RunContext
+    ) -> Volumes | None:
+        """Return the attenuation in 1/mm that the first state is made from, None where that is noise alone."""
+        if self.warm_start == "noise":
+            return None
+        method = TV() if self.warm_start == "tv" else FBP()
+        return method(measurement, projector, context)
+
     def _start(
         self,
         measurement: Measurement,
@@ -212,11 +221,10 @@ class DiffusionReconstructor(Reconstructor, ABC):
         level: float,
     ) -> DiffusionState:
         """Return the state before the first level."""
-        if self.warm_start == "noise":
-            x = slice_last(torch.zeros(projector.domain))
-        else:
-            method = TV() if self.warm_start == "tv" else FBP()
-            x = slice_last(units.network(method(measurement, projector, context.within("warm start"))))
+        begin = context.initial
+        if begin is None:
+            begin = self.warm_volume(measurement, projector, context.within("warm start"))
+        x = slice_last(torch.zeros(projector.domain) if begin is None else units.network(begin))
         generator = context.generator()
         u = self.first_state(x, level, generator)
         return DiffusionState(0, u, x, problem.start_duals(x), generator.get_state(), problem.chunk)

@@ -1,0 +1,53 @@
+r"""From the deviation of M draws to the deviation of their mean's error, and to intervals.
+
+    s_tot^2 = (1 + 1/M) a^2 G(sd^2) + b^2,      90 %: mean +- 1.645 s_tot
+
+G is a Gaussian of `SMOOTHING_PIXELS` in every slice: a variance of few draws is noisy, and neighbours share theirs.
+Without a calibration a = 1 and b = 0: such an interval tells where draws differ, not how far the truth is.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from recon.ensembles.calibration import Scale
+from recon.ensembles.moments import Moments
+
+Volumes = Float[Tensor, "z y x"]
+SMOOTHING_PIXELS = 1.5
+QUANTILE_90 = 1.645
+"""The 95 % quantile of the normal distribution: 5 % lie beyond either end."""
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Volumes in 1/mm: the deviation of the mean's error and the ends of the 90 % interval."""
+
+    deviation: Volumes
+    lower: Volumes
+    upper: Volumes
+
+
+def smoothed_variance(moments: Moments) -> Volumes:
+    """Return (1 + 1/M) G(sd^2)."""
+    variance = moments.variance().cpu().numpy()
+    smooth = gaussian_filter(variance, (0, SMOOTHING_PIXELS, SMOOTHING_PIXELS), mode="nearest")
+    return (1 + 1 / moments.count) * torch.from_numpy(smooth)
+
+
+def intervals(moments: Moments, scale: Scale | None, *, per_hu: float) -> Intervals:
+    """Return the intervals around the mean.
+
+    Args:
+        moments: of the draws, 1/mm.
+        scale: the calibration, None where there is none.
+        per_hu: attenuation of one HU, 1/mm.
+    """
+    a, b = (1.0, 0.0) if scale is None else (scale.a, scale.b_hu * per_hu)
+    deviation = (a**2 * smoothed_variance(moments) + b**2).sqrt()
+    reach = QUANTILE_90 * deviation
+    # No matter amplifies: an interval does not reach below vacuum.
+    return Intervals(deviation, (moments.mean - reach).clamp(min=0), moments.mean + reach)
