@@ -4,18 +4,9 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from assimilation.verification.metrics import CHARTS, EVENT_SCORES, RANK_HISTOGRAM, SCORES, Metric
 from priors.runtime.report.charts import bars, lines
-
-COLUMNS = {
-    "rmse": "RMSE",
-    "crps": "CRPS",
-    "spread_skill": "Spread / skill",
-    "bias": "Bias",
-    "mae": "MAE",
-    "spread": "Spread",
-    "acc": "Anomaly correlation",
-}
-EVENTS = ("csi", "pod", "far", "hss")
+from priors.runtime.report.tables import html_number, html_table, is_number
 
 
 def scores_section(scores: Mapping[str, Any]) -> str:
@@ -49,7 +40,7 @@ def _axis(scores: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[float], st
             unit, size = "seconds", 1.0
         return series, [lead / size for lead in leads], f"lead in {unit}"
     count = len(series.get("time", []))
-    return series, [float(place) for place in range(count)], "analysis time (frame)"
+    return series, [float(frame) for frame in range(count)], "analysis time (frame)"
 
 
 def _variable_charts(
@@ -58,29 +49,25 @@ def _variable_charts(
     """Return the charts of one variable."""
     unit = entry.get("unit") or "1"
 
-    def over_time(title: str, *keys: str) -> str:
-        held = {COLUMNS[key]: series[key] for key in keys if len(series.get(key) or ()) == len(x) > 1}
-        return lines(f"{name}: {title}", x, held, x_label=x_label)
-
-    charts = over_time(f"RMSE and spread ({unit})", "rmse", "spread")
-    charts += over_time(f"CRPS and MAE ({unit})", "crps", "mae")
-    charts += over_time("spread / skill", "spread_skill") + over_time(f"bias ({unit})", "bias")
+    charts = ""
+    for metrics in CHARTS:
+        values = {m.heading: series[m.key] for m in metrics if len(series.get(m.key) or ()) == len(x) > 1}
+        title = " and ".join(metric.heading for metric in metrics)
+        charts += lines(f"{name}: {title}{_in_unit(metrics[0], unit)}", x, values, x_label=x_label)
     for threshold, events in (series.get("thresholds") or {}).items():
-        held = {key.upper(): events[key] for key in EVENTS[:3] if len(events.get(key, ())) == len(x) > 1}
-        charts += lines(f"{name}: at least {threshold} {unit}", x, held, x_label=x_label)
-    ranks = [float(value) for value in entry.get("rank_histogram") or () if value is not None]
+        values = {s.heading: events[s.key] for s in EVENT_SCORES if len(events.get(s.key, ())) == len(x) > 1}
+        charts += lines(f"{name}: at least {threshold} {unit}", x, values, x_label=x_label)
+    ranks = [float(value) for value in entry.get(RANK_HISTOGRAM.key) or () if value is not None]
     if len(ranks) > 1 and sum(ranks) > 0:
         shares = [rank / sum(ranks) for rank in ranks]
-        charts += bars(
-            f"{name}: rank of the truth among the members", shares, level=1 / len(ranks), x_label="rank"
-        )
+        charts += bars(f"{name}: {RANK_HISTOGRAM.heading}", shares, level=1 / len(ranks), x_label="rank")
     spectrum = entry.get("spectrum") or {}
     if spectrum.get("wavenumber"):
-        held = {key: spectrum[key] for key in ("truth", "members", "mean") if key in spectrum}
+        values = {key: power for key, power in spectrum.items() if key != "wavenumber"}
         charts += lines(
             f"{name}: power spectrum",
             spectrum["wavenumber"],
-            held,
+            values,
             x_label="cycles per unit of length",
             logarithmic="both",
         )
@@ -88,49 +75,40 @@ def _variable_charts(
 
 
 def _table(variables: Mapping[str, Any]) -> str:
-    """Return the scores over everything, one row per variable."""
-    shown = [key for key in COLUMNS if any(_is_number(entry.get(key)) for entry in variables.values())]
-    head = "".join(f'<th scope="col">{COLUMNS[key]}</th>' for key in shown)
-    rows = ""
-    for name, entry in variables.items():
-        cells = ""
-        for key in shown:
-            low_high = (entry.get("intervals") or {}).get(key)
-            cells += f"<td>{_number(entry.get(key))}{_interval(low_high)}</td>"
-        rows += f'<tr><th scope="row">{html.escape(name)} ({html.escape(entry.get("unit") or "1")})</th>{cells}</tr>'
-    return _wrapped("Variable", head, rows)
+    """Return the scores over everything, one row per variable, each with its interval."""
+    shown = [m for m in SCORES if any(is_number(entry.get(m.key)) for entry in variables.values())]
+
+    def cell(entry: Mapping[str, Any], metric: Metric) -> str:
+        ends = (entry.get("intervals") or {}).get(metric.key)
+        return html_number(entry.get(metric.key)) + _interval(ends)
+
+    rows = [
+        (f"{name} ({entry.get('unit') or '1'})", [cell(entry, metric) for metric in shown])
+        for name, entry in variables.items()
+    ]
+    return html_table("Variable", [metric.heading for metric in shown], rows)
 
 
 def _event_table(variables: Mapping[str, Any]) -> str:
     """Return the scores of events, one row per threshold, "" where there are none."""
-    rows = ""
-    for name, entry in variables.items():
-        unit = html.escape(entry.get("unit") or "1")
-        for threshold, events in (entry.get("thresholds") or {}).items():
-            cells = "".join(f"<td>{_number(events.get(key))}</td>" for key in EVENTS)
-            rows += f'<tr><th scope="row">{html.escape(name)} at least {threshold} {unit}</th>{cells}</tr>'
-    head = "".join(f'<th scope="col">{key.upper()}</th>' for key in EVENTS)
-    return _wrapped("Event", head, rows) if rows else ""
+    rows = [
+        (
+            f"{name} at least {threshold} {entry.get('unit') or '1'}",
+            [html_number(events.get(score.key)) for score in EVENT_SCORES],
+        )
+        for name, entry in variables.items()
+        for threshold, events in (entry.get("thresholds") or {}).items()
+    ]
+    return html_table("Event", [score.heading for score in EVENT_SCORES], rows) if rows else ""
 
 
-def _wrapped(first: str, head: str, rows: str) -> str:
-    return (
-        f'<div class="scroll"><table><thead><tr><th scope="col">{first}</th>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+def _in_unit(metric: Metric, unit: str) -> str:
+    return f" ({unit})" if metric.in_unit else ""
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and value == value
-
-
-def _number(value: Any) -> str:
-    """Return a number for the table; what is not defined says so."""
-    return f"{value:.4g}" if _is_number(value) else '<abbr title="not defined on these data">n/a</abbr>'
-
-
-def _interval(ends: Sequence[float] | None) -> str:
-    """Return an interval beside its number."""
-    if not ends or not all(map(_is_number, ends)):
+def _interval(ends: Sequence[float | None] | None) -> str:
+    """Return an interval beside its number, "" where there is none."""
+    low, high = ends or (None, None)
+    if not is_number(low) or not is_number(high):
         return ""
-    return f' <span class="interval">[{ends[0]:.3g}, {ends[1]:.3g}]</span>'
+    return f' <span class="interval">[{low:.3g}, {high:.3g}]</span>'

@@ -17,11 +17,12 @@ from assimilation.run.observe import ObserveSettings, observe_file
 from assimilation.run.settings import AssimilateSettings
 from assimilation.run.simulate import simulate_to_file
 from assimilation.systems import AnySystem, NavierStokes
+from assimilation.verification.metrics import SCORES, SPREAD_SKILL
 from assimilation.verification.verify import verify
+from priors.runtime.report.tables import number, text_table
 from priors.runtime.run_folder.record import RunFolder, open_run
 from priors.runtime.system.seeds import Seed
 
-COLUMNS = ("rmse", "crps", "spread_skill", "seconds")
 BASELINE = "last observation"
 
 
@@ -64,12 +65,10 @@ def _run(chosen: DemoSettings, folder: RunFolder, *, overwrite: bool) -> None:
 
 
 def table(scores: dict[str, dict[str, Any]]) -> str:
-    """Return the scores as aligned text, one run per line; in the unit of the field."""
-    lines = ["run".ljust(20) + "".join(name.rjust(14) for name in COLUMNS)]
-    for run_name, row in scores.items():
-        cells = ["n/a" if row.get(name) is None else f"{row[name]:.4g}" for name in COLUMNS]
-        lines.append(run_name.ljust(20) + "".join(cell.rjust(14) for cell in cells))
-    return "\n".join(lines)
+    """Return the scores as aligned text, one run per line, in the unit of the field."""
+    columns = {metric.key: metric.heading for metric in SCORES if metric.summary} | {"seconds": "Time (s)"}
+    rows = ((name, [number(row.get(key)) for key in columns]) for name, row in scores.items())
+    return text_table("run", list(columns.values()), rows)
 
 
 def _baseline(truth: Path, observed: Path) -> dict[str, Any]:
@@ -77,7 +76,7 @@ def _baseline(truth: Path, observed: Path) -> dict[str, Any]:
     fields = read_fields(truth)
     stream = read_observations(observed, grid=fields.grid, variables=fields.variables)
     figures = verify(held_observations(stream), fields)
-    return {**figures, "spread_skill": None}
+    return {**figures, SPREAD_SKILL.key: None}
 
 
 def _scored(run_folder: Path, truth: Path) -> dict[str, Any]:

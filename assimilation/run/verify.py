@@ -1,6 +1,6 @@
-"""What ``tomocast verify`` does once its options are read: archives in, scores out."""
+"""What ``tomocast score ensemble`` does once its options are read: archives in, scores out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,12 @@ from assimilation.fields.streams import FieldStream
 from assimilation.io.radar.frame import DEFAULT_RELATION, RainRelation
 from assimilation.verification.aggregation import Region
 from assimilation.verification.matching import match
+from assimilation.verification.metrics import EVENT_SCORES, SCORES, Metric
 from assimilation.verification.verify import VerifyOptions, verify
 from priors.runtime.errors import InputError, warnings_checked, warnings_kept
 from priors.runtime.output import check_json, emit_json
+from priors.runtime.report.tables import is_number, number, text_table
 from priors.runtime.run_folder.record import open_run
-
-HEADINGS = ("rmse", "crps", "spread_skill", "bias", "mae", "spread")
 
 
 @dataclass(frozen=True)
@@ -86,28 +86,47 @@ def table(scores: dict[str, Any]) -> str:
     """Return the scores for a person: one line per variable, one per lead or time, one per threshold."""
     counts = ", ".join(f"{scores[name]} {name}" for name in ("trajectories", "members", "times"))
     counts += f"; {scores['points']} of {scores['points_held']} values compared"
-    lines = [counts, "", _heading("variable")]
-    for name, entry in scores["by_variable"].items():
-        lines.append(_line(f"{name} [{entry['unit']}]", entry))
-        low_high = [entry["intervals"][key] for key in HEADINGS]
-        if np.isfinite(low_high).any():
-            lines.append(" " * 26 + "".join(f"{_span(*pair):>20}" for pair in low_high))
-    lines.append(f"95 % intervals: {scores['intervals_from']}")
+    variables = scores["by_variable"]
+    shown = [m for m in SCORES if any(is_number(entry[m.key]) for entry in variables.values())]
+    headings = [metric.heading for metric in shown]
+    blocks = [counts, text_table("variable", headings, _variable_rows(variables, shown))]
+    blocks[-1] += f"\n95 % intervals: {scores['intervals_from']}"
     series = scores["by_lead"] if "by_lead" in scores else scores["by_time"]
-    if "rmse" in series:
-        first = "lead_s" if "lead_s" in series else "time"
-        lines += ["", _heading(first)]
-        for index, place in enumerate(series[first]):
-            label = f"{place:g}" if isinstance(place, float) else place
-            lines.append(_line(label, {key: series[key][index] for key in HEADINGS}))
-    for threshold, entry in scores.get("thresholds", {}).items():
-        told = [f"{key} {entry[key]:.3f}" for key in ("csi", "pod", "far", "hss")]
-        told += [f"fss({scale}) {value:.3f}" for scale, value in entry["fss"].items()]
-        lines.append(f"at {threshold}: " + "  ".join(told))
+    if shown and shown[0].key in series:
+        axis = "lead_s" if "lead_s" in series else "time"
+        rows = (
+            (f"{at:g}" if isinstance(at, float) else at, [number(series[m.key][index]) for m in shown])
+            for index, at in enumerate(series[axis])
+        )
+        blocks.append(text_table(axis, headings, rows))
+    if scores.get("thresholds"):
+        blocks.append(_event_table(scores["thresholds"]))
     if "departures" in scores:
-        told = [f"{key} {scores['departures'][key]:.4g}" for key in ("count", "mean", "rms", "expected")]
-        lines.append("observation minus analysis: " + "  ".join(told))
-    return "\n".join(lines)
+        figures = (f"{key} {scores['departures'][key]:.4g}" for key in ("count", "mean", "rms", "expected"))
+        blocks.append("observation minus analysis: " + "  ".join(figures))
+    return "\n\n".join(blocks)
+
+
+def _variable_rows(
+    variables: Mapping[str, Any], shown: Sequence[Metric]
+) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the scores of every variable, and below them their intervals where there are some."""
+    for name, entry in variables.items():
+        yield f"{name} [{entry['unit']}]", [number(entry[metric.key]) for metric in shown]
+        ends = [entry["intervals"][metric.key] for metric in shown]
+        if np.isfinite(ends).any():
+            yield "", [f"[{number(low, '.3g')}, {number(high, '.3g')}]" for low, high in ends]
+
+
+def _event_table(thresholds: Mapping[str, Any]) -> str:
+    """Return the scores of events, one line per threshold."""
+    scales = list(next(iter(thresholds.values()))["fss"])
+    headings = [*(score.heading for score in EVENT_SCORES), *(f"FSS ({scale})" for scale in scales)]
+    rows = (
+        (f"at {at}", [number(entry[s.key]) for s in EVENT_SCORES] + [number(entry["fss"][n]) for n in scales])
+        for at, entry in thresholds.items()
+    )
+    return text_table("threshold", headings, rows)
 
 
 def parse_region(text: str) -> Region:
@@ -118,7 +137,7 @@ def parse_region(text: str) -> Region:
     """
     try:
         name, box = text.split("=")
-        (y0, y1), (x0, x1) = (tuple(map(float, part.split(":"))) for part in box.split(","))
+        (y0, y1), (x0, x1) = (tuple(map(float, span.split(":"))) for span in box.split(","))
     except ValueError:
         raise InputError(f"region: found '{text}', expected NAME=Y0:Y1,X0:X1") from None
     return Region(name, (min(y0, y1), max(y0, y1)), (x0, x1))
@@ -187,15 +206,3 @@ def _report(archive: Path, ensemble: FieldStream, truth: FieldStream, scores: di
         folder.claim("report.html")
         truth_fields = shown.truth.fields()
         write_report(folder.file("report.html"), shown.ensemble.ensemble(), truth=truth_fields, scores=scores)
-
-
-def _heading(first: str) -> str:
-    return f"{first:<26}" + "".join(f"{name:>20}" for name in HEADINGS)
-
-
-def _line(label: str, entry: dict[str, Any]) -> str:
-    return f"{label:<26}" + "".join(f"{entry[name]:>20.4g}" for name in HEADINGS)
-
-
-def _span(low: float, high: float) -> str:
-    return f"[{low:.3g}, {high:.3g}]"

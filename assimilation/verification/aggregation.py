@@ -7,36 +7,21 @@ For a statistic s with values s_p at points p and weights w_p (area times region
 and any average is (sum of totals) / (sum of weights) over the rows wanted. A metric is a function of such averages,
 so a score over a year is exact although no more than one field was ever in memory, and tables of parts of an
 archive can be merged. A table grows by about a kilobyte per field; what is larger (spectra) is summed per variable.
-
-Intervals come from the bootstrap: rows are drawn with replacement, whole trajectories where there are at least
-``TRAJECTORIES`` of them or more of them than blocks of times, else circular blocks of ceil(T^(1/3)) consecutive times,
-since errors at neighbouring times resemble each other (Politis and Romano 1992).
-
-Percentiles of few units are too narrow: the bootstrap's variance is (n - 1)/n of the unbiased one, and its tails are
-those of a normal law. With n units (trajectories or blocks) the ends are therefore moved away from the score by
-
-    sqrt(n / (n - 1)) t_{n-1} / z       (t, z: quantiles of Student's and the normal law; Hesterberg 2015, section 5)
-
-and held within the metric's range. With fewer than ``FEWEST`` units there is no interval.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from scipy import special
+from jaxtyping import Bool, Float
 
 from assimilation.fields.fields import Grid
+from assimilation.verification.bootstrap import FEWEST, Row, independent_units, resampled, unit_sums, widening
+from assimilation.verification.metrics import Metric, ratio
 from assimilation.verification.statistics import Pair, Statistic
 from priors.runtime.errors import InputError
 
-TRAJECTORIES = 8
-FEWEST = 3  # units; of two, t is 12.7 at 95 %, and nothing shows whether they are alike
 EVERYWHERE = "all"
-_HELD = 1 << 18  # counts of resampled units held at once
-
-Averages = Mapping[Statistic, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -72,65 +57,6 @@ class Region:
         width = min(east - west if east >= west else (east - west) % 360, 360.0)
         slack = 1e-9
         return np.asarray((grid.x - west + slack) % 360 <= width + 2 * slack)
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A score: which statistics it needs, and what it makes of their averages (arrays of any leading shape).
-
-    Attributes:
-        name: of the score.
-        statistics: it needs.
-        value: made of their averages.
-        lowest: value it can have, which an interval does not pass.
-        highest: likewise.
-    """
-
-    name: str
-    statistics: tuple[Statistic, ...]
-    value: Callable[[Averages], np.ndarray]
-    lowest: float = -np.inf
-    highest: float = np.inf
-
-
-@dataclass(frozen=True)
-class Units:
-    """What rows count as independent samples.
-
-    Attributes:
-        index: unit of every row: its trajectory, or its time.
-        block: consecutive units that count as one sample, 1 for trajectories.
-    """
-
-    index: Int[np.ndarray, " rows"]
-    block: int
-    by_times: bool
-
-    @property
-    def independent(self) -> int:
-        """Return the number of independent samples."""
-        return (int(self.index.max()) + 1) // self.block
-
-    @property
-    def description(self) -> str:
-        """Return what intervals rest on, or why there are none."""
-        samples = (
-            f"{self.independent} blocks of {self.block} times"
-            if self.by_times
-            else f"{self.independent} trajectories"
-        )
-        if self.independent < FEWEST:
-            return f"withheld, found {samples}, expected {FEWEST} or more independent samples"
-        return f"bootstrap over {samples}, widened by Student's t"
-
-
-@dataclass(frozen=True, order=True, slots=True)
-class Row:
-    """What one entry of a table is about; ``time`` and ``variable`` are places in the archive."""
-
-    trajectory: int
-    time: int
-    variable: int
 
 
 class _Column:
@@ -239,30 +165,30 @@ class Table:
             ValueError: a statistic is kept by variable, so that there is nothing to draw from.
         """
         if not all(statistic.by_row for statistic in metric.statistics):
-            raise ValueError(f"{metric.name}: is kept by variable, expected a metric of rows")
-        chosen = sorted(self._places if rows is None else rows)
-        units, score = independent_units(chosen), self.score(metric, chosen)
+            raise ValueError(f"{metric.key}: is kept by variable, expected a metric of rows")
+        wanted = sorted(self._places if rows is None else rows)
+        units, score = independent_units(wanted), self.score(metric, wanted)
         if units.independent < FEWEST:
             missing = np.full_like(score, np.nan)
             return missing, missing
-        place, count = units.index, int(units.index.max()) + 1
+        index, count = units.index, int(units.index.max()) + 1
         sums = {
-            statistic: (_gathered(total, place, count), _gathered(weight, place, count))
-            for statistic, (total, weight) in self._sums(metric, chosen, EVERYWHERE).items()
+            statistic: (unit_sums(total, index, count), unit_sums(weight, index, count))
+            for statistic, (total, weight) in self._sums(metric, wanted, EVERYWHERE).items()
         }
-        parts = [
+        scores = [
             metric.value(
                 {
                     statistic: ratio(np.tensordot(counts, total, 1), np.tensordot(counts, weight, 1))
                     for statistic, (total, weight) in sums.items()
                 }
             )
-            for counts in _resampled(count, np.random.default_rng(seed), draws, block=units.block)
+            for counts in resampled(count, np.random.default_rng(seed), draws, block=units.block)
         ]
         tail = (1 - level) / 2
         with np.errstate(invalid="ignore"):
-            ends = np.quantile(np.concatenate(parts), [tail, 1 - tail], axis=0)
-            ends = score + _widening(units.independent, tail) * (ends - score)
+            ends = np.quantile(np.concatenate(scores), [tail, 1 - tail], axis=0)
+            ends = score + widening(units.independent, tail) * (ends - score)
         low, high = np.clip(ends, metric.lowest, metric.highest)
         return np.asarray(low), np.asarray(high)
 
@@ -286,13 +212,13 @@ class Table:
         """Return totals and weights of some rows, (row, c..)."""
         if region not in self.regions:
             raise InputError(f"region: found '{region}', expected one of {', '.join(self.regions)}")
-        chosen = list(rows)
-        places = np.array([self._places[row] for row in chosen], np.int64)
+        wanted = list(rows)
+        places = np.array([self._places[row] for row in wanted], np.int64)
         number = self.regions.index(region)
         return {
             statistic: self._columns[statistic].at(places, number)
             if statistic.by_row
-            else self._sum_of(statistic, chosen, number)
+            else self._sum_of(statistic, wanted, number)
             for statistic in metric.statistics
         }
 
@@ -309,45 +235,3 @@ class Table:
             raise ValueError(f"{statistic} is kept by variable, expected all rows of some variables")
         total, weight = np.stack([self._summed[statistic, place] for place in sorted(variables)], axis=1)
         return total[:, region], weight[:, region]
-
-
-def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Return above / below, NaN where below is not positive."""
-    positive = below > 0
-    return np.where(positive, above / np.where(positive, below, 1.0), np.nan)
-
-
-def independent_units(rows: Sequence[Row]) -> Units:
-    """Return the independent samples among rows: trajectories where there are enough, else blocks of times."""
-    trajectories = np.unique([row.trajectory for row in rows], return_inverse=True)[1]
-    times = np.unique([row.time for row in rows], return_inverse=True)[1]
-    block = int(np.ceil((times.max() + 1) ** (1 / 3)))
-    by_times = Units(times, block, by_times=True)
-    by_trajectories = Units(trajectories, 1, by_times=False)
-    enough = min(TRAJECTORIES, by_times.independent)
-    return by_trajectories if by_trajectories.independent >= enough else by_times
-
-
-def _widening(count: int, tail: float) -> float:
-    """Return by how much the percentiles of ``count`` units are too near the score."""
-    return float(np.sqrt(count / (count - 1)) * special.stdtrit(count - 1, tail) / special.ndtri(tail))
-
-
-def _gathered(values: np.ndarray, place: np.ndarray, count: int) -> np.ndarray:
-    """Return the sums over the rows of each unit, (unit, c..)."""
-    sums = np.zeros((count, *values.shape[1:]))
-    np.add.at(sums, place, values)
-    return sums
-
-
-def _resampled(
-    count: int, generator: np.random.Generator, draws: int, *, block: int
-) -> Iterator[Float[np.ndarray, "draws units"]]:
-    """Yield how often each unit is counted in each draw, some draws at a time."""
-    starts = generator.integers(count, size=(draws, int(np.ceil(count / block))))
-    together = max(1, _HELD // count)
-    for first in range(0, draws, together):
-        some = starts[first : first + together, :, None]
-        drawn = (some + np.arange(block)).reshape(len(some), -1)[:, :count] % count
-        flat = (drawn + count * np.arange(len(some))[:, None]).ravel()
-        yield np.bincount(flat, minlength=len(some) * count).reshape(len(some), count).astype(np.float64)

@@ -15,7 +15,7 @@ import torch
 from assimilation.fields.fields import Ensemble
 from assimilation.fields.streams import FieldStream
 from assimilation.observation.base import Observation, ObservationStream
-from assimilation.verification.aggregation import ratio
+from assimilation.verification.metrics import ratio
 from priors.runtime.errors import InputError
 
 
@@ -51,11 +51,11 @@ def departures(
     """
     frames = FieldStream.of(ensemble)
     _check(stream, frames)
-    places = {time: index for index, time in enumerate(stream.times)}
+    observed_at = {time: index for index, time in enumerate(stream.times)}
     sums = np.zeros((frames.times.size, 4))
     for index, time in enumerate(frames.times):
-        for trajectory in range(stream.trajectories if time in places else 0):
-            observation = stream.at(trajectory, places[time])
+        for trajectory in range(stream.trajectories if time in observed_at else 0):
+            observation = stream.at(trajectory, observed_at[time])
             if observation is not None:
                 sums[index] += _sums(observation, frames.read(trajectory, index))
     return _figures(sums.sum(axis=0)), [_figures(row) for row in sums]
@@ -65,11 +65,11 @@ def _sums(observation: Observation, members: np.ndarray) -> np.ndarray:
     """Return count, sum d, sum d^2 and sum e of one frame; equivalents that are NaN are left out."""
     with torch.no_grad():
         equivalent = observation.operator(torch.from_numpy(members)).double().numpy()
-    inside = np.isfinite(equivalent).all(axis=0)
-    d = (observation.values.double().numpy() - equivalent.mean(axis=0))[inside]
+    valid = np.isfinite(equivalent).all(axis=0)
+    d = (observation.values.double().numpy() - equivalent.mean(axis=0))[valid]
     count = len(members)
-    spread = equivalent.var(axis=0, ddof=1) * (count + 1) / count if count > 1 else np.zeros(inside.shape)
-    e = (observation.variance.double().numpy() + spread)[inside]
+    spread = equivalent.var(axis=0, ddof=1) * (count + 1) / count if count > 1 else np.zeros(valid.shape)
+    e = (observation.variance.double().numpy() + spread)[valid]
     return np.array([d.size, d.sum(), (d**2).sum(), e.sum()])
 
 

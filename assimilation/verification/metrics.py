@@ -1,4 +1,4 @@
-"""Metrics: functions of averages of statistics.
+"""Metrics: functions of averages of statistics, and the only list of them.
 
     rmse = sqrt(mean (m - y)^2)      mae = mean |m - y|      bias = mean (m - y)      crps: fair
     spread = sqrt(mean s^2)          spread_skill = sqrt((M + 1)/M mean s^2 / mean (m - y)^2), 1 when calibrated
@@ -7,14 +7,16 @@
     reliability: observed frequency for each forecast frequency k / M, with how often it was forecast
     csi, pod, far, hss, fss: ``events``; power: ``spectra``
 
-A figure that has no value (no event at all, a single member's spread) is NaN.
+A figure that has no value (no event at all, a single member's spread) is NaN. Keys in JSON files, headings and charts
+of reports, columns of tables and their order come from ``SCORES`` and ``EVENT_SCORES``: a new score is one function
+and one line there.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from assimilation.verification.aggregation import Averages, Metric, ratio
 from assimilation.verification.events import Border, Contingency, Fractions, ReliabilityCounts, Source
 from assimilation.verification.spectra import Of, RadialPower
 from assimilation.verification.statistics import (
@@ -28,16 +30,49 @@ from assimilation.verification.statistics import (
     Variance,
 )
 
+Averages = Mapping[Statistic, np.ndarray]
 
-def _plain(name: str, statistic: Statistic) -> Metric:
+
+@dataclass(frozen=True)
+class Metric:
+    """A score: which statistics it needs, and what it makes of their averages (arrays of any leading shape).
+
+    Attributes:
+        key: its name in JSON files.
+        heading: its name in reports and tables.
+        statistics: it needs.
+        value: made of their averages.
+        lowest: value it can have, which an interval does not pass.
+        highest: likewise.
+        summary: whether short tables show it.
+        in_unit: whether it is in the unit of the variable, else without unit.
+    """
+
+    key: str
+    heading: str
+    statistics: tuple[Statistic, ...]
+    value: Callable[[Averages], np.ndarray]
+    lowest: float = -np.inf
+    highest: float = np.inf
+    summary: bool = False
+    in_unit: bool = True
+
+
+def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Return above / below, NaN where below is not positive."""
+    positive = below > 0
+    return np.where(positive, above / np.where(positive, below, 1.0), np.nan)
+
+
+def _average(key: str, heading: str, statistic: Statistic, *, summary: bool = False) -> Metric:
     """Return the metric that is the average itself."""
     lowest = -np.inf if isinstance(statistic, Error) else 0.0
-    return Metric(name, (statistic,), lambda means: means[statistic], lowest)
+    return Metric(key, heading, (statistic,), lambda means: means[statistic], lowest, summary=summary)
 
 
-def _root(name: str, statistic: Statistic) -> Metric:
+def _root(key: str, heading: str, statistic: Statistic, *, summary: bool = False) -> Metric:
     """Return the metric that is the root of the average."""
-    return Metric(name, (statistic,), lambda means: np.sqrt(means[statistic]), 0.0)
+    return Metric(key, heading, (statistic,), lambda means: np.sqrt(means[statistic]), 0.0, summary=summary)
 
 
 def _spread_skill(means: Averages) -> np.ndarray:
@@ -49,37 +84,64 @@ def _acc(means: Averages) -> np.ndarray:
     return ratio(both, np.sqrt(forecast * observed))
 
 
-RMSE = _root("rmse", SquaredError())
-MAE = _plain("mae", AbsoluteError())
-BIAS = _plain("bias", Error())
-CRPS = _plain("crps", FairCRPS())
-SPREAD = _root("spread", Variance())
-SPREAD_SKILL = Metric("spread_skill", (Variance("error"), SquaredError()), _spread_skill, 0.0)
-ACC = Metric("acc", (AnomalyProducts(),), _acc, -1.0, 1.0)
-RANK_HISTOGRAM = _plain("rank_histogram", Ranks())
+RMSE = _root("rmse", "RMSE", SquaredError(), summary=True)
+CRPS = _average("crps", "CRPS", FairCRPS(), summary=True)
+SPREAD_SKILL = Metric(
+    "spread_skill",
+    "Spread / skill",
+    (Variance("error"), SquaredError()),
+    _spread_skill,
+    0.0,
+    summary=True,
+    in_unit=False,
+)
+BIAS = _average("bias", "Bias", Error())
+MAE = _average("mae", "MAE", AbsoluteError())
+SPREAD = _root("spread", "Spread", Variance())
+ACC = Metric("acc", "Anomaly correlation", (AnomalyProducts(),), _acc, -1.0, 1.0, in_unit=False)
+RANK_HISTOGRAM = _average("rank_histogram", "Rank of the truth among the members", Ranks())
 
-# What is printed for every variable and every time.
-SCORES = (RMSE, MAE, BIAS, CRPS, SPREAD, SPREAD_SKILL, ACC)
+SCORES = (RMSE, CRPS, SPREAD_SKILL, BIAS, MAE, SPREAD, ACC)
+"""Scores of every variable, over everything, per time or lead and per region."""
 
-Cells = Mapping[str, Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]]
-_CELLS: Cells = {
-    "csi": lambda hit, false, miss, right: ratio(hit, hit + false + miss),
-    "pod": lambda hit, false, miss, right: ratio(hit, hit + miss),
-    "far": lambda hit, false, miss, right: ratio(false, hit + false),
-    "hss": lambda hit, false, miss, right: ratio(
-        2 * (hit * right - false * miss), (hit + miss) * (miss + right) + (hit + false) * (false + right)
-    ),
-}
+CHARTS = ((RMSE, SPREAD), (CRPS, MAE), (SPREAD_SKILL,), (BIAS,), (ACC,))
+"""Scores that are drawn into one chart over time: those of one axis that are read against each other."""
+
+
+@dataclass(frozen=True)
+class EventScore:
+    """A score of a yes or no: its value from hits, false alarms, misses and correct rejections."""
+
+    key: str
+    heading: str
+    value: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+def _heidke(hit: np.ndarray, false: np.ndarray, miss: np.ndarray, right: np.ndarray) -> np.ndarray:
+    by_chance = (hit + miss) * (miss + right) + (hit + false) * (false + right)
+    return ratio(2 * (hit * right - false * miss), by_chance)
+
+
+EVENT_SCORES = (
+    EventScore("csi", "CSI", lambda hit, false, miss, right: ratio(hit, hit + false + miss)),
+    EventScore("pod", "POD", lambda hit, false, miss, right: ratio(hit, hit + miss)),
+    EventScore("far", "FAR", lambda hit, false, miss, right: ratio(false, hit + false)),
+    EventScore("hss", "HSS", _heidke),
+)
+"""Scores of every threshold, over everything and per time or lead."""
 
 
 def categorical(threshold: float, of: Source = "mean") -> tuple[Metric, ...]:
-    """Return csi, pod, far and hss at a threshold."""
+    """Return the ``EVENT_SCORES`` at a threshold as metrics."""
     statistic = Contingency(threshold, of)
 
-    def metric(name: str) -> Metric:
-        return Metric(name, (statistic,), lambda means: _CELLS[name](*np.moveaxis(means[statistic], -1, 0)))
+    def metric(score: EventScore) -> Metric:
+        def value(means: Averages) -> np.ndarray:
+            return score.value(*np.moveaxis(means[statistic], -1, 0))
 
-    return tuple(metric(name) for name in _CELLS)
+        return Metric(score.key, score.heading, (statistic,), value, in_unit=False)
+
+    return tuple(metric(score) for score in EVENT_SCORES)
 
 
 def fss(threshold: float, scale: int, *, border: Border = "valid") -> Metric:
@@ -90,7 +152,7 @@ def fss(threshold: float, scale: int, *, border: Border = "valid") -> Metric:
         difference, forecast, observed = np.moveaxis(means[statistic], -1, 0)
         return 1.0 - ratio(difference, forecast + observed)
 
-    return Metric(f"fss_{scale}", (statistic,), value)
+    return Metric(f"fss_{scale}", f"FSS ({scale})", (statistic,), value, in_unit=False)
 
 
 def reliability(threshold: float) -> Metric:
@@ -101,9 +163,9 @@ def reliability(threshold: float) -> Metric:
         forecast, happened = np.moveaxis(means[statistic], -2, 0)
         return np.stack([forecast, ratio(happened, forecast)], axis=-2)
 
-    return Metric("reliability", (statistic,), value)
+    return Metric("reliability", "Reliability", (statistic,), value, in_unit=False)
 
 
 def power(of: Of) -> Metric:
     """Return the radial power spectrum of the truth, the members or their mean."""
-    return _plain(f"power_{of}", RadialPower(of))
+    return _average(f"power_{of}", f"Power spectrum of the {of}", RadialPower(of))

@@ -14,10 +14,19 @@ import numpy as np
 from assimilation.baselines.climatology import Climatology
 from assimilation.fields.fields import Ensemble, Fields, Variable
 from assimilation.fields.streams import FieldStream
-from assimilation.verification.aggregation import EVERYWHERE, Metric, Region, Row, Table, independent_units
+from assimilation.verification.aggregation import EVERYWHERE, Region, Table
+from assimilation.verification.bootstrap import Row, independent_units
 from assimilation.verification.events import Border
 from assimilation.verification.matching import Matched, match, to_grid
-from assimilation.verification.metrics import RANK_HISTOGRAM, SCORES, categorical, fss, power, reliability
+from assimilation.verification.metrics import (
+    RANK_HISTOGRAM,
+    SCORES,
+    Metric,
+    categorical,
+    fss,
+    power,
+    reliability,
+)
 from assimilation.verification.spectra import wavenumbers
 from assimilation.verification.statistics import Pair
 from priors.runtime.errors import InputError
@@ -76,7 +85,7 @@ def verify(
     variables = matched.ensemble.variables
     one_unit = len({variable.unit for variable in variables}) == 1
     report: dict[str, Any] = {
-        **(_scores(table, rows) if one_unit else {metric.name: None for metric in SCORES}),
+        **(_scores(table, rows) if one_unit else {metric.key: None for metric in SCORES}),
         "unit": variables[0].unit if one_unit else None,
         "members": matched.ensemble.members,
         "trajectories": matched.ensemble.trajectories,
@@ -87,17 +96,17 @@ def verify(
         "intervals": _intervals(table, options, rows) if one_unit else None,
         "intervals_from": independent_units(rows).description,
         "fss_border": options.fss_border,
-        "rank_histogram": _list(table.score(RANK_HISTOGRAM)),
+        RANK_HISTOGRAM.key: _list(table.score(RANK_HISTOGRAM)),
         "by_variable": {
             variable.name: {
                 "unit": variable.unit,
-                **_scores(table, chosen := [row for row in rows if row.variable == place]),
-                "intervals": _intervals(table, options, chosen),
-                "rank_histogram": _list(table.score(RANK_HISTOGRAM, chosen)),
-                "spectrum": _spectrum(table, matched, chosen),
-                "thresholds": _thresholds(table, options, variable, chosen),
+                **_scores(table, own := [row for row in rows if row.variable == index]),
+                "intervals": _intervals(table, options, own),
+                RANK_HISTOGRAM.key: _list(table.score(RANK_HISTOGRAM, own)),
+                "spectrum": _spectrum(table, matched, own),
+                "thresholds": _thresholds(table, options, variable, own),
             }
-            for place, variable in enumerate(variables)
+            for index, variable in enumerate(variables)
         },
     }
     if len(variables) == 1:
@@ -115,16 +124,18 @@ def fill(matched: Matched, options: VerifyOptions, climatology: Climatology | No
     for variable in ensemble.variables:
         for threshold in options.of(variable):
             metrics += _event_metrics(threshold, options)
-    table = Table([part for metric in metrics for part in metric.statistics], ensemble.grid, options.regions)
+    table = Table(
+        [statistic for metric in metrics for statistic in metric.statistics], ensemble.grid, options.regions
+    )
     mean = _climate(ensemble, climatology)
     for trajectory, time in np.ndindex(ensemble.trajectories, ensemble.times.size):
         members, actual = ensemble.read(trajectory, time), truth.read(trajectory, time)[0]
         climate = mean(ensemble.times[time]) if mean else [None] * len(ensemble.variables)
-        for place, normal in enumerate(climate):
-            pair = Pair(members[:, place], actual[place], ensemble.grid, normal)
+        for index, normal in enumerate(climate):
+            pair = Pair(members[:, index], actual[index], ensemble.grid, normal)
             table.compared += int(pair.valid.sum())
             table.offered += pair.valid.size
-            table.add(Row(trajectory, time, place), pair)
+            table.add(Row(trajectory, time, index), pair)
     return table
 
 
@@ -152,13 +163,12 @@ def _climate(ensemble: FieldStream, climatology: Climatology | None) -> Callable
     """Return the climatological state at a time, on the analysis' grid and with its variables."""
     if climatology is None:
         return None
-    held = climatology
-    names = [variable.name for variable in held.variables]
+    names = [variable.name for variable in climatology.variables]
     missing = [variable.name for variable in ensemble.variables if variable.name not in names]
     if missing:
         raise InputError(f"climatology: found variables {', '.join(names)}, expected {missing[0]}")
     columns = [names.index(variable.name) for variable in ensemble.variables]
-    return lambda time: to_grid(held.at(time)[columns], held.grid, ensemble.grid)
+    return lambda time: to_grid(climatology.at(time)[columns], climatology.grid, ensemble.grid)
 
 
 def _event_metrics(threshold: float, options: VerifyOptions) -> list[Metric]:
@@ -171,8 +181,8 @@ def _event_metrics(threshold: float, options: VerifyOptions) -> list[Metric]:
 
 
 def _scores(table: Table, rows: Iterable[Row], region: str = EVERYWHERE) -> dict[str, float]:
-    chosen = list(rows)
-    return {metric.name: float(table.score(metric, chosen, region)) for metric in SCORES}
+    scored = list(rows)
+    return {metric.key: float(table.score(metric, scored, region)) for metric in SCORES}
 
 
 def _intervals(table: Table, options: VerifyOptions, rows: Sequence[Row]) -> dict[str, list[float]]:
@@ -180,7 +190,7 @@ def _intervals(table: Table, options: VerifyOptions, rows: Sequence[Row]) -> dic
     intervals = {}
     for metric in SCORES:
         low, high = table.interval(metric, rows, seed=options.seed, draws=options.draws)
-        intervals[metric.name] = [float(low), float(high)]
+        intervals[metric.key] = [float(low), float(high)]
     return intervals
 
 
@@ -190,8 +200,8 @@ def _thresholds(
     """Return the scores of events, by threshold."""
     report = {}
     for threshold in options.of(variable):
-        entry: dict[str, Any] = {m.name: float(table.score(m, rows)) for m in categorical(threshold)}
-        entry["members"] = {m.name: float(table.score(m, rows)) for m in categorical(threshold, "members")}
+        entry: dict[str, Any] = {m.key: float(table.score(m, rows)) for m in categorical(threshold)}
+        entry["members"] = {m.key: float(table.score(m, rows)) for m in categorical(threshold, "members")}
         entry["fss"] = {
             str(n): float(table.score(fss(threshold, n, border=options.fss_border), rows))
             for n in options.scales
@@ -204,14 +214,14 @@ def _thresholds(
 
 def _spectrum(table: Table, matched: Matched, rows: Sequence[Row]) -> dict[str, Any]:
     """Return the radial power of truth, members and mean."""
-    scores = {metric.name.removeprefix("power_"): _list(table.score(metric, rows)) for metric in _POWERS}
+    scores = {metric.key.removeprefix("power_"): _list(table.score(metric, rows)) for metric in _POWERS}
     return {"wavenumber": _list(wavenumbers(matched.ensemble.grid)), **scores}
 
 
 def _by_time(table: Table, matched: Matched, options: VerifyOptions, one_unit: bool) -> dict[str, Any]:
     """Return the scores of each time, under ``by_lead`` too where the ensemble is a forecast."""
     ensemble = matched.ensemble
-    variables = {variable.name: place for place, variable in enumerate(ensemble.variables)}
+    variables = {variable.name: index for index, variable in enumerate(ensemble.variables)}
     rows = table.rows
     series: dict[str, Any] = {"time": [_stamp(time) for time in ensemble.times]}
     per_time: list[list[Row]] = [[] for _ in ensemble.times]
@@ -221,25 +231,25 @@ def _by_time(table: Table, matched: Matched, options: VerifyOptions, one_unit: b
         series.update(_series(table, per_time))
     if len(variables) > 1:
         series["by_variable"] = {
-            name: _series(table, [[row for row in part if row.variable == place] for part in per_time])
-            for name, place in variables.items()
+            name: _series(table, [[row for row in at_time if row.variable == index] for at_time in per_time])
+            for name, index in variables.items()
         }
     elif options.of(ensemble.variables[0]):
-        events = [_thresholds(table, options, ensemble.variables[0], part) for part in per_time]
+        events = [_thresholds(table, options, ensemble.variables[0], at_time) for at_time in per_time]
         series["thresholds"] = {name: _stacked([event[name] for event in events]) for name in events[0]}
     leads = lead_seconds(ensemble)
     if ensemble.starts is not None and leads is not None:
         # A time belongs to one start only: scores by lead are over all of them.
-        series = {"lead_s": _list(leads), **{key: part for key, part in series.items() if key != "time"}}
+        series = {"lead_s": _list(leads), **{key: values for key, values in series.items() if key != "time"}}
         return {"by_lead": series, "starts": [_stamp(time) for time in ensemble.starts]}
     if leads is None:
         return {"by_time": series}
     return {"by_time": series, "by_lead": {"lead_s": _list(leads), **series}}
 
 
-def _series(table: Table, parts: Sequence[Sequence[Row]]) -> dict[str, list[float]]:
-    scored = [_scores(table, part) for part in parts]
-    return {metric.name: [entry[metric.name] for entry in scored] for metric in SCORES}
+def _series(table: Table, per_time: Sequence[Sequence[Row]]) -> dict[str, list[float]]:
+    scored = [_scores(table, rows) for rows in per_time]
+    return {metric.key: [entry[metric.key] for entry in scored] for metric in SCORES}
 
 
 def _stacked(events: Sequence[dict[str, Any]]) -> dict[str, Any]:

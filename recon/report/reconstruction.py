@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from priors.runtime.report.charts import lines
 from priors.runtime.report.page import Page
+from priors.runtime.report.tables import html_number, html_table, is_number
 from recon.report.volumes import display
 from recon.score.metrics import METRICS, Metric
 
@@ -92,26 +93,18 @@ def _scores(report: Report) -> str:
     shown = [metric for metric in METRICS if any(metric.key in row for row in report.scores.values())]
     if not shown:
         return ""
-    head = "".join(f'<th scope="col">{metric.heading}</th>' for metric in shown)
-    rows = "".join(
-        f'<tr><th scope="row">{html.escape(label)}</th>{"".join(_cell(row, metric) for metric in shown)}</tr>'
-        for label, row in report.scores.items()
-    )
+    rows = [(label, [_cell(row, metric) for metric in shown]) for label, row in report.scores.items()]
+    table = html_table("Volume", [metric.heading for metric in shown], rows)
     windows = [row["window_hu"] for row in report.scores.values() if "window_hu" in row]
     note = "Both volumes clipped to [{:g}, {:g}] HU, the data range.".format(*windows[0]) if windows else ""
-    return (
-        '<section><h2>Scores</h2><div class="scroll"><table><thead><tr><th scope="col">Volume</th>'
-        f'{head}</tr></thead><tbody>{rows}</tbody></table></div><p class="hint">{note}</p></section>'
-    )
+    return f'<section><h2>Scores</h2>{table}<p class="hint">{note}</p></section>'
 
 
 def _cell(row: Mapping[str, Any], metric: Metric) -> str:
     """Return one number of the table; a missing one says why."""
-    value = row.get(metric.key)
-    if value is None:
-        why = html.escape(row.get("reasons", {}).get(metric.key, "not computed"), quote=True)
-        return f'<td><abbr title="{why}">n/a</abbr></td>'
-    return f"<td>{value:.{metric.digits}f}</td>"
+    if is_number(row.get(metric.key)):
+        return metric.cell(row)
+    return html_number(None, why=row.get("reasons", {}).get(metric.key, "not computed"))
 
 
 def _pictures(report: Report) -> str:

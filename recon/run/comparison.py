@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from priors.runtime.config import to_yaml
 from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.output import emit_json
+from priors.runtime.report.tables import text_table
 from priors.runtime.run_folder.record import RunFolder, check_same_config, open_run, versions
 from recon.data.resample import resample
 from recon.data.volume import Volume
@@ -31,20 +32,11 @@ from recon.run import outputs
 from recon.run.jobs import CONFIGS, settings
 from recon.run.scoring import score_volumes
 from recon.run.settings import ReconstructSettings
-from recon.score.metrics import FULL_WINDOW_HU
+from recon.score.metrics import FULL_WINDOW_HU, METRICS
 
 ROWS = "comparison.json"
-COLUMNS = (
-    ("psnr_hu", "PSNR dB"),
-    ("ssim_axial", "axial"),
-    ("ssim_coronal", "coronal"),
-    ("ssim_sagittal", "sagittal"),
-    ("chi2_per_ray", "chi2"),
-    ("network_calls", "calls"),
-    ("network_gradients", "gradients"),
-    ("core_seconds", "core s"),
-    ("peak_bytes", "peak GiB"),
-)
+# One row has the scores of short tables and all that a run measures of itself.
+COLUMNS = tuple(metric for metric in METRICS if metric.summary or metric.compute is None)
 
 
 class CompareSettings(BaseModel):
@@ -199,22 +191,16 @@ def _reference(path: Path) -> Volume:
 def _row(label: str, metrics: Mapping[str, Any], volume: Volume, truth: Volume | None) -> dict[str, Any]:
     """Return one method's figures; scores are None without a reference."""
     scores = {} if truth is None else score_volumes(volume, truth, window_hu=FULL_WINDOW_HU, mask=None)
-    row = {key: scores.get(key) for key, _ in COLUMNS[:4]}
-    calls = {key: metrics.get(key, 0) for key in ("network_calls", "network_gradients")}
-    spent = {"core_seconds": metrics["cpu_seconds"], "seconds": metrics["seconds"]}
-    memory = {"peak_bytes": metrics["peak_memory_bytes"]}
-    return {"method": label, **row, "chi2_per_ray": metrics["chi2_per_ray"], **calls, **spent, **memory}
+    # A method without a network has called none.
+    figures = {"network_calls": 0, "network_gradients": 0, **metrics, **scores}
+    return {"method": label, **{metric.key: figures.get(metric.key) for metric in COLUMNS}}
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the rows as aligned text."""
-    width = max(len(row["method"]) for row in rows) + 2
-    lines = ["method".ljust(width) + "".join(heading.rjust(11) for _, heading in COLUMNS)]
-    for row in rows:
-        values = {**row, "peak_bytes": row["peak_bytes"] / 2**30}
-        cells = ["" if values[key] is None else f"{values[key]:.4g}" for key, _ in COLUMNS]
-        lines.append(row["method"].ljust(width) + "".join(cell.rjust(11) for cell in cells))
-    return "\n".join(lines)
+    shown = [metric for metric in COLUMNS if any(row[metric.key] is not None for row in rows)]
+    lines = ((row["method"], [metric.cell(row, ".4g") for metric in shown]) for row in rows)
+    return text_table("method", [metric.heading for metric in shown], lines)
 
 
 def _report(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from priors.runtime.report.tables import text_table
 from priors.runtime.run_folder.privacy import public_yaml
 from priors.runtime.run_folder.record import RunFolder, open_run, versions
 from recon.data.resample import resample
@@ -43,7 +44,7 @@ def _run(resolved: DemoSettings, folder: RunFolder, *, overwrite: bool) -> None:
         metrics = reconstruct(folder.file("scan.h5"), settings, run, resume=False, overwrite=overwrite)
         volumes[name] = read_volume(run / outputs.VOLUME)
         figures = score_volumes(volumes[name], truth, window_hu=FULL_WINDOW_HU, mask=None)
-        scores[name] = {**figures, **{key: metrics[key] for key in RUN_METRICS}}
+        scores[name] = {**figures, **{key: metrics[key] for key in RUN_METRICS if key in metrics}}
     folder.write_json(outputs.METRICS, scores)
     _report(folder, resolved, volumes=volumes, truth=truth, scores=scores)
     print(table(scores))
@@ -53,12 +54,8 @@ def _run(resolved: DemoSettings, folder: RunFolder, *, overwrite: bool) -> None:
 def table(scores: dict[str, dict[str, Any]]) -> str:
     """Return the scores as aligned text, one method per line."""
     shown = [metric for metric in METRICS if metric.summary]
-    lines = ["method".ljust(12) + "".join(metric.heading.rjust(15) for metric in shown)]
-    for method, row in scores.items():
-        values = [row[metric.key] for metric in shown]
-        cells = ["n/a" if value is None else f"{value:.4g}" for value in values]
-        lines.append(method.ljust(12) + "".join(cell.rjust(15) for cell in cells))
-    return "\n".join(lines)
+    rows = ((method, [metric.cell(row, ".4g") for metric in shown]) for method, row in scores.items())
+    return text_table("method", [metric.heading for metric in shown], rows)
 
 
 def _report(

@@ -56,7 +56,7 @@ def save(folder: Path, problem: Problem, outcome: Outcome, *, title: str) -> Non
         unit=outcome.volume.unit,
         facts=facts(outcome.metrics),
         curves=outcome.metrics["curves"],
-        scores={method: {key: outcome.metrics[key] for key in RUN_METRICS}},
+        scores={method: {key: outcome.metrics[key] for key in RUN_METRICS if key in outcome.metrics}},
         pictures={"Scanner": scanner_png(problem.scan.geometry, problem.grid)},
         warnings=tuple(outcome.metrics["warnings"]),
         configuration=public_yaml(problem.settings),

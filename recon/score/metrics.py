@@ -8,7 +8,7 @@ SSIM is in ``recon.score.ssim``. The registry ``METRICS`` is the only list of th
 reports and tables, and their order come from it. A new metric is one function and one line there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from priors.runtime.errors import InputError
+from priors.runtime.report.tables import is_number, number
 from recon.score.ssim import ssim_map, whole_windows
 
 FULL_WINDOW_HU = (-1000.0, 1000.0)
@@ -60,6 +61,7 @@ class Metric:
         compute: its value on a comparison; None where the run measures it, not the comparison.
         digits: after the decimal point in reports.
         summary: whether short tables show it.
+        per: what one unit of the heading is in the unit of the JSON file, such as bytes of a GiB.
     """
 
     key: str
@@ -67,6 +69,12 @@ class Metric:
     compute: Callable[[Comparison], float] | None = None
     digits: int = 2
     summary: bool = False
+    per: float = 1.0
+
+    def cell(self, row: Mapping[str, Any], form: str | None = None) -> str:
+        """Return its text in a table, in the unit of the heading, "n/a" where a row of figures has none."""
+        value = row.get(self.key)
+        return number(value / self.per if is_number(value) else None, form or f".{self.digits}f")
 
 
 def rmse(pair: Comparison) -> float:
@@ -144,7 +152,11 @@ METRICS = (
     Metric("ssim_sagittal", "SSIM sagittal", lambda pair: ssim_planes(pair, 2), digits=4, summary=True),
     Metric("ssim_3d", "SSIM 3-D", ssim_3d, digits=4),
     Metric("chi2_per_ray", "chi² per ray", digits=3, summary=True),
+    Metric("network_calls", "Network calls", digits=0),
+    Metric("network_gradients", "Network gradients", digits=0),
     Metric("seconds", "Time (s)", digits=1, summary=True),
+    Metric("cpu_seconds", "Core time (s)", digits=1),
+    Metric("peak_memory_bytes", "Peak memory (GiB)", digits=3, per=2.0**30),
 )
 RUN_METRICS = tuple(metric.key for metric in METRICS if metric.compute is None)
 """Keys of what a run measures of itself, in its ``metrics.json``."""

@@ -183,7 +183,7 @@ def test_a_run_folder_gets_its_report_and_verification_adds_to_it(tmp_path):
     write_report(folder.file("report.html"), ensemble, truth=truth, scores=verify(ensemble, truth))
     page = folder.file("report.html").read_text()
     assert "a-prior" in page
-    assert "rank of the truth among the members" in page
+    assert "Rank of the truth among the members" in page
     assert {"truth", "error", "observations"} <= {panel["key"] for panel in embedded(page)["panels"]}
     assert (folder.path / OBSERVED).exists()
 

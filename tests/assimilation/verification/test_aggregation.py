@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from assimilation.verification.aggregation import Region, Row, Table, independent_units
+from assimilation.verification.aggregation import Region, Table
+from assimilation.verification.bootstrap import Row, independent_units
 from assimilation.verification.metrics import BIAS, CRPS, RMSE, categorical, power
 from assimilation.verification.statistics import Pair
 from priors.runtime.errors import InputError

@@ -6,7 +6,8 @@ import xarray as xr
 from scores.categorical import BinaryContingencyManager
 from scores.spatial import fss_2d
 
-from assimilation.verification.aggregation import Row, Table
+from assimilation.verification.aggregation import Table
+from assimilation.verification.bootstrap import Row
 from assimilation.verification.events import Fractions
 from assimilation.verification.metrics import categorical, fss, reliability
 from assimilation.verification.statistics import Pair
@@ -34,7 +35,7 @@ def test_categorical_scores_equal_the_scores_library_s():
         "hss": manager.heidke_skill_score(),
     }
     for metric in categorical(1.0):
-        assert scored(metric, given) == pytest.approx(float(expected[metric.name]), rel=1e-12), metric.name
+        assert scored(metric, given) == pytest.approx(float(expected[metric.key]), rel=1e-12), metric.key
 
 
 def test_counting_members_equals_one_member_after_another():

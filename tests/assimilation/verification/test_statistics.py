@@ -7,7 +7,8 @@ from scipy import stats
 from scores.continuous import mae, mse
 from scores.probability import crps_for_ensemble
 
-from assimilation.verification.aggregation import Row, Table
+from assimilation.verification.aggregation import Table
+from assimilation.verification.bootstrap import Row
 from assimilation.verification.metrics import (
     ACC,
     BIAS,
@@ -46,7 +47,7 @@ def test_the_scores_library_agrees_with_weights_and_missing_points(grid, missing
     }
     for metric, value in expected.items():
         # Both sum a few hundred numbers in double precision.
-        assert scored(metric, given) == pytest.approx(value, rel=1e-12), metric.name
+        assert scored(metric, given) == pytest.approx(value, rel=1e-12), metric.key
 
 
 def test_the_fair_crps_is_the_sum_over_all_pairs():

@@ -13,7 +13,8 @@ from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
 from assimilation.fields.streams import FieldStream
 from assimilation.io.archive import write_ensemble, write_fields
 from assimilation.io.registry import open_stream, read_any_fields
-from assimilation.verification.aggregation import Region, Row, Table
+from assimilation.verification.aggregation import Region, Table
+from assimilation.verification.bootstrap import Row
 from assimilation.verification.metrics import CRPS, RMSE
 from assimilation.verification.verify import VerifyOptions, verify
 from priors.runtime.errors import InputError

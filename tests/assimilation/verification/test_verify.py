@@ -7,9 +7,11 @@ import pytest
 
 from assimilation.baselines.climatology import climatology
 from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
+from assimilation.report.scores import scores_section
 from assimilation.run import verify as job
 from assimilation.verification.aggregation import Region
 from assimilation.verification.matching import match, to_grid
+from assimilation.verification.metrics import CHARTS, EVENT_SCORES, SCORES
 from assimilation.verification.verify import REFERENCE_TIME, VerifyOptions, verify
 from priors.runtime.errors import InputError
 from priors.runtime.run_folder.record import to_json
@@ -55,7 +57,7 @@ def test_the_report_has_every_contracted_key_and_is_json():
     assert len(scores["by_time"]["crps"]) == 5
     assert len(scores["by_time"]["thresholds"]["1"]["fss"]["5"]) == 5
     assert json.loads(to_json(scores))["by_variable"]["rain"]["unit"] == "mm/h"
-    assert "csi" in job.table(scores)
+    assert "CSI" in job.table(scores)
 
 
 def test_a_perfect_ensemble_has_no_error():
@@ -164,3 +166,20 @@ def test_climatology_follows_the_hour_where_days_suffice():
     np.testing.assert_allclose(daily.deviation_at(hours[30]), 0, atol=1e-6)
     short = climatology(Fields(values[:, :72], hours[:72], (WIND,), grid()))
     np.testing.assert_allclose(short.at(hours[30]), 0, atol=1e-6)
+
+
+def test_json_keys_columns_and_charts_come_from_one_list_of_scores():
+    ensemble, truth = case(m=6)
+    scores = verify(ensemble, truth, climatology=climatology(truth))
+    text = job.table(scores)
+    for metric in SCORES:
+        assert metric.key in scores["by_variable"]["rain"], metric.key
+        assert metric.heading in text, metric.key
+    for score in EVENT_SCORES:
+        assert score.key in scores["thresholds"]["1"]
+        assert score.heading in text
+    drawn = [metric for chart in CHARTS for metric in chart]
+    assert sorted(metric.key for metric in drawn) == sorted(metric.key for metric in SCORES)
+    assert all(len({metric.in_unit for metric in chart}) == 1 for chart in CHARTS)
+    section = scores_section(json.loads(to_json(scores)))
+    assert all(f'<th scope="col">{metric.heading}</th>' in section for metric in SCORES)

@@ -55,8 +55,8 @@ def test_rows_report_and_resume(scan, trained):
         assert row["psnr_hu"] > 10
         # Slices of a volume of two are whole windows; its coronal and sagittal planes are not wide enough for one.
         assert row["ssim_axial"] > 0.1
-        assert row["core_seconds"] > 0
-        assert row["peak_bytes"] > 2**26
+        assert row["cpu_seconds"] > 0
+        assert row["peak_memory_bytes"] > 2**26
     assert (out / "report.html").stat().st_size > 10_000
     run = out / "runs" / "fbp" / "volume.nii.gz"
     before = run.stat().st_mtime_ns
