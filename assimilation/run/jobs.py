@@ -170,13 +170,11 @@ def print_plan(settings: Settings, inputs: Inputs, *, as_json: str | None) -> No
     ensemble = _plan(settings, assimilator, problem, None)
     memory = memory_plan(assimilator, problem, ensemble)
     free = available_bytes()
-    fits = memory.fits(free)
-    seconds = rehearse(assimilator, problem, ensemble) if fits else None
-    figures = {"bytes": memory.by_purpose(), "total_bytes": memory.total, "free_bytes": free, "fits": fits}
-    if emit_json({**figures, "seconds": seconds, "chunk": ensemble.chunk}, as_json):
+    seconds = rehearse(assimilator, problem, ensemble) if memory.fits(free) else None
+    if emit_json({**memory.figures(free), "seconds": seconds, "chunk": ensemble.chunk}, as_json):
         return
     print(memory.table())
-    print(f"free now: {human(free)}; this job {'fits' if fits else 'does not fit'}")
+    print(f"free now: {human(free)}; this job {'fits' if memory.fits(free) else 'does not fit'}")
     if seconds is not None:
         size = f"{problem.trajectories} x {ensemble.members} members x {problem.frames} frames"
         print(f"time: about {clock(seconds)} ({size}, {ensemble.chunk} members at a time)")

@@ -19,7 +19,7 @@ from priors.runtime.system.peak import resident_bytes
 # Bytes of activations per pixel and channel of one frame in flight, measured: see `graph_bytes`.
 BYTES_PER_PIXEL_CHANNEL = 60
 SMALLEST_GRAPH = 1 << 20
-# Libraries that only writing and reporting load, and what allocators keep: see benchmarks/memory/assimilation.py.
+# Libraries that only writing and reporting load, and what allocators keep: see benchmarks/memory/plans.py.
 LOADED_LATER = 80 << 20
 LARGEST_CHUNK = 16
 SHARE = 0.4

@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from priors.commands.options import Overrides, Overwrite, Plan, PrintConfig, Resume, required, show
+from priors.commands.options import Json, Overrides, Overwrite, Plan, PrintConfig, Resume, required, show
 
 
 def train(
@@ -27,6 +27,7 @@ def train(
         typer.Option("--extend", min=1, metavar="STEPS", help="Add steps to a run and continue it."),
     ] = None,
     overwrite: Overwrite = False,
+    json: Json = None,
     print_config: PrintConfig = False,
     template: Annotated[
         str | None,
@@ -52,12 +53,20 @@ def train(
     if print_config:
         show(chosen)
     elif plan:
-        print_plan(chosen)
+        print_plan(chosen, as_json=json)
     else:
         target = required(out)
         named = " -c ".join(file.name for file in files)
         command = " ".join([f"tomocast train {named}", *(overrides or []), f"--out {target.name}"])
-        run(chosen, target, command=command, resume=resume, overwrite=overwrite, extend=extend)
+        run(
+            chosen,
+            target,
+            command=command,
+            resume=resume,
+            overwrite=overwrite,
+            extend=extend,
+            as_json=json,
+        )
 
 
 def _print_template(kind: str, data: Path | None) -> None:

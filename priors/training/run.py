@@ -7,6 +7,7 @@ metrics.json, samples.png                            its held-out figures, and a
 """
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.files.protect import check_output
 from priors.runtime.files.reads import reading
 from priors.runtime.files.writing import atomic
+from priors.runtime.output import check_json, emit_json
 from priors.runtime.progress import Progress, clock
 from priors.runtime.run_folder.fingerprint import fingerprint
 from priors.runtime.run_folder.privacy import without_paths
 from priors.runtime.run_folder.record import RunFolder, describe_input, open_run
 from priors.runtime.system import processes
 from priors.runtime.system.memory import MemoryPlan, available_bytes, human
+from priors.runtime.system.peak import peak_bytes
 from priors.training.config import Training
 from priors.training.engine.parallel import in_step
 from priors.training.engine.precision import resolved_precision
@@ -38,21 +41,30 @@ from priors.training.slices.gallery import draw_samples, draw_trajectories, save
 from priors.training.task import TrainingTask
 
 
-def print_plan(config: Training, subject: TrainingTask | None = None) -> MemoryPlan:
+def print_plan(
+    config: Training, subject: TrainingTask | None = None, *, as_json: str | None = None
+) -> MemoryPlan:
     """Print the memory and, where it suffices, the time of a run; return the memory plan.
+
+    Args:
+        config: what to train.
+        subject: its data, where they are open already.
+        as_json: where to write the figures as JSON; ``-`` is standard output.
 
     Raises:
         InputError: the data cannot be used.
     """
     subject = subject or open_subject(config)
-    plan = memory_plan(config, subject)
+    plan, free = memory_plan(config, subject), available_bytes()
+    seconds = expected_seconds(config, subject) if plan.fits(free) else None
+    if emit_json({**plan.figures(free), "seconds": seconds}, as_json):
+        return plan
     print(plan.table(), file=sys.stderr)
-    print(f"free now: {human(available_bytes())}", file=sys.stderr)
+    print(f"free now: {human(free)}", file=sys.stderr)
     print(_arithmetic(config), file=sys.stderr)
-    if plan.fits(available_bytes()):
-        seconds = expected_seconds(config, subject)
-        told = f"time: about {clock(seconds)} for {config.optimisation.last} steps, validation and export included"
-        print(told, file=sys.stderr, flush=True)
+    if seconds is not None:
+        expected = f"time: about {clock(seconds)} for {config.optimisation.last} steps"
+        print(f"{expected}, validation and export included", file=sys.stderr, flush=True)
     return plan
 
 
@@ -65,7 +77,14 @@ def _arithmetic(config: Training) -> str:
 
 
 def run(
-    config: Training, out: Path, *, command: str, resume: bool, overwrite: bool, extend: int | None = None
+    config: Training,
+    out: Path,
+    *,
+    command: str,
+    resume: bool,
+    overwrite: bool,
+    extend: int | None = None,
+    as_json: str | None = None,
 ) -> None:
     """Plan, train, export, verify, draw; the processes that torchrun starts do it together.
 
@@ -76,12 +95,15 @@ def run(
         resume: continue an interrupted run.
         overwrite: replace an earlier run.
         extend: steps to add to a run, which is continued.
+        as_json: where to write metrics.json's figures besides; ``-`` is standard output.
 
     Raises:
         InputError: the data, the folder or a checkpoint cannot be used, or the memory does not suffice.
         Interrupted: with the way to continue.
     """
+    check_json(as_json, [config.data])
     resume = resume or extend is not None
+    begin = time.perf_counter()
     with processes.process_group():
         if resume:
             config = in_step(lambda: resumed_config(config, out, extend=extend))
@@ -96,7 +118,12 @@ def run(
                 if processes.rank() != 0:
                     train(config, out, resume=resume, report=lambda *_: None, subject=subject)
                     return
-                _train_and_export(config, folder, subject, command=command, resume=resume)
+                figures = _train_and_export(config, folder, subject, command=command, resume=resume)
+                spent = {"seconds": time.perf_counter() - begin, "peak_memory_bytes": peak_bytes()}
+                folder.write_json("metrics.json", {**figures, **spent, "resumed": resume})
+                folder.log("done")
+                if not emit_json({**figures, **spent, "resumed": resume}, as_json):
+                    print(f"{folder.file('prior')}: prior {config.name}, sha256 {figures['sha256'][:12]}")
             except KeyboardInterrupt:
                 if processes.rank() == 0:
                     folder.log("interrupted")
@@ -123,8 +150,8 @@ def _begin(config: Training, folder: RunFolder, arrays: list[Path], *, command: 
 
 def _train_and_export(
     config: Training, folder: RunFolder, subject: TrainingTask, *, command: str, resume: bool
-) -> None:
-    """Train, export, verify and draw, in the process that writes."""
+) -> dict[str, Any]:
+    """Train, export, verify and draw, in the process that writes; return the figures of the card."""
     total = config.optimisation.last
     with (
         Progress(total, "train", every_s=30.0) as progress,
@@ -143,9 +170,7 @@ def _train_and_export(
     figures: dict[str, Any] = {"held_out_psnr": card.held_out_psnr, "self_test": card.self_test}
     if card.trajectory is not None:
         figures["forecast"] = card.trajectory.forecast
-    folder.write_json("metrics.json", figures)
-    folder.log("done")
-    print(f"{folder.file('prior')}: prior {card.name}, sha256 {card.sha256[:12]}")
+    return {**figures, "sha256": card.sha256}
 
 
 def _prepared(config: Training, *, resume: bool) -> TrainingTask:

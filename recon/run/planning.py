@@ -30,14 +30,12 @@ def print_plan(scan: Path, settings: ReconstructSettings, *, as_json: str | None
     """
     problem = read_problem(scan, settings, sample=TRIAL_SLICES)
     plan, free = problem.plan(), available_bytes()
-    fits = plan.fits(free)
     expected = _tried(problem)
-    figures = {"bytes": plan.by_purpose(), "total_bytes": plan.total, "free_bytes": free, "fits": fits}
-    figures["seconds"] = None if expected is None else expected.seconds
-    if emit_json(figures, as_json):
+    seconds = None if expected is None else expected.seconds
+    if emit_json({**plan.figures(free), "seconds": seconds}, as_json):
         return
     print(plan.table())
-    print(f"free now: {human(free)}; this job {'fits' if fits else 'does not fit'}")
+    print(f"free now: {human(free)}; this job {'fits' if plan.fits(free) else 'does not fit'}")
     if expected is not None:
         basis = f"{expected.steps} steps, at the pace of a few on {expected.slices} slices"
         print(f"time: about {clock(expected.seconds)} ({basis})")

@@ -68,6 +68,15 @@ class MemoryPlan:
         """Bytes of the job itself, beyond the program: what must still be free when it begins."""
         return sum(self.items.values())
 
+    def figures(self, free: int) -> dict[str, object]:
+        """Return what ``--plan --json`` says of memory, where so many bytes are free."""
+        return {
+            "bytes": self.by_purpose(),
+            "total_bytes": self.total,
+            "free_bytes": free,
+            "fits": self.fits(free),
+        }
+
     def fits(self, free: int) -> bool:
         """Return whether the job fits into so many free bytes; the program holds its own already."""
         return self.own <= free

@@ -80,6 +80,8 @@ def test_a_run_killed_at_any_time_resumes_to_the_same_prior(config, small_prior,
     }
     figures = json.loads((cut / "metrics.json").read_text())
     assert figures["held_out_psnr"].keys() == {"0.1", "0.5", "1.0"}
+    assert figures["resumed"] is True
+    assert figures["peak_memory_bytes"] > 2**20
     assert list((cut / "tensorboard").iterdir())
     assert "already holds" in refusal("train", config, "--out", cut)
     other = refusal("train", config, "seed=9", "--out", cut, "--resume")
@@ -87,9 +89,13 @@ def test_a_run_killed_at_any_time_resumes_to_the_same_prior(config, small_prior,
 
 
 def test_the_plan_is_printed_and_nothing_written(config, tmp_path):
-    _, error = call("train", config, "--plan", "--out", tmp_path / "run")
+    printed, error = call("train", config, "--plan", "--out", tmp_path / "run", "--json", "-")
     assert error is None
     assert not (tmp_path / "run").exists()
+    plan = json.loads(printed)
+    assert plan["fits"]
+    assert plan["seconds"] > 0
+    assert plan["total_bytes"] == sum(plan["bytes"].values())
 
 
 def test_layers_and_overrides_reach_the_run(config, tmp_path):
