@@ -24,6 +24,7 @@ from assimilation.io.radar.frame import DEFAULT_RELATION, RainRelation
 from assimilation.io.radar.sevir import is_sevir, open_sevir
 from priors.runtime.errors import InputError
 from priors.runtime.files.hdf5_probe import check_hdf5
+from priors.runtime.files.permissions import allow_nonsense
 from priors.runtime.system.memory import available_bytes, human
 
 
@@ -129,11 +130,11 @@ def open_stream(
     path = Path(path)
     reader = reader_of(path)
     if reader.stream is not None:
-        stream = _chosen(reader.stream(path, rain), variable, path)
+        stream = _finite(_chosen(reader.stream(path, rain), variable, path), path)
         yield stream if lead is None else stream.at_lead(lead, str(path))
         return
     with open_dataset(path, variable) as dataset:
-        stream = blocks.stream(describe(dataset, str(path)))
+        stream = _finite(blocks.stream(describe(dataset, str(path))), path)
         yield stream if lead is None else stream.at_lead(lead, str(path))
 
 
@@ -156,6 +157,31 @@ def open_dataset(path: Path, variable: str | None = None) -> Iterator[xr.Dataset
                 raise InputError(f"{path}: variable: found '{variable}', expected one of {names}")
             dataset = dataset[[variable]]
         yield dataset
+
+
+def without_infinities(values: np.ndarray, source: str) -> np.ndarray:
+    """Return values with NaN in the place of infinities, which are neither measured nor missing.
+
+    Raises:
+        InputError: there are some, and ``--force`` was not given.
+    """
+    infinite = np.isinf(values)
+    if not infinite.any():
+        return values
+    allow_nonsense(
+        f"{source}: {int(infinite.sum())} values are infinite, expected numbers, or NaN where missing"
+    )
+    return np.where(infinite, np.float32(np.nan), values)
+
+
+def _finite(stream: FieldStream, path: Path) -> FieldStream:
+    """Return a stream whose frames hold no infinite value."""
+    return replace(
+        stream,
+        read=lambda trajectory, time: without_infinities(
+            stream.read(trajectory, time), f"{path}: {np.datetime_as_string(stream.times[time], unit='s')}"
+        ),
+    )
 
 
 def _chosen(stream: FieldStream, variable: str | None, path: Path) -> FieldStream:

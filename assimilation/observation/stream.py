@@ -16,6 +16,7 @@ from assimilation.observation.point import PointSampling, Selection
 from priors.runtime.errors import InputError
 
 HALF_STEP = 0.5
+_SIGMAS = 1e-18, 1e18
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +54,7 @@ class GriddedStream(ObservationStream):
         self.times, self.variables, self.grid = observed.fields.times, observed.variables, observed.grid
         self.trajectories = values.shape[0]
         self._sigma = np.broadcast_to(observed.sigma, values.shape)
-        wrong = np.isfinite(values) & ~((self._sigma > 0) & np.isfinite(self._sigma))
-        if wrong.any():
-            found = float(self._sigma[wrong][0])
-            raise InputError(f"sigma: found {found:g} at an observed value, expected a positive number")
+        check_sigma(self._sigma, np.isfinite(values))
         self._operator = observed.instrument.operator(observed.variables)
 
     def at(self, trajectory: int, index: int) -> Observation | None:
@@ -100,6 +98,7 @@ class TableStream(ObservationStream):
             self._y, self._x = grid.fractional_index(*within_cells(grid, rows.y, rows.x))
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
+        check_sigma(rows.sigma, np.ones(rows.sigma.shape, bool))
         self._rows, self._frame = rows, nearest_time(rows.time, times, source=source)
 
     def at(self, trajectory: int, index: int) -> Observation | None:
@@ -114,6 +113,20 @@ class TableStream(ObservationStream):
         channel = torch.from_numpy(self._rows.channel[mine].astype(np.int64))
         operator = PointSampling(tensor(self._y), tensor(self._x), channel, self.grid.periodic)
         return Observation(tensor(self._rows.value), tensor(self._rows.sigma) ** 2, operator)
+
+
+def check_sigma(sigma: np.ndarray, observed: np.ndarray) -> None:
+    """Check that the errors of observations have a variance in single precision.
+
+    Raises:
+        InputError: one is not positive, or its square overflows or vanishes.
+    """
+    low, high = _SIGMAS
+    wrong = observed & ~((sigma >= low) & (sigma <= high))
+    if wrong.any():
+        found = float(sigma[wrong][0])
+        expected = f"{low:g} to {high:g}" if found > 0 else "a positive number"
+        raise InputError(f"sigma: found {found:g} at an observed value, expected {expected}")
 
 
 def within_cells(grid: Grid, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,12 +20,14 @@ from assimilation.inference.problem import Problem
 from assimilation.io.archive import EnsembleWriter, analysis_path
 from assimilation.io.registry import open_stream
 from assimilation.run.checkpoint import Checkpoint, load_state
+from assimilation.run.nonsense import check_problem, observed_frames
 from assimilation.run.planning import ensemble_plan, memory_plan, rehearse
 from assimilation.run.problem import read_problem
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
 from priors.card import Prior, find_prior, load_prior
 from priors.diffusion.denoiser import resolved_device
 from priors.runtime.errors import InputError, Interrupted, warnings_checked
+from priors.runtime.files.permissions import used
 from priors.runtime.files.protect import check_output
 from priors.runtime.files.reads import reading
 from priors.runtime.output import check_json, emit_json
@@ -153,7 +155,8 @@ def _run(
         raise Interrupted(f"continue with the same command and --resume (run folder {folder.path})") from None
     _write_report(folder, problem, figures)
     folder.write_json(
-        METRICS, {"command": settings.command, "prior": prior.card.name, **figures, "warnings": list(warned)}
+        METRICS,
+        {"command": settings.command, "prior": prior.card.name, **figures, "warnings": [*used(), *warned]},
     )
     folder.file(CHECKPOINT).unlink(missing_ok=True)
     folder.log(f"done in {figures['seconds']:.1f} s")
@@ -183,7 +186,9 @@ def print_plan(settings: Settings, inputs: Inputs, *, as_json: str | None) -> No
 def _read(settings: Settings, inputs: Inputs) -> tuple[Prior, Problem]:
     """Return the loaded prior and the problem in the files."""
     prior = load_prior(settings.prior, device=resolved_device(settings.device).type)
-    return prior, read_problem(settings, inputs, prior)
+    problem = read_problem(settings, inputs, prior)
+    check_problem(problem, prior)
+    return prior, problem
 
 
 def _plan(
@@ -292,7 +297,7 @@ def _announce(folder: RunFolder, problem: Problem, assimilator: Assimilator) -> 
         print(text, file=sys.stderr)
     if problem.advection is not None:
         folder.log(problem.advection.description(problem.grid))
-    seen = sum(index >= 0 for index in problem.stream_index)
+    seen = observed_frames(problem)
     folder.log(f"{frames} frames from {problem.times[0]} to {problem.times[-1]}, {seen} with observations")
 
 

@@ -20,6 +20,7 @@ from assimilation.io.store import check_path
 from assimilation.observation.instruments import Instrument, Points
 from assimilation.observation.observing import observe
 from priors.runtime.errors import InputError
+from priors.runtime.files.permissions import allow_nonsense
 from priors.runtime.files.protect import check_output, check_outputs
 from priors.runtime.system.seeds import Seed
 
@@ -108,10 +109,12 @@ def observe_file(source: Path, settings: ObserveSettings, out: Path, *, truth: P
         observed = observe(fields, settings.operator, sigma=settings.sigma, seed=settings.seed)
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
+    count, told = int(np.isfinite(observed.fields.values).sum()), []
+    if count == 0:
+        allow_nonsense(f"{source}: nothing was observed: every value is missing")
     write_observations(observed, out)
     if truth is not None:
         write_fields(fields, truth)
-    count, told = int((observed.fields.values == observed.fields.values).sum()), []
     for item, sigma in zip(observed.fields.variables, observed.sigma.ravel(), strict=True):
         told.append(f"{item.name} sigma {sigma:.4g} {item.unit}")
     print(f"{out}: {count} observations at {fields.times.size} times; {', '.join(told)}", file=sys.stderr)

@@ -13,6 +13,7 @@ from assimilation.systems import AnySystem
 from assimilation.systems.base import simulate, steps
 from priors.runtime.config import load
 from priors.runtime.errors import InputError
+from priors.runtime.files.permissions import allow_nonsense
 from priors.runtime.progress import Progress
 from priors.runtime.system.memory import MemoryPlan
 
@@ -59,6 +60,10 @@ def simulate_to_file(chosen: AnySystem, out: Path, *, trajectories: int, frames:
         fields = simulate(chosen, trajectories=trajectories, frames=frames, seed=seed, on_step=progress.step)
     if not (abs(fields.values) < float("inf")).all():
         raise InputError(f"{chosen.name}: the states did not stay finite; use a smaller time_step")
+    if fields.values.size > 1 and fields.values.min() == fields.values.max():
+        allow_nonsense(
+            f"{chosen.name}: every value is {fields.values.flat[0]:g}, expected a system that moves"
+        )
     write_fields(fields, out)
     size = " x ".join(map(str, fields.values.shape))
     print(f"{out}: {size} (trajectory, time, variable, y, x)", file=sys.stderr)

@@ -80,10 +80,10 @@ class Kolmogorov(System):
         curl = (-self.wavenumber * torch.cos(self.wavenumber * y))[:, None].expand(self.size, self.size)
         source = flow.coefficients(curl.to(state.dtype))
         w = flow.vorticity(state)
-        for _ in range(math.ceil(self.frame / self.time_step - 1e-9)):
+        for _ in range(max(1, math.ceil(self.frame / self.time_step - 1e-9))):
             w = flow.step(w, source)
         return flow.velocity(w)
 
     def _flow(self, dtype: torch.dtype) -> Spectral:
-        dt = self.frame / math.ceil(self.frame / self.time_step - 1e-9)
+        dt = self.frame / max(1, math.ceil(self.frame / self.time_step - 1e-9))
         return spectral(self.size, dt, viscosity=self.viscosity, drag=self.drag, dtype=dtype)

@@ -67,7 +67,7 @@ class Lorenz96(System):
 
     def step(self, state: Float[Tensor, "b k y x"], draws: Draws) -> Float[Tensor, "b k y x"]:
         """Return the state one frame later; ``draws`` are not used."""
-        substeps = math.ceil(self.frame / self.time_step - 1e-9)
+        substeps = max(1, math.ceil(self.frame / self.time_step - 1e-9))
         dt = self.frame / substeps
         for _ in range(substeps):
             k1 = self.slope(state)

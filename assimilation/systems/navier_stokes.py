@@ -94,7 +94,7 @@ class NavierStokes(System):
         """Return the vorticity one frame later."""
         flow = self._flow(state.dtype)
         places, patterns = _forcing(flow, self)
-        substeps = math.ceil(self.frame / self.time_step - 1e-9)
+        substeps = max(1, math.ceil(self.frame / self.time_step - 1e-9))
         noise = normal(draws, state.shape[0], (substeps, len(PHASES)), dtype=state.dtype)
         kicks = noise.to(patterns.dtype) @ patterns
         w = flow.coefficients(state)
@@ -108,7 +108,7 @@ class NavierStokes(System):
         return self.amplitude**2 * len(PHASES) * 0.5 / 2
 
     def _flow(self, dtype: torch.dtype) -> Spectral:
-        dt = self.frame / math.ceil(self.frame / self.time_step - 1e-9)
+        dt = self.frame / max(1, math.ceil(self.frame / self.time_step - 1e-9))
         return spectral(self.size, dt, viscosity=self.viscosity, drag=self.drag, dtype=dtype)
 
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from priors.runtime.config import to_yaml
 from priors.runtime.errors import InputError, Interrupted
+from priors.runtime.files import permissions
 from priors.runtime.output import emit_json
 from priors.runtime.report.tables import text_table
 from priors.runtime.run_folder.record import RunFolder, check_same_config, open_run, versions
@@ -161,8 +162,8 @@ def _reconstruct(scan: Path, one: ReconstructSettings, run: Path) -> None:
     config.write_text(to_yaml(one), encoding="utf-8")
     # -P: a folder named recon where the user stands is not ours.
     command = [sys.executable, "-P", "-m", "tomocast", "reconstruct", str(scan), "-c", str(config)]
-    status, last = _shown([*command, "--out", str(run), "--resume"], run.name)
-    if status == 130:
+    status, last = _shown([*command, "--out", str(run), "--resume", *permissions.options()], run.name)
+    if status in (129, 130, 143):
         raise Interrupted(f"{run.name} was interrupted; continue with the same command and --resume")
     if status != 0:
         raise InputError(f"{run.name}: {last.removeprefix('error: ')}")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from priors.runtime.files.protect import check_output
 from recon.io.volumes.registry import ReadOptions, WriteOptions, read_volume, write_volume, writer
+from recon.run.nonsense import check_size
 from recon.run.outputs import result_path
 
 
@@ -19,6 +20,7 @@ def convert(source: Path, out: Path, *, read: ReadOptions, write: WriteOptions, 
     source = result_path(source)
     check_output(out, [source, write.reference], folder=not kind.endings)
     volume = read_volume(source, read)
+    check_size(volume.grid, str(source))
     remarks = write_volume(out, volume, write, name=name)
     z, y, x = volume.values.shape
     print(f"{out}: {z} x {y} x {x} voxels in {volume.unit}", file=sys.stderr)

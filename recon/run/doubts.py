@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from priors.runtime.files.permissions import allow_nonsense
+from priors.runtime.terminal import visible
 from recon.data.units import AIR_HU
 from recon.data.volume import Volume
 
@@ -52,15 +52,4 @@ def doubts_of(metrics: Mapping[str, Any], volume: Volume) -> tuple[str, ...]:
 def say(doubts: Sequence[str]) -> None:
     """Print doubts on standard error."""
     for sentence in doubts:
-        print(f"warning: {sentence}", file=sys.stderr)
-
-
-def require_an_object(volume: Volume) -> None:
-    """Refuse a volume without any contrast unless ``--force`` was given: no scan of anything ends there.
-
-    Raises:
-        InputError: every voxel has one value.
-    """
-    low, high = float(volume.values.min()), float(volume.values.max())
-    if low == high:
-        allow_nonsense(f"result: every voxel is {low:.6g} {volume.unit}, expected an object")
+        print(visible(f"warning: {sentence}"), file=sys.stderr)

@@ -19,6 +19,7 @@ from typing import Any
 from priors.card import find_prior
 from priors.runtime.config import settings_of
 from priors.runtime.errors import Interrupted, refuse_warnings, warnings_kept
+from priors.runtime.files import permissions
 from priors.runtime.files.protect import check_output
 from priors.runtime.files.reads import reading
 from priors.runtime.output import check_json, emit_json
@@ -39,8 +40,9 @@ from recon.inspect.warnings import warnings_of
 from recon.reconstructors.base import RunContext, StepRecord
 from recon.reconstructors.checkpoint import Checkpoint
 from recon.run import outputs
-from recon.run.doubts import doubts_of, require_an_object, say
+from recon.run.doubts import doubts_of, say
 from recon.run.draws import remarks
+from recon.run.nonsense import check_problem, check_result
 from recon.run.problem import Problem, decisive, read_problem
 from recon.run.settings import ReconstructSettings, kind_of
 from recon.run.solve import Outcome, solve
@@ -90,6 +92,7 @@ def reconstruct(
         with reading() as others:
             problem = read_problem(scan, resolved)
         refuse_warnings(warnings_of(problem.scan), strict=resolved.strict)
+        check_problem(problem)
         outputs.check_formats(problem)
         problem.plan().require()
         if processes.rank() > 0:
@@ -146,10 +149,10 @@ def _reconstruct(
     except KeyboardInterrupt:
         run.log("interrupted")
         raise Interrupted(f"continue with the same command and --resume (run folder {run.path})") from None
-    require_an_object(outcome.volume)
+    check_result(outcome.volume, outcome.metrics)
     own = [*said, *doubts_of(outcome.metrics, outcome.volume), *remarks(outcome.metrics)]
     say(own)
-    outcome.metrics["warnings"] = [*doubts, *own]
+    outcome.metrics["warnings"] = [*permissions.used(), *doubts, *own]
     outputs.save(run.path, problem, outcome, title=f"{scan.name}, {resolved.method.name}")
     for name in CHECKPOINTS:
         run.file(name).unlink(missing_ok=True)

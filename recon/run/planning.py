@@ -8,6 +8,7 @@ from priors.runtime.output import emit_json
 from priors.runtime.progress import clock
 from priors.runtime.system.memory import available_bytes, human
 from recon.run.estimate import TRIAL_SLICES, Estimate, estimate, trial_of
+from recon.run.nonsense import check_problem
 from recon.run.problem import Problem, read_problem
 from recon.run.settings import ReconstructSettings
 
@@ -29,6 +30,7 @@ def print_plan(scan: Path, settings: ReconstructSettings, *, as_json: str | None
         InputError: the scan or the settings cannot be used.
     """
     problem = read_problem(scan, settings, sample=TRIAL_SLICES)
+    check_problem(problem)
     plan, free = problem.plan(), available_bytes()
     expected = _tried(problem)
     seconds = None if expected is None else expected.seconds

@@ -11,6 +11,7 @@ from priors.runtime.output import check_json, emit_json
 from recon.data.resample import resample
 from recon.data.volume import Volume
 from recon.io.volumes.registry import read_volume
+from recon.run.nonsense import check_size
 from recon.run.outputs import result_path
 from recon.score.metrics import body_mask
 from recon.score.metrics import score as figures_of
@@ -52,6 +53,7 @@ def score_files(
     for path, read in ((result, volume), (reference, truth)):
         if read.unit != "HU":
             raise InputError(f"{path}: found a volume in {read.unit}, expected HU")
+        check_size(read.grid, str(path))
     return score_volumes(volume, truth, window_hu=window_hu, mask=mask)
 
 

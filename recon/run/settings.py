@@ -111,8 +111,8 @@ class SimulateSettings(_Settings):
 
     orbit: Orbit = Parallel()
     i0: float = Field(1e5, gt=0, le=1e15, allow_inf_nan=False)
-    background: float = Field(0.0, ge=0, allow_inf_nan=False)
-    electronic_sd: float = Field(0.0, ge=0, allow_inf_nan=False)
+    background: float = Field(0.0, ge=0, le=1e15, allow_inf_nan=False)
+    electronic_sd: float = Field(0.0, ge=0, le=1e15, allow_inf_nan=False)
     grid: int | None = Field(256, ge=1)
     slices: Span | None = None
     seed: Seed = 0
@@ -136,8 +136,8 @@ class PhantomSettings(_Settings):
     seed: Seed = 10_000
     slices: int = Field(32, ge=1)
     grid: int = Field(512, ge=16)
-    slice_mm: float = Field(2.0, gt=0)
-    pixel_mm: float = Field(0.75, gt=0)
+    slice_mm: float = Field(2.0, ge=1e-3, le=1e3)
+    pixel_mm: float = Field(0.75, ge=1e-3, le=1e3)
 
 
 class DemoSettings(_Settings):

@@ -11,6 +11,7 @@ from recon.data.scan import Scan
 from recon.data.volume import Volume
 from recon.io.scans.registry import write_scan
 from recon.io.volumes.registry import ReadOptions, read_volume, write_nifti
+from recon.run.nonsense import check_size
 from recon.run.settings import PhantomSettings, SimulateSettings, parse_span
 from recon.simulate.phantom.thorax import thorax
 from recon.simulate.scan import simulate as simulate_scan
@@ -23,7 +24,9 @@ def simulate(volume: Path, settings: SimulateSettings, out: Path, *, series: str
         InputError: the volume cannot be read or scanned, or the scan cannot be written.
     """
     check_output(out, [volume])
-    scan = scan_of(read_volume(volume, ReadOptions(series)), settings)
+    read = read_volume(volume, ReadOptions(series))
+    check_size(read.grid, str(volume))
+    scan = scan_of(read, settings)
     write_scan(out, scan)
     views, (rows, columns) = scan.geometry.views, scan.geometry.shape
     z, y, x = scan.grid.shape

@@ -25,7 +25,7 @@ def made(tmp_path_factory) -> Path:
     )
     inside("convert", folder / "volume.nii.gz", "--out", folder / "series", "--format", "dicom")
     np.save(folder / "slices.npy", np.zeros((12, 32, 32), np.float32))
-    tiny_prior.make(folder / "prior")
+    tiny_prior.make(folder / "prior", steps=120)
     whole = tiny_prior.fields(7, 1, 6)
     write_fields(whole.select(times=slice(0, 3)), folder / "before.nc")
     write_fields(whole.select(times=slice(3, None)), folder / "truth.nc")

@@ -22,7 +22,7 @@ from assimilation.fields.units import affine
 from assimilation.io.archive import write_dataset
 from assimilation.io.observations.layout import Layout
 from assimilation.io.observations.tables import SUFFIXES, write_table
-from assimilation.io.registry import open_dataset
+from assimilation.io.registry import open_dataset, without_infinities
 from assimilation.observation.instruments import (
     ChannelSubset,
     Everything,
@@ -109,6 +109,7 @@ def gridded_of(dataset: xr.Dataset, path: Path, *, variables: tuple[Variable, ..
     names = [str(name) for name in dataset.data_vars]
     errors = {name: dataset[name] for name in names if name.endswith(_SIGMA)}
     fields = Fields.from_dataset(dataset.drop_vars(list(errors)), str(path))
+    fields = replace(fields, values=without_infinities(fields.values, str(path)))
     sigma = np.stack(
         [
             _sigma(item, errors.get(f"{item.name}{_SIGMA}"), dataset, fields, path=path)

@@ -61,6 +61,12 @@ def allow_nonsense(sentence: str) -> None:
     _go_on(sentence, _current.get().nonsense, "--force", "go on all the same")
 
 
+def options() -> list[str]:
+    """Return what is allowed as options of the command line, for a command that runs another one."""
+    current = _current.get()
+    return [*(["--follow-links"] if current.links else []), *(["--force"] if current.nonsense else [])]
+
+
 def used() -> list[str]:
     """Return what was allowed and used so far, for the record of a run."""
     return list(_current.get().used)

@@ -88,7 +88,7 @@ class DiffusionReconstructor(Reconstructor, ABC):
     label: int | None = Field(None, ge=0)
     warm_start: Literal["tv", "fbp", "noise"] = "tv"
     coupling: AdmmCoupling = AdmmCoupling()
-    model_error: float = Field(0.004, ge=0)
+    model_error: float = Field(0.004, ge=0, le=10)
     chunk: int | None = Field(None, ge=1)
     device: DeviceName = "auto"
 
