@@ -51,6 +51,10 @@ class Told(BaseModel):
         weights: which of several sets of weights: ``ema`` or ``model``.
         sigma_min: smallest level of a variance-exploding schedule.
         sigma_max: largest one.
+        sde: kind of diffusion of score_sde: variance exploding, preserving, or sub-preserving.
+        beta_min: first beta of a continuous variance-preserving schedule.
+        beta_max: last one.
+        fir: resampling filters by [1, 3, 3, 1], as NCSN++ does, instead of averaging as DDPM++ does.
         centred: the network was trained on values moved from [0, 1] to [-1, 1] inside it.
         variables: of a prior of trajectories: name, unit and range of each.
         trajectory: of a prior of trajectories: time step, spacing and domain.
@@ -89,6 +93,10 @@ class Told(BaseModel):
     weights: Literal["ema", "model"] | None = None
     sigma_min: float | None = Field(None, gt=0)
     sigma_max: float | None = Field(None, gt=0)
+    sde: Literal["ve", "vp", "subvp"] | None = None
+    beta_min: float | None = Field(None, gt=0)
+    beta_max: float | None = Field(None, gt=0)
+    fir: bool | None = None
     centred: bool | None = None
     variables: tuple[dict[str, Any], ...] = ()
     trajectory: dict[str, Any] = Field(default_factory=dict)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from priors.adapters.families import adm, diffusers, forcing, monai, score_sde
-from priors.adapters.foreign import Foreign, Told
+from priors.adapters.families import adm, diffusers, edm, forcing, monai, score_sde
+from priors.adapters.foreign import Foreign, Told, refuse
 from priors.adapters.inert import read_pickle, read_tensors
+from priors.adapters.refusals import FLAX, refusal_of_content, refusal_of_place
 from priors.runtime.config import nearest
 from priors.runtime.errors import InputError
 
@@ -33,8 +34,9 @@ FAMILIES = (
     Family(monai.FAMILY, monai.claims, monai.read),
     Family(forcing.FAMILY, forcing.claims, forcing.read),
     Family(score_sde.FAMILY, score_sde.claims, score_sde.read),
+    Family(edm.FAMILY, edm.claims, edm.read),
 )
-SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".pkl")
+SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".pkl", *FLAX)
 
 
 def read_checkpoint(source: Path, told: Told, *, family: str | None = None) -> Foreign:
@@ -48,8 +50,14 @@ def read_checkpoint(source: Path, told: Told, *, family: str | None = None) -> F
             f"{source}: does not exist, expected a checkpoint (a file, or a folder of diffusers or MONAI)"
         )
     named = None if family is None else _named(family)
+    reason = refusal_of_place(source)
+    if reason is not None:
+        raise refuse(source, reason)
     try:
         content = _content(source)
+        reason = refusal_of_content(content)
+        if reason is not None:
+            raise refuse(source, reason)
         chosen = named or next((each for each in FAMILIES if each.claims(source, content)), None)
         if chosen is None:
             raise InputError(
@@ -66,7 +74,7 @@ def read_checkpoint(source: Path, told: Told, *, family: str | None = None) -> F
 def claims(source: Path) -> bool:
     """Tell whether a file or folder may be a checkpoint, by its name."""
     if source.is_dir():
-        return any(each.claims(source, None) for each in FAMILIES)
+        return refusal_of_place(source) is not None or any(each.claims(source, None) for each in FAMILIES)
     return source.suffix in SUFFIXES
 
 

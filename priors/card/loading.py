@@ -26,7 +26,7 @@ from priors.diffusion.denoiser import Denoiser, NetworkDenoiser
 from priors.diffusion.fitted import FittedDenoiser
 from priors.diffusion.parametrisation import Parametrisation
 from priors.diffusion.schedule import Schedule
-from priors.networks import ForeignNetwork, OwnModule
+from priors.networks import ForeignNetwork, OwnModule, SongUNet
 from priors.runtime.config import nearest, read_yaml, validate
 from priors.runtime.errors import InputError
 
@@ -251,7 +251,7 @@ PriorReference = Annotated[
 
 def _relabelled(card: PriorCard, label: int) -> PriorCard:
     """Return the card with another class to condition on."""
-    if not isinstance(card.network, ForeignNetwork):
+    if not isinstance(card.network, ForeignNetwork | SongUNet):
         raise InputError(f"label: found {label}, prior {card.name!r} knows no classes")
     return card.model_copy(update={"network": card.network.model_copy(update={"label": label})})
 

@@ -2,7 +2,7 @@ r"""How a network is told the noise level: the number it takes beside the noisy 
 
 With ``s = sigma / alpha`` and the time ``t`` of the schedule:
 
-    log-ratio     factor log s            ours (1), EDM (1/4), OpenAI's EDM code (250)
+    log-ratio     factor log(unit s)      ours (1), EDM (1/4), OpenAI's EDM code (250); NCSN++ (1), with EDM's unit 1/2
     step          factor (position in the schedule's table of betas)
     share         factor sigma / (alpha + sigma)      flow matching: the share of noise in the state (often 1000)
     time          factor r, the time of a VP schedule as its source counts it (score_sde: 999)
@@ -44,14 +44,20 @@ class Conditioning(BaseModel, ABC):
 
 
 class LogRatio(Conditioning):
-    """A multiple of log(sigma / alpha)."""
+    """A multiple of log(unit sigma / alpha).
+
+    Attributes:
+        factor: of the logarithm.
+        unit: factor of the level: 1/2 where a network trained on [0, 1] is used on [-1, 1].
+    """
 
     name: Literal["log-ratio"] = "log-ratio"
     factor: float = 1.0
+    unit: float = Field(1.0, gt=0)
 
     def __call__(self, schedule: Schedule, t: Times) -> Times:
         """See `Conditioning`."""
-        return self.factor * torch.log(schedule.ratio(t))
+        return self.factor * torch.log(self.unit * schedule.ratio(t))
 
 
 class Step(Conditioning):

@@ -2,7 +2,7 @@ r"""What a network's output means, and how to get E[x | x_t] out of it.
 
 With ``x_t = alpha x + sigma z``, ``u = x_t / alpha`` and ``s = sigma / alpha``:
 
-    noise      output = E[z | x_t]                      x = u - s output
+    noise      output = sign E[z | x_t]                 x = u - sign s output
     clean      output = E[x | x_t]
     velocity   output = E[alpha z - sigma x | x_t]      x = (alpha x_t - sigma output) / (alpha^2 + sigma^2)
     score      output = grad log p(x_t) = -E[z | x_t] / sigma
@@ -44,17 +44,23 @@ class Parametrisation(BaseModel, ABC):
 
 
 class Noise(Parametrisation):
-    """The network predicts the noise."""
+    """The network predicts the noise.
+
+    Attributes:
+        sign: of the noise in the prediction; -1 is sigma times the score, before networks of variance-exploding
+            diffusion divide by sigma.
+    """
 
     name: Literal["noise"] = "noise"
+    sign: Literal[1, -1] = 1
 
     def clean(self, output: Array, x_t: Array, alpha: Array, sigma: Array) -> Array:
         """See `Parametrisation`."""
-        return (x_t - sigma * output) / alpha
+        return (x_t - self.sign * sigma * output) / alpha
 
     def target(self, x: Array, z: Array, alpha: Array, sigma: Array) -> Array:
         """See `Parametrisation`."""
-        return z
+        return self.sign * z
 
 
 class Clean(Parametrisation):

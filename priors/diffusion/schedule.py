@@ -48,12 +48,19 @@ class VP(Schedule):
     """Variance preserving with a linear beta: alpha^2 = exp(-beta_min r - (beta_max - beta_min) r^2 / 2).
 
     The source's time r runs from ``start`` (its epsilon) to 1.
+
+    Attributes:
+        beta_min: first beta.
+        beta_max: last beta.
+        start: first time.
+        sub: sigma = 1 - alpha^2 in place of its root (sub-VP): less noise at every time.
     """
 
     name: Literal["vp"] = "vp"
     beta_min: float = Field(0.1, gt=0)
     beta_max: float = Field(20.0, gt=0)
     start: float = Field(1e-3, gt=0, lt=1)
+    sub: bool = False
 
     @model_validator(mode="after")
     def _betas_grow(self) -> "VP":
@@ -64,11 +71,15 @@ class VP(Schedule):
         """See `Schedule`."""
         r = self.start + (1 - self.start) * t.double()
         exponent = self.beta_min * r + 0.5 * (self.beta_max - self.beta_min) * r**2
-        return torch.exp(-0.5 * exponent), torch.sqrt(-torch.expm1(-exponent))
+        sigma = -torch.expm1(-exponent)
+        return torch.exp(-0.5 * exponent), sigma if self.sub else torch.sqrt(sigma)
 
     def inverse(self, ratio: Times) -> Times:
-        """See `Schedule`: the positive root of the quadratic log(1 + s^2) = exponent(r)."""
-        exponent = torch.log1p(ratio.double() ** 2)
+        """See `Schedule`: the positive root of the quadratic log(1 + s^2) = exponent(r).
+
+        With ``sub``, s = 1 / alpha - alpha = 2 sinh(exponent(r) / 2).
+        """
+        exponent = 2 * torch.asinh(ratio.double() / 2) if self.sub else torch.log1p(ratio.double() ** 2)
         slope = self.beta_max - self.beta_min
         r = 2 * exponent / (self.beta_min + torch.sqrt(self.beta_min**2 + 2 * slope * exponent))
         return ((r - self.start) / (1 - self.start)).clamp(0, 1)

@@ -7,13 +7,13 @@ from pydantic import Field
 from priors.networks.forcing_dit import ForcingDiT
 from priors.networks.foreign import DiffusersUNet, ForeignNetwork, MonaiDiffusionUNet, OwnModule
 from priors.networks.monai_unet import MonaiUNet, UnshuffledUNet
-from priors.networks.ncsnpp import NCSNpp
+from priors.networks.song_unet import SongUNet
 from priors.networks.space_time_dit import SpaceTimeDiT, SpaceTimeTransformer
 from priors.networks.space_time_dit_attention import KeyValueCache
 from priors.networks.trajectory import TrajectoryNetwork
 
 AnyNetwork = Annotated[
-    MonaiUNet | SpaceTimeDiT | DiffusersUNet | MonaiDiffusionUNet | ForcingDiT | NCSNpp | OwnModule,
+    MonaiUNet | SpaceTimeDiT | DiffusersUNet | MonaiDiffusionUNet | ForcingDiT | SongUNet | OwnModule,
     Field(discriminator="name"),
 ]
 
@@ -25,8 +25,8 @@ __all__ = [
     "KeyValueCache",
     "MonaiDiffusionUNet",
     "MonaiUNet",
-    "NCSNpp",
     "OwnModule",
+    "SongUNet",
     "SpaceTimeDiT",
     "SpaceTimeTransformer",
     "TrajectoryNetwork",

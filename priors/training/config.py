@@ -16,7 +16,7 @@ from priors.diffusion.levels import TrajectoryLevels
 from priors.diffusion.parametrisation import AnyParametrisation, Preconditioned, Velocity
 from priors.diffusion.schedule import EDM, AnySchedule, Cosine, Schedule
 from priors.networks import DiffusersUNet, MonaiDiffusionUNet, MonaiUNet, SpaceTimeDiT
-from priors.networks.ncsnpp import NCSNpp
+from priors.networks.song_unet import SongUNet
 from priors.runtime.config import load, merge, parse_override, read_yaml
 from priors.runtime.errors import InputError
 from priors.training.objective import LevelSampler
@@ -125,12 +125,12 @@ class Optimisation(BaseModel):
 
 
 TrainableSlices = Annotated[
-    MonaiUNet | DiffusersUNet | MonaiDiffusionUNet | NCSNpp, Field(discriminator="name")
+    MonaiUNet | DiffusersUNet | MonaiDiffusionUNet | SongUNet, Field(discriminator="name")
 ]
 """Networks of slices that can be trained here: ours, and those of imported priors."""
 
 AnyTrainable = Annotated[
-    MonaiUNet | DiffusersUNet | MonaiDiffusionUNet | NCSNpp | SpaceTimeDiT, Field(discriminator="name")
+    MonaiUNet | DiffusersUNet | MonaiDiffusionUNet | SongUNet | SpaceTimeDiT, Field(discriminator="name")
 ]
 
 

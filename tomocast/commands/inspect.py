@@ -63,8 +63,11 @@ def _inspect_file(path: Path, json: str | None, *, inside: bool, png: Path | Non
 
 def _is_checkpoint(path: Path) -> bool:
     """Tell whether a path may be a prior of other software: by its ending, or by what the folder holds."""
-    endings = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".pkl")
-    inside = ("model_index.json", "unet/config.json", "unet_ema/config.json", "configs", "config.json")
+    endings = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".pkl", ".msgpack", ".flax")
+    inside = (
+        "model_index.json", "unet/config.json", "unet_ema/config.json", "configs", "config.json",
+        "_CHECKPOINT_METADATA", "_METADATA", "manifest.ocdbt",
+    )  # fmt: skip
     if path.is_dir() and not any((path / name).exists() for name in inside):
         return False
     if not path.is_dir() and path.suffix not in endings:

@@ -73,7 +73,7 @@ def config_of(schedule: Schedule, parametrisation: Parametrisation) -> dict[str,
         InputError: diffusers has no scheduler for it.
     """
     predictions = {Noise: "epsilon", Clean: "sample", Velocity: "v_prediction"}
-    kind = predictions.get(type(parametrisation))
+    kind = None if parametrisation == Noise(sign=-1) else predictions.get(type(parametrisation))
     if isinstance(schedule, Betas) and kind is not None:
         names = {ours: theirs for theirs, ours in KINDS.items()}
         return {

@@ -1,9 +1,13 @@
-r"""score_sde: NCSN++ checkpoints of variance-exploding diffusion, by the order of their modules.
+r"""score_sde: NCSN++ and DDPM++ checkpoints, by the order of their modules.
 
 A checkpoint is ``{model, ema, optimizer, step}``. The averaged weights are a list without names: the parameters with
 gradients, in the order of the state dict (all but ``sigmas`` and the frequencies of the Fourier features). Their number
 and every shape are compared, so a list in another order is refused wherever shapes can tell. The network is a list of
-modules (``all_modules.N``) that is walked; what a module is follows from the names inside it. The output is the score.
+modules (``all_modules.N``) that is walked; what a module is follows from the names inside it. It becomes a `SongUNet`.
+
+    variance exploding     Fourier features of log sigma, output / sigma is the score:   E[z | x_t] = -output
+    variance preserving    sines of 999 t, -output / std is the score:                   E[z | x_t] = output
+
 Source: Song et al. 2021 (arXiv 2011.13456), and the checkpoints of DiffusionMBIR (arXiv 2211.10655).
 """
 
@@ -14,21 +18,25 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor
 
-from priors.adapters.foreign import Foreign, Told, as_float, best_state, refuse, told_or
+from priors.adapters.families.score_sde_modules import architecture, converted
+from priors.adapters.foreign import Foreign, Told, as_float, best_state, first, refuse, told_or
 from priors.adapters.inert import StandIn
-from priors.diffusion.conditioning import Sigma
-from priors.diffusion.parametrisation import Score
-from priors.diffusion.schedule import Geometric
-from priors.networks.ncsnpp import NCSNpp
+from priors.diffusion.conditioning import Conditioning, LogRatio, SourceTime, Step
+from priors.diffusion.parametrisation import Noise
+from priors.diffusion.schedule import VP, Betas, Geometric, Schedule
 from priors.runtime.errors import InputError
 
 FAMILY = "score-sde"
-FROZEN = ("sigmas", "all_modules.0.W")
+FREQUENCIES = "all_modules.0.W"
+FROZEN = ("sigmas", FREQUENCIES)
+# Training draws times from here on; sampling stops at 1e-3.
+FIRST_TIME = 1e-5
 
 
 def claims(source: Path, content: Any) -> bool:
     """Tell whether a checkpoint holds the modules of score_sde."""
-    return "all_modules.0.W" in best_state(content, "model")[0]
+    state = best_state(content, "model")[0]
+    return FREQUENCIES in state or all(f"all_modules.{n}.weight" in state for n in range(3))
 
 
 def read(source: Path, content: Any, told: Told) -> Foreign:
@@ -41,24 +49,54 @@ def read(source: Path, content: Any, told: Told) -> Foreign:
     state = {key: value for key, value in best_state(content, "model")[0].items() if key != "sigmas"}
     if told.weights != "model":
         state = averaged(source, state, content, notes)
-    low = told_or(told.sigma_min, 0.01, "sigma_min", notes)
-    high = told_or(told.sigma_max, 378.0, "sigma_max", notes)
-    centred = told_or(told.centred, False, "centred", notes)
-    try:
-        schedule = Geometric(sigma_min=low, sigma_max=high)
-    except ValidationError as error:
-        raise InputError(f"{source}: {error.errors(include_url=False)[0]['msg']}") from error
+    exploding = FREQUENCIES in state
+    sde = told_or(told.sde, "ve" if exploding else "vp", "sde", notes)
+    if (sde == "ve") != exploding:
+        found = "Fourier features of sigma" if exploding else "sines of a time"
+        raise refuse(source, f"sde: found {sde!r}, but the network is told {found}")
+    centred = told_or(told.centred, not exploding, "centred", notes)
+    fir = told_or(told.fir, exploding, "fir", notes)
+    network = architecture(source, state, centred=centred, fir=fir)
+    schedule, parametrisation, conditioning = _meaning(source, told, sde, notes)
     return Foreign(
         family=FAMILY,
         path=source,
-        network=architecture(source, state, told, centred=centred),
-        state=as_float(state),
+        network=network,
+        state=converted(source, as_float(state), network),
         schedule=schedule,
-        parametrisation=Score(),
-        conditioning=Sigma(),
+        parametrisation=parametrisation,
+        conditioning=conditioning,
         size=None if told.size is None else (told.size, told.size),
         notes=tuple(notes),
     )
+
+
+def _meaning(source: Path, told: Told, sde: str, notes: list[str]) -> tuple[Schedule, Noise, Conditioning]:
+    """Return schedule, parametrisation and conditioning, as told, else as the code's configurations have them.
+
+    Raises:
+        InputError: values that fit no schedule.
+    """
+    try:
+        if sde == "ve":
+            low = told_or(told.sigma_min, 0.01, "sigma_min", notes)
+            high = told_or(told.sigma_max, 378.0, "sigma_max", notes)
+            return Geometric(sigma_min=low, sigma_max=high), Noise(sign=-1), LogRatio()
+        low = told_or(told.beta_min, 0.1, "beta_min", notes)
+        high = told_or(told.beta_max, 20.0, "beta_max", notes)
+        if told.steps is not None and sde == "vp":
+            # Trained on a table: betas shrink with the number of steps, so that the last level stays the same.
+            table = Betas(
+                start=first(told.start, low / told.steps),
+                stop=first(told.stop, high / told.steps),
+                count=told.steps,
+            )
+            return table, Noise(), Step()
+        notes.append("continuous times up to 999 taken as usual (steps=1000 says otherwise)")
+        continuous = VP(beta_min=low, beta_max=high, start=FIRST_TIME, sub=sde == "subvp")
+        return continuous, Noise(), SourceTime()
+    except ValidationError as error:
+        raise InputError(f"{source}: {error.errors(include_url=False)[0]['msg']}") from error
 
 
 def averaged(source: Path, state: Mapping[str, Tensor], content: Any, notes: list[str]) -> dict[str, Tensor]:
@@ -87,102 +125,3 @@ def averaged(source: Path, state: Mapping[str, Tensor], content: Any, notes: lis
             )
     notes.append("weights from 'ema', named by their order")
     return {**state, **dict(zip(names, shadow, strict=True))}
-
-
-def architecture(source: Path, state: Mapping[str, Tensor], told: Told, *, centred: bool) -> NCSNpp:
-    """Return the network whose modules these are.
-
-    Raises:
-        InputError: they are those of another network, or ``size`` must be told to place attention.
-    """
-    kinds = _kinds(state)
-    width = state["all_modules.0.W"].shape[0]
-    if kinds[:4] != ["fourier", "linear", "linear", "conv"]:
-        raise refuse(source, "its first modules are not those of NCSN++ with Fourier features")
-    try:
-        levels, attention, blocks = _walk(kinds, state, width)
-        network = NCSNpp(
-            field_channels=state["all_modules.3.weight"].shape[1],
-            width=width,
-            multipliers=levels,
-            blocks=blocks,
-            attention=attention,
-            progressive="output_skip" if "norm" in kinds[:-2] else "none",
-            progressive_input="residual"
-            if "pyramid" in kinds
-            else "input_skip"
-            if "combine" in kinds
-            else "none",
-            centred=centred,
-        )
-    except (ValueError, IndexError, KeyError) as error:
-        raise refuse(
-            source, f"its modules do not follow the order of NCSN++ ({' '.join(str(error).split())[:80]})"
-        ) from error
-    return network
-
-
-def _kinds(state: Mapping[str, Tensor]) -> list[str]:
-    """Return what every module is, by the names inside it."""
-    inside: dict[int, set[str]] = {}
-    for key in state:
-        parts = key.split(".")
-        if parts[0] == "all_modules":
-            inside.setdefault(int(parts[1]), set()).add(".".join(parts[2:]))
-    return [
-        _kind(names, state[f"all_modules.{n}.{min(names)}"], state, n) for n, names in sorted(inside.items())
-    ]
-
-
-def _kind(names: set[str], _: Tensor, state: Mapping[str, Tensor], number: int) -> str:
-    if "W" in names:
-        return "fourier"
-    if "NIN_0.W" in names and "Conv_0.weight" not in names:
-        return "attention"
-    if "GroupNorm_0.weight" in names:
-        same = state[f"all_modules.{number}.Conv_0.weight"].shape
-        return "resampling" if "Conv_2.weight" in names and same[0] == same[1] else "block"
-    if "Conv2d_0.weight" in names:
-        return "pyramid"
-    if "Conv_0.weight" in names:
-        return "combine"
-    return {1: "norm", 2: "linear", 4: "conv"}[state[f"all_modules.{number}.weight"].ndim]
-
-
-def _walk(
-    kinds: list[str], state: Mapping[str, Tensor], width: int
-) -> tuple[tuple[int, ...], tuple[bool, ...], int]:
-    """Return multipliers, attention and blocks per level, read off the way down."""
-    place, multipliers, attention, counts = 4, [], [], []
-    middle = _middle(kinds)
-    while place < middle:
-        blocks, attends = 0, False
-        while place < middle and kinds[place] in ("block", "attention"):
-            attends |= kinds[place] == "attention"
-            if kinds[place] == "block":
-                blocks, last = blocks + 1, place
-            place += 1
-        multipliers.append(state[f"all_modules.{last}.Conv_0.weight"].shape[0] // width)
-        attention.append(attends)
-        counts.append(blocks)
-        while place < middle and kinds[place] in ("resampling", "pyramid", "combine"):
-            place += 1
-    if len(set(counts)) != 1:
-        raise ValueError(f"blocks per level: {counts}")
-    return tuple(multipliers), tuple(attention), counts[0]
-
-
-def _middle(kinds: list[str]) -> int:
-    """Return where the middle begins: block, attention, block after the last level's blocks."""
-    downs = [n for n, kind in enumerate(kinds) if kind == "resampling"]
-    ups = len(downs) // 2
-    begin = downs[ups - 1] + 1 if ups else 4
-    while begin < len(kinds) and kinds[begin] in ("pyramid", "combine"):
-        begin += 1
-    run = begin
-    while run < len(kinds) and kinds[run] in ("block", "attention"):
-        run += 1
-    # The way down's last level has n blocks, the way up's first n + 1; the middle's two stand between them.
-    blocks = [n for n in range(begin, run) if kinds[n] == "block"]
-    count = (len(blocks) - 3) // 2
-    return blocks[count]

@@ -1,6 +1,7 @@
 """score_sde checkpoints: averaged weights by their order, and E[x | x_t] of the network spelt out."""
 
 import argparse
+import math
 
 import pytest
 import torch
@@ -8,10 +9,9 @@ import torch
 from priors.adapters.foreign import Told
 from priors.adapters.importing import assembled
 from priors.adapters.registry import read_checkpoint
-from priors.networks import NCSNpp
 from priors.runtime.errors import InputError
-from tests.support.priors.foreign import ask, randomised, relative
-from tests.support.priors.ncsnpp_network import Reference
+from tests.support.priors.foreign import ask, relative
+from tests.support.priors.ncsnpp_network import FIR, MEAN, Reference, random_state
 
 EQUAL = 1e-5
 KINDS = [
@@ -37,18 +37,15 @@ def told(**more) -> Told:
     return Told(**{"offset": -1000.0, "scale": 2000.0, "unit": "HU", "size": 16, **more})
 
 
-def weights(kind) -> dict[str, torch.Tensor]:
-    network = NCSNpp(width=16, multipliers=MULTIPLIERS, **kind).build()
-    frequencies = network.all_modules[0].W.data.clone()
-    state = randomised(network).state_dict()
-    # Gaussian frequencies of deviation one: the features of neighbouring levels differ smoothly.
-    return {**state, "all_modules.0.W": frequencies}
+def weights(kind, **more) -> dict[str, torch.Tensor]:
+    return random_state(multipliers=MULTIPLIERS, **kind, **more)
 
 
 def checkpoint(path, state, **changes):
     """Save as score_sde does: wrapped names, a list of averages, and what the optimiser held."""
     shadow = [value for key, value in state.items() if key != "all_modules.0.W"]
-    frozen = {"all_modules.0.W": state["all_modules.0.W"], "sigmas": torch.linspace(1, 0, 5)}
+    frozen = {key: value for key, value in state.items() if key == "all_modules.0.W"}
+    frozen["sigmas"] = torch.linspace(1, 0, 5)
     model = {**{key: torch.zeros_like(value) for key, value in state.items()}, **frozen}
     content = {
         "model": {f"module.{key}": value for key, value in model.items()},
@@ -71,12 +68,54 @@ def test_every_kind_of_network(kind, tmp_path):
     reference = Reference(state, multipliers=MULTIPLIERS, **kind)
     x_t = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(3))
     for sigma in (0.05, 1.0, 20.0):
-        wanted = x_t + sigma**2 * reference(x_t, sigma)
+        wanted = x_t + sigma**2 * reference.score(x_t, sigma)
         t = prior.denoiser.schedule.inverse(torch.tensor(sigma, dtype=torch.float64))
         found = ask(prior.denoiser, x_t, float(t))
         assert relative(found, wanted) < EQUAL
         if sigma >= 1:
-            assert relative(x_t + sigma**2 * reference(x_t, 1.05 * sigma), wanted) > 10 * EQUAL
+            assert relative(x_t + sigma**2 * reference.score(x_t, 1.05 * sigma), wanted) > 10 * EQUAL
+
+
+def scales(t: float, *, sub: bool = False) -> tuple[float, float]:
+    """Return alpha and deviation of variance-preserving diffusion at a time: log alpha = -t^2 19.9 / 4 - t 0.1 / 2."""
+    alpha = math.exp(-0.25 * t**2 * 19.9 - 0.5 * t * 0.1)
+    return alpha, 1 - alpha**2 if sub else math.sqrt(1 - alpha**2)
+
+
+def table(number: int) -> tuple[float, float]:
+    """Return the same at a step of the table of a thousand betas."""
+    kept = math.prod(1 - (0.1 + 19.9 * n / 999) / 1000 for n in range(number + 1))
+    return math.sqrt(kept), math.sqrt(1 - kept)
+
+
+PRESERVING = [
+    ("DDPM++", KINDS[3], MEAN, {}),
+    ("NCSN++", KINDS[0], FIR, {"fir": True}),
+    ("sub-VP", KINDS[3], MEAN, {"sde": "subvp"}),
+    ("steps", KINDS[3], MEAN, {"steps": 1000}),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "taps", "more"), PRESERVING, ids=lambda value: str(value)[:8])
+def test_variance_preserving(name, kind, taps, more, tmp_path):
+    state = weights(kind, embedding="positional")
+    prior = imported(checkpoint(tmp_path / "c.pth", state), **more)
+    reference = Reference(state, multipliers=MULTIPLIERS, embedding="positional", taps=taps, **kind)
+    x_t = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(3))
+    schedule = prior.denoiser.schedule
+    for number in (20, 400, 900):
+        now, later = (
+            table(n) if "steps" in more else scales(n / 999, sub="sde" in more) for n in (number, number + 1)
+        )
+        alpha, std = now
+        # The score is -output / std, the network told 999 t.
+        wanted = (x_t + std**2 * (-reference(x_t, number) / std)) / alpha
+        times = [
+            float(schedule.inverse(torch.tensor(sigma / a, dtype=torch.float64))) for a, sigma in (now, later)
+        ]
+        assert relative(ask(prior.denoiser, x_t, times[0]), wanted) < EQUAL
+        assert relative(ask(prior.denoiser, x_t, times[1]), wanted) > 10 * EQUAL
+    assert any("999" in note for note in prior.card.source.notes) == ("steps" not in more)
 
 
 def test_averages_in_another_order_are_refused(tmp_path):
@@ -88,7 +127,7 @@ def test_averages_in_another_order_are_refused(tmp_path):
             imported(checkpoint(tmp_path / "c.pth", state, ema=ema))
         assert "\n" not in str(caught.value)
     last = imported(checkpoint(tmp_path / "c.pth", state, ema={}), weights="model")
-    assert float(last.network.all_modules[3].weight.abs().max()) == 0
+    assert float(last.network.encoder[0].weight.abs().max()) == 0
 
 
 def test_what_it_cannot_be(tmp_path):
@@ -98,3 +137,8 @@ def test_what_it_cannot_be(tmp_path):
     fewer = {key: value for key, value in state.items() if not key.startswith("all_modules.9.")}
     with pytest.raises(InputError, match=r"order of NCSN\+\+|does not fit"):
         imported(checkpoint(tmp_path / "c.pth", fewer))
+    with pytest.raises(InputError, match="told Fourier features of sigma"):
+        imported(checkpoint(tmp_path / "c.pth", state), sde="vp")
+    old = {key.replace("Conv_2.weight", "NIN_0.W"): value for key, value in state.items()}
+    with pytest.raises(InputError, match="residual blocks of DDPM"):
+        imported(checkpoint(tmp_path / "c.pth", old))

@@ -1,4 +1,4 @@
-"""NCSN++ as plain arithmetic on a state dict of score_sde: filters as dense matrices, attention spelt out.
+"""NCSN++ and DDPM++ as plain arithmetic on a state dict of score_sde: filters as dense matrices, attention spelt out.
 
 Source: Song et al. 2021 (arXiv 2011.13456, appendix H); names and order of modules as in its code.
 """
@@ -9,26 +9,103 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+FIR, MEAN = (1, 3, 3, 1), (1, 1)
 
-def shrinking(size: int) -> Tensor:
-    """Return the matrix that filters by [1 3 3 1] / 8 and keeps every second value."""
+
+def shrinking(size: int, taps=FIR) -> Tensor:
+    """Return the matrix that filters by the taps over their sum and keeps every second value."""
     matrix = torch.zeros(size // 2, size)
     for row in range(size // 2):
-        for tap, weight in enumerate((1, 3, 3, 1)):
-            place = 2 * row + tap - 1
+        for tap, weight in enumerate(taps):
+            place = 2 * row + tap - (len(taps) - 1) // 2
             if 0 <= place < size:
-                matrix[row, place] += weight / 8
+                matrix[row, place] += weight / sum(taps)
     return matrix
 
 
-def growing(size: int) -> Tensor:
-    """Return the matrix that inserts zeros and filters by [1 3 3 1] / 4: four times the transpose, twice per axis."""
-    return 2 * shrinking(2 * size).T
+def growing(size: int, taps=FIR) -> Tensor:
+    """Return the matrix that inserts zeros and filters by twice the taps: twice the transpose per axis."""
+    return 2 * shrinking(2 * size, taps).T
 
 
-def resampled(x: Tensor, kind: str) -> Tensor:
+def resampled(x: Tensor, kind: str, taps=FIR) -> Tensor:
     make = shrinking if kind == "down" else growing
-    return make(x.shape[-2]) @ x @ make(x.shape[-1]).T
+    return make(x.shape[-2], taps) @ x @ make(x.shape[-1], taps).T
+
+
+def random_state(
+    *, multipliers, blocks, attention, progressive, progressive_input, embedding="fourier", width=16, seed=0
+) -> dict[str, Tensor]:
+    """Return random weights by the names, and in the order, of score_sde's modules."""
+    draw, modules = torch.Generator().manual_seed(seed), []
+
+    def weight(*shape: int) -> Tensor:
+        size = max(1, torch.Size(shape[1:]).numel())
+        return torch.randn(shape, generator=draw) * 0.3 / size**0.5
+
+    def norm(name: str, c: int) -> dict[str, Tensor]:
+        return {f"{name}weight": 1 + 0.1 * weight(c), f"{name}bias": 0.1 * weight(c)}
+
+    def conv(name: str, out: int, c: int, side: int = 3) -> dict[str, Tensor]:
+        return {f"{name}weight": weight(out, c, side, side), f"{name}bias": weight(out)}
+
+    def dense(name: str, out: int, c: int) -> dict[str, Tensor]:
+        return {f"{name}weight": weight(out, c), f"{name}bias": weight(out)}
+
+    def block(c: int, out: int, *, resamples: bool = False) -> None:
+        shortcut = conv("Conv_2.", out, c, 1) if c != out or resamples else {}
+        first = {**norm("GroupNorm_0.", c), **conv("Conv_0.", out, c), **dense("Dense_0.", out, 4 * width)}
+        modules.append({**first, **norm("GroupNorm_1.", out), **conv("Conv_1.", out, out), **shortcut})
+
+    def attend(c: int) -> None:
+        own = norm("GroupNorm_0.", c)
+        for n in range(4):
+            own |= {f"NIN_{n}.W": 2 * weight(c, c), f"NIN_{n}.b": weight(c)}
+        modules.append(own)
+
+    def output(c: int) -> None:
+        modules.extend([norm("", c), conv("", 1, c)])
+
+    if embedding == "fourier":
+        # Gaussian frequencies of deviation one: the features of neighbouring levels differ smoothly.
+        modules.append({"W": torch.randn(width, generator=draw)})
+    modules += [
+        dense("", 4 * width, width * (2 if embedding == "fourier" else 1)),
+        dense("", 4 * width, 4 * width),
+    ]
+    modules.append(conv("", width, 1))
+    c, skips, pyramid, last = width, [width], 1, len(multipliers) - 1
+    for level, factor in enumerate(multipliers):
+        for _ in range(blocks):
+            block(c, factor * width)
+            c = factor * width
+            if attention[level]:
+                attend(c)
+            skips.append(c)
+        if level < last:
+            block(c, c, resamples=True)
+            if progressive_input == "residual":
+                modules.append(conv("Conv2d_0.", c, pyramid))
+                pyramid = c
+            elif progressive_input == "input_skip":
+                modules.append(conv("Conv_0.", c, 1, 1))
+            skips.append(c)
+    block(c, c)
+    attend(c)
+    block(c, c)
+    for level in range(last, -1, -1):
+        for _ in range(blocks + 1):
+            block(c + skips.pop(), multipliers[level] * width)
+            c = multipliers[level] * width
+        if attention[level]:
+            attend(c)
+        if progressive == "output_skip":
+            output(c)
+        if level:
+            block(c, c, resamples=True)
+    if progressive == "none":
+        output(c)
+    return {f"all_modules.{n}.{key}": value for n, own in enumerate(modules) for key, value in own.items()}
 
 
 class Reference:
@@ -41,11 +118,25 @@ class Reference:
         attention: which levels attend.
         progressive: ``none`` or ``output_skip``.
         progressive_input: ``none``, ``input_skip`` or ``residual``.
+        embedding: of the number told, ``fourier`` or ``positional``.
+        taps: of resampling.
     """
 
-    def __init__(self, state, *, multipliers, blocks, attention, progressive, progressive_input) -> None:
+    def __init__(
+        self,
+        state,
+        *,
+        multipliers,
+        blocks,
+        attention,
+        progressive,
+        progressive_input,
+        embedding="fourier",
+        taps=FIR,
+    ) -> None:
         self.state, self.multipliers, self.blocks, self.attention = state, multipliers, blocks, attention
         self.progressive, self.progressive_input = progressive, progressive_input
+        self.embedding, self.taps = embedding, taps
 
     def w(self, name: str) -> Tensor:
         return self.state[f"all_modules.{self.place}.{name}"]
@@ -60,7 +151,7 @@ class Reference:
     def block(self, x: Tensor, kind: str = "") -> Tensor:
         h = functional.silu(self.norm(x, "GroupNorm_0."))
         if kind:
-            h, x = resampled(h, kind), resampled(x, kind)
+            h, x = resampled(h, kind, self.taps), resampled(x, kind, self.taps)
         h = self.conv(h, "Conv_0.", padding=1)
         told = functional.silu(self.told) @ self.w("Dense_0.weight").T + self.w("Dense_0.bias")
         h = functional.silu(self.norm(h + told[:, :, None, None], "GroupNorm_1."))
@@ -87,13 +178,22 @@ class Reference:
         self.place += 1
         return self.plain(h, padding=1)
 
-    def __call__(self, x: Tensor, sigma: float) -> Tensor:
-        self.place = 0
-        angles = math.log(sigma) * self.w("W") * 2 * math.pi
-        features = torch.cat([angles.sin(), angles.cos()])[None].expand(len(x), -1)
-        self.place = 1
+    def features(self, told: float) -> Tensor:
+        """Return sines and cosines: of random multiples of log sigma, or of a time at geometric frequencies."""
+        if self.embedding == "fourier":
+            self.place, angles = 1, math.log(told) * self.state["all_modules.0.W"] * 2 * math.pi
+        else:
+            half = self.state["all_modules.0.weight"].shape[1] // 2
+            self.place, angles = 0, told * torch.tensor([1e4 ** (-k / (half - 1)) for k in range(half)])
+        return torch.cat([angles.sin(), angles.cos()])
+
+    def score(self, x: Tensor, sigma: float) -> Tensor:
+        """Return the score of variance-exploding diffusion of values in [0, 1]."""
+        return self(2 * x - 1, sigma) / sigma
+
+    def __call__(self, x: Tensor, told: float) -> Tensor:
+        features = self.features(told)[None].expand(len(x), -1)
         self.told = self.plain(functional.silu(self.plain(features)))
-        x = 2 * x - 1
         last, pyramid = len(self.multipliers) - 1, x
         held = [self.plain(x, padding=1)]
         for level in range(last + 1):
@@ -106,12 +206,13 @@ class Reference:
                     # Filtered over a border of two, then a convolution of every second place.
                     wide = functional.pad(pyramid, (2, 2, 2, 2))
                     taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+                    assert self.taps == FIR
                     for axis in (2, 3):
                         wide = wide.unfold(axis, 4, 1) @ taps
                     h = pyramid = (self.conv(wide, "Conv2d_0.", stride=2) + h) / math.sqrt(2)
                     self.place += 1
                 elif self.progressive_input == "input_skip":
-                    pyramid = resampled(pyramid, "down")
+                    pyramid = resampled(pyramid, "down", self.taps)
                     h = self.conv(pyramid, "Conv_0.") + h
                     self.place += 1
                 held.append(h)
@@ -122,6 +223,8 @@ class Reference:
                 h = self.block(torch.cat([h, held.pop()], 1))
             h = self.attend(h) if self.attention[level] else h
             if self.progressive == "output_skip":
-                total = self.output(h) if total is None else resampled(total, "up") + self.output(h)
+                total = (
+                    self.output(h) if total is None else resampled(total, "up", self.taps) + self.output(h)
+                )
             h = self.block(h, "up") if level else h
-        return (self.output(h) if total is None else total) / sigma
+        return self.output(h) if total is None else total
