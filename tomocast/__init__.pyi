@@ -1,4 +1,5 @@
 from .ct import Grid as Grid
+from .ct import IntervalVolume as IntervalVolume
 from .ct import Projector as Projector
 from .ct import Scan as Scan
 from .ct import ScanGeometry as ScanGeometry

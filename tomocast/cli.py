@@ -18,7 +18,6 @@ from assimilation.commands.observe import observe
 from assimilation.commands.prepare import prepare_trajectories
 from assimilation.commands.score import score_ensemble
 from assimilation.commands.simulate import simulate_system
-from priors.commands.calibrate import calibrate
 from priors.commands.data import data
 from priors.commands.export_prior import export_prior
 from priors.commands.import_prior import import_prior
@@ -36,6 +35,7 @@ from recon.commands.prepare import prepare_slices
 from recon.commands.reconstruct import reconstruct
 from recon.commands.score import score_volume
 from recon.commands.simulate import simulate_scan
+from tomocast.commands.calibrate import SeveralViews, calibrate
 from tomocast.commands.config import show_config, show_schema
 from tomocast.commands.inspect import inspect
 from tomocast.commands.permissions import permissive
@@ -85,8 +85,9 @@ app = typer.Typer(
 )
 for _verb in (reconstruct, compare, convert, assimilate, forecast, observe, train, sample, inspect):
     app.command()(permissive(_verb))
-for _other in (phantom, import_prior, export_prior, calibrate):
+for _other in (phantom, import_prior, export_prior):
     app.command()(_other)
+app.command(cls=SeveralViews)(calibrate)
 for _name, (_help, _seconds) in PAIRS.items():
     _group = typer.Typer(help=_help, no_args_is_help=True, rich_markup_mode=None)
     for _second, _function in _seconds.items():

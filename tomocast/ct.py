@@ -1,6 +1,7 @@
 """CT of the public face: read, reconstruct, score; nothing is printed and no run folder is written."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from priors.card import Prior
 from priors.runtime.config import load
 from priors.runtime.errors import InputError
+from recon.data.intervals import IntervalVolume
 from recon.data.scan import Scan, check_line_integrals
 from recon.data.units import MU_WATER, attenuation_to_hu
 from recon.data.volume import Volume, as_float32, grid_affine
@@ -24,12 +26,13 @@ from recon.operators.projector import Projector
 from recon.reconstructors.base import Measurement, Reconstructor, RunContext, StepRecord
 from recon.reconstructors.checkpoint import Checkpoint
 from recon.run.problem import pose
-from recon.run.scoring import score_volumes
+from recon.run.scoring import read_result, score_volumes
 from recon.run.settings import ReconstructSettings
 from recon.run.solve import solve
 
 __all__ = [
     "Grid",
+    "IntervalVolume",
     "Projector",
     "Scan",
     "ScanGeometry",
@@ -71,6 +74,7 @@ def reconstruct(
     *,
     prior: str | Path | Prior | None = None,
     seed: int = 0,
+    draws: int = 1,
     settings: Mapping[str, Any] | None = None,
     checkpoint: str | Path | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
@@ -83,6 +87,8 @@ def reconstruct(
         method: fbp, cgls, sirt, tv, nerd-fast, nerd-admm, nerd-pdhg, or a `Reconstructor`.
         prior: of the diffusion methods: the name of an embedded prior, a folder with a card, or a loaded `Prior`.
         seed: of every random draw.
+        draws: reconstructions with the seeds seed, seed + 1, ... of a diffusion method; of several, an `IntervalVolume`
+            is returned, their mean with ``deviation``, ``lower`` and ``upper``.
         settings: of the job beside the method: ``views``, ``slices``, ``grid``, ``backend``, ``preprocess``.
         checkpoint: file that keeps the state, to continue from when it exists; None keeps none.
         on_step: called after every iteration or noise level.
@@ -96,7 +102,7 @@ def reconstruct(
         InputError: the scan or a setting cannot be used, or the memory does not suffice.
     """
     chosen = _method(method, prior, options)
-    job = load(ReconstructSettings, [{**(settings or {}), "method": chosen, "seed": seed}])
+    job = load(ReconstructSettings, [{**(settings or {}), "method": chosen, "seed": seed, "draws": draws}])
     problem = pose(scan if isinstance(scan, Scan) else read_scan(scan), job)
     problem.plan().require()
     kept = None if checkpoint is None else Checkpoint(Path(checkpoint), resume=True)
@@ -108,7 +114,7 @@ def reconstruct(
             kept.save()
         raise
     volume = outcome.volume
-    return Volume(volume.values, volume.affine, volume.unit, grid=volume.grid, metrics=outcome.metrics)
+    return replace(volume, metrics=outcome.metrics)
 
 
 def reconstruct_with(
@@ -182,9 +188,7 @@ def score(
 
 def _volume(given: Volume | str | Path) -> Volume:
     """Return a volume in HU."""
-    from recon.run.outputs import result_path
-
-    volume = given if isinstance(given, Volume) else read_volume(result_path(Path(given)))
+    volume = given if isinstance(given, Volume) else read_result(Path(given))
     if volume.unit != "HU":
         name = "volume" if isinstance(given, Volume) else str(given)
         raise InputError(f"{name}: found a volume in {volume.unit}, expected HU")

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float
 
 from priors.runtime.report.charts import lines
-from priors.runtime.report.page import Page
+from priors.runtime.report.page import Notice, Page
 from priors.runtime.report.tables import html_number, html_table, is_number
-from recon.report.volumes import display
+from recon.report.volumes import Unsure, display
 from recon.score.metrics import METRICS, Metric
 
 
@@ -32,6 +32,8 @@ class Report:
         scores: row -> figure -> number or None, with ``reasons`` beside them (see ``recon.score.metrics.score``).
         pictures: heading -> PNG.
         warnings: sentences on what looks wrong with the measurement.
+        unsure: deviation of the first volume, of a run with draws.
+        notice: what stands at the head.
         configuration: YAML text.
         versions: what ``priors.runtime.run_folder.record.versions`` returned.
     """
@@ -45,6 +47,8 @@ class Report:
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pictures: Mapping[str, bytes] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    unsure: Unsure | None = None
+    notice: Notice | None = None
     configuration: str = ""
     versions: Mapping[str, Any] = field(default_factory=dict)
 
@@ -64,7 +68,7 @@ def render(report: Report) -> str:
 
 
 def _page(report: Report) -> Page:
-    shown = display(report.volumes, report.affine, unit=report.unit)
+    shown = display(report.volumes, report.affine, unit=report.unit, unsure=report.unsure)
     versions = json.dumps(report.versions, indent=2) if report.versions else ""
     return Page(
         "recon",
@@ -74,6 +78,7 @@ def _page(report: Report) -> Page:
         shown.note,
         sections=_convergence(report) + _scores(report) + _pictures(report),
         details={"Configuration": report.configuration, "Versions": versions},
+        notice=report.notice,
         foot=f"Made by tomocast {report.versions.get('tomocast') or ''}. Not for diagnostic use.",
     )
 

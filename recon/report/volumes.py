@@ -22,12 +22,26 @@ from jaxtyping import Float
 from priors.runtime.report.page import deflated, inflated
 
 MAX_VOXELS = 12_000_000
+DEVIATION = "Deviation"
 HU_WINDOWS = {
     "Full": (-1000.0, 1000.0),
     "Lung": (-1350.0, 150.0),
     "Soft tissue": (-160.0, 240.0),
     "Bone": (-450.0, 1050.0),
 }
+
+
+@dataclass(frozen=True, eq=False)
+class Unsure:
+    """How unsure a volume is.
+
+    Attributes:
+        deviation: of its error (z, y, x), in its unit.
+        threshold: deviation above which it is hatched at first.
+    """
+
+    deviation: Float[np.ndarray, "z y x"]
+    threshold: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +62,7 @@ def display(
     affine: Float[np.ndarray, "4 4"],
     *,
     unit: str,
+    unsure: Unsure | None = None,
     limit_bytes: int = 7_500_000,
 ) -> Display:
     """Return volumes of one grid in the form the report embeds.
@@ -56,8 +71,11 @@ def display(
         volumes: label -> values in ``unit``; the first is shown first.
         affine: index (x, y, z) -> mm; to patient RAS where the unit is HU.
         unit: "HU", "1/mm" or "unknown".
+        unsure: the deviation of the first volume, shown as a volume more and hatched where it is large.
         limit_bytes: largest size of all embedded codes together.
     """
+    if unsure is not None:
+        volumes = {**volumes, DEVIATION: unsure.deviation}
     arrays, axes, ends = _turn(volumes, affine, patient=unit == "HU")
     voxel_mm = np.linalg.norm(affine[:3, :3], axis=0)[["xyz".index(axis) for axis, _ in axes]]
     packed = _pack(arrays, limit_bytes, 1.0 if unit == "HU" else None)
@@ -74,6 +92,13 @@ def display(
         "planes": ["Axial", "Coronal", "Sagittal"] if unit == "HU" else ["z plane", "y plane", "x plane"],
         "volumes": [{"label": label, "codes": text} for label, text in packed.codes.items()],
     }
+    if unsure is not None:
+        largest = float(unsure.deviation.max())
+        data["deviation"] = {
+            "volume": DEVIATION,
+            "threshold": unsure.threshold,
+            "largest": max(largest, 2 * unsure.threshold),
+        }
     return Display(data, _note(packed, unit))
 
 

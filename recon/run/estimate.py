@@ -1,6 +1,6 @@
 """How long a reconstruction will take: the method itself, tried on some slices for a few seconds.
 
-    seconds = loading + (start + pace * steps) * slices / slices tried
+    seconds = loading + (start + pace * steps * draws) * slices / slices tried
 
 The start is what happens before the first step (the step lengths of TV, a warm start), the pace that of the steps after
 it. The number of steps is what the method itself forecasts from its figures by then (``StepRecord.total``): most stop
@@ -69,7 +69,7 @@ def estimate(problem: Problem) -> Estimate:
     if len(trial.records) == 1:
         return _of_one_step(problem, trial, loading=loading)
     pace = (trial.times[-1] - trial.times[0]) / (last.iteration - first.iteration)
-    steps = last.total or last.iteration
+    steps = (last.total or last.iteration) * problem.settings.draws
     start = max(0.0, trial.times[0] - trial.begin - pace * first.iteration)
     return Estimate(loading + (start + pace * steps) * slices / tried, steps, tried)
 
@@ -98,7 +98,11 @@ def _rehearsed(problem: Problem, rehearsal: Rehearsal, ratio: float) -> Estimate
     trial = _try(whole, least=len(rehearsal.stands_for), seconds=float("inf"))
     laps = [after - before for before, after in pairwise([trial.begin, *trial.times])]
     seconds = sum(lap * steps for lap, steps in zip(laps, rehearsal.stands_for, strict=True))
-    return Estimate(seconds * ratio, round(sum(rehearsal.stands_for)), problem.grid.shape[0])
+    draws = problem.settings.draws
+    # The first step carries the start-up, which further draws share.
+    once = max(0.0, laps[0] - laps[1]) if len(laps) > 1 else 0.0
+    seconds = draws * seconds - (draws - 1) * once
+    return Estimate(seconds * ratio, draws * round(sum(rehearsal.stands_for)), problem.grid.shape[0])
 
 
 def _try(problem: Problem, *, least: int, seconds: float) -> _Trial:

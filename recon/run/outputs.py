@@ -20,10 +20,13 @@ from priors.runtime.files.writing import atomic
 from priors.runtime.run_folder.privacy import public_yaml
 from priors.runtime.run_folder.record import RunFolder, to_json, versions
 from recon.data.intervals import IntervalVolume
+from recon.data.units import MU_WATER
 from recon.data.volume import Volume
 from recon.io.volumes.registry import write_nifti, write_volume, writer
 from recon.report.reconstruction import Report, write_report
 from recon.report.scanner import scanner_png
+from recon.report.volumes import Unsure
+from recon.run.draws import UNSURE_HU
 from recon.run.problem import Problem
 from recon.run.solve import Outcome
 from recon.score.metrics import RUN_METRICS
@@ -59,12 +62,21 @@ def save(folder: Path, problem: Problem, outcome: Outcome, *, title: str) -> Non
         scores={method: {key: outcome.metrics[key] for key in RUN_METRICS if key in outcome.metrics}},
         pictures={"Scanner": scanner_png(problem.scan.geometry, problem.grid)},
         warnings=tuple(outcome.metrics["warnings"]),
+        unsure=_unsure(outcome.volume),
         configuration=public_yaml(problem.settings),
         versions=versions(),
     )
     write_report(folder / REPORT, report)
     with atomic(folder / METRICS) as temporary:
         temporary.write_text(to_json(outcome.metrics) + "\n", encoding="utf-8")
+
+
+def _unsure(volume: Volume) -> Unsure | None:
+    """Return what the report hatches, None without draws."""
+    if not isinstance(volume, IntervalVolume):
+        return None
+    threshold = UNSURE_HU if volume.unit == "HU" else UNSURE_HU / 1000 * MU_WATER
+    return Unsure(volume.deviation.values, threshold)
 
 
 def check_formats(problem: Problem) -> None:
@@ -120,6 +132,13 @@ def facts(metrics: Mapping[str, Any]) -> dict[str, str]:
         "Time": f"{metrics['seconds']:.1f} s",
         "Peak memory": f"{metrics['peak_memory_bytes'] / 2**30:.2f} GiB",
     }
+    if "draws" in metrics:
+        draws = metrics["draws"]
+        stated["Draws"] = f"{draws['count']}, intervals {draws['calibration']['status']}"
+        stated["Deviation above 100 HU"] = f"{100 * draws['unsure_share']:.2g} % of the voxels"
+        stated["Left open by the data"] = (
+            f"{100 * draws['null_space_share']:.1f} % of the draws' difference lies where no ray sees it"
+        )
     if "held_out" in metrics:
         unused = metrics["held_out"]
         stated["chi² per ray, held out"] = f"{unused['chi2_per_ray']:.3f} on {unused['views']} views"

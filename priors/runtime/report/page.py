@@ -11,13 +11,34 @@ import html
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from priors.runtime.files.writing import atomic
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a reader must know before anything else: a kind that colours it, a heading, and sentences.
+
+    Attributes:
+        kind: good, doubtful or bad.
+        heading: a few words.
+        sentences: why.
+    """
+
+    kind: Literal["good", "doubtful", "bad"]
+    heading: str
+    sentences: Sequence[str] = ()
+
+    def html(self) -> str:
+        """Return it as HTML."""
+        listed = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.sentences)
+        listed = f"<ul>{listed}</ul>" if listed else ""
+        return f'<div class="notice {self.kind}"><strong>{html.escape(self.heading)}</strong>{listed}</div>'
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +54,7 @@ class Page:
         sections: HTML of what comes below the viewer.
         details: text to unfold at the end, heading -> text; empty ones are left out. The first is open.
         foot: last line.
+        notice: shown at the head.
     """
 
     package: str
@@ -43,6 +65,7 @@ class Page:
     sections: str
     details: Mapping[str, str] = field(default_factory=dict)
     foot: str = "Made by tomocast."
+    notice: Notice | None = None
 
     def render(self) -> str:
         """Return the HTML text."""
@@ -56,6 +79,7 @@ class Page:
         parts = {
             "title": html.escape(self.title),
             "facts": "".join(facts),
+            "notice": "" if self.notice is None else self.notice.html(),
             "viewer": viewer,
             "sections": self.sections + self._unfolding(),
             "foot": html.escape(self.foot),

@@ -12,6 +12,8 @@
   ];
   const state = { at: { z: depth >> 1, y: height >> 1, x: width >> 1 }, low: 0, high: 1, volume: 0 };
   let volumes = [];
+  // Of a run with draws: the volume that says how unsure the others are, and from where on they are hatched.
+  const unsure = data.deviation && { ...data.deviation, index: data.volumes.findIndex(({ label }) => label === data.deviation.volume), window: null };
 
   async function decode(text) {
     const bytes = await inflated(text);
@@ -40,12 +42,19 @@
     const start = offsetOf({ x: 0, y: 0, z: 0, [plane.through]: state.at[plane.through] });
     const gain = (255 * data.scale) / (state.high - state.low);
     const bias = (255 * (data.offset - state.low)) / (state.high - state.low);
+    const hatched = unsure && byId("hatch").checked && state.volume !== unsure.index ? volumes[unsure.index] : null;
+    const limit = unsure ? (unsure.threshold - data.offset) / data.scale : 0;
+    // The lines must be seen in slices of any size, so they are never closer than a hundredth of it.
+    const spacing = Math.max(4, Math.round(columns / 100));
     for (let r = 0, out = 0; r < rows; r++) {
       let from = start + row(plane, r) * stride[plane.down];
       for (let c = 0; c < columns; c++, out += 4, from += stride[plane.across]) {
         const gray = bias + gain * codes[from]; // the clamped array rounds and clips
         bytes[out] = bytes[out + 1] = bytes[out + 2] = gray;
         bytes[out + 3] = 255;
+        if (hatched && hatched[from] > limit && (c + r) % spacing === 0) {
+          bytes[out] = 255; bytes[out + 1] = 120; bytes[out + 2] = 40;
+        }
       }
     }
   }
@@ -101,7 +110,9 @@
     });
     const value = valueAt(state.at);
     const shown = data.unit === "HU" ? Math.round(value) : value.toPrecision(4);
-    byId("readout").textContent = `Voxel (z, y, x) = (${original.join(", ")}): ${shown} ${data.unit}`;
+    const spread = unsure && state.volume !== unsure.index ? data.offset + data.scale * volumes[unsure.index][offsetOf(state.at)] : null;
+    const about = spread === null ? "" : ` (deviation ${data.unit === "HU" ? Math.round(spread) : spread.toPrecision(2)})`;
+    byId("readout").textContent = `Voxel (z, y, x) = (${original.join(", ")}): ${shown} ${data.unit}${about}`;
     for (const plane of planes) {
       const index = state.at[plane.through];
       plane.slider.value = index;
@@ -181,7 +192,30 @@
     for (const id of ["level", "width"]) byId(id).addEventListener("input", free);
     for (const id of ["crosshair", "smooth"]) byId(id).addEventListener("change", draw);
     byId("volumes").hidden = data.volumes.length < 2;
-    buttons("volumes", data.volumes.map(({ label }) => label), (index) => { state.volume = index; draw(); });
+    buttons("volumes", data.volumes.map(({ label }) => label), chooseVolume);
+    if (unsure) buildUnsure();
+  }
+
+  // The deviation has a window of its own; the others get back the one they had.
+  function chooseVolume(index) {
+    const [was, now] = [unsure && state.volume === unsure.index, unsure && index === unsure.index];
+    state.volume = index;
+    if (now && !was) {
+      unsure.window = [state.low, state.high];
+      setWindow(0, 2 * data.deviation.threshold);
+    } else if (was && !now) setWindow(...unsure.window);
+    else draw();
+  }
+
+  function buildUnsure() {
+    const digits = data.unit === "HU" ? 0 : 5;
+    const show = () => { byId("threshold-value").textContent = `${unsure.threshold.toFixed(digits)} ${data.unit}`; };
+    byId("unsure").hidden = false;
+    Object.assign(byId("threshold"), { min: 0, max: unsure.largest, step: unsure.largest / 200 });
+    byId("threshold").value = unsure.threshold;
+    byId("threshold").addEventListener("input", () => { unsure.threshold = +byId("threshold").value; show(); draw(); });
+    byId("hatch").addEventListener("change", draw);
+    show();
   }
 
   async function start() {
