@@ -206,7 +206,7 @@ def _given(observations: AnyObservations) -> Observations | ObservationStream:
 
 
 def _run(problem: Problem, prior: Prior, chosen: AssimilateSettings | ForecastSettings) -> Iterator[Analysis]:
-    assimilator = chosen.assimilator(prior)
+    assimilator = chosen.assimilator(prior, problem)
     plan = ensemble_plan(assimilator, problem, members=chosen.members, seed=chosen.seed, chunk=chosen.chunk)
     memory_plan(assimilator, problem, plan).require()
     yield from assimilator.run(problem, plan)

@@ -25,6 +25,7 @@ RAIN = ("rainfall_rate", "lwe_precipitation_rate")
 
 Frames = Float32[np.ndarray, "n m f k y x"]
 State = Float32[np.ndarray, "k y x"]
+Shifts = Float[np.ndarray, "m 2"]
 Members = Float32[np.ndarray, "m k y x"]
 
 
@@ -61,30 +62,58 @@ class Advection:
                 out[n, m, -1 - j] = moved(frames[n, m, -1 - j], displacement, elsewhere=frames[n, m, -1])
         return out
 
-    def carried(self, members: Members, trajectory: int, frame: int) -> Members:
-        """Return the members of a frame, forecast in the frame of the rain, where the rain will be."""
-        displacements = self._displacements(trajectory, frame + 1)
+    def carried(self, members: Members, trajectory: int, frame: int, shifts: Shifts | None = None) -> Members:
+        """Return the members of a frame, forecast in the frame of the rain, where the rain will be.
+
+        Args:
+            members: rain that stands still.
+            trajectory: which one.
+            frame: of the forecast.
+            shifts: how far every member goes beyond the motion seen, in cells along y and x.
+        """
+        displacements = self._of_members(trajectory, frame, len(members), shifts)
         states = [
-            moved(state, displacements[number % len(displacements)], elsewhere=state)
-            for number, state in enumerate(members)
+            moved(state, displacement, elsewhere=state)
+            for state, displacement in zip(members, displacements, strict=True)
         ]
         return np.stack(states)
 
-    def origins(self, mask: Bool[np.ndarray, "y x"], trajectory: int, frame: int) -> list[np.ndarray]:
-        """Return, for every member of the start, which cells of a forecast frame come from the marked cells."""
+    def origins(
+        self,
+        mask: Bool[np.ndarray, "y x"],
+        trajectory: int,
+        frame: int,
+        *,
+        members: int,
+        shifts: Shifts | None = None,
+    ) -> list[np.ndarray]:
+        """Return, for every member, which cells of a forecast frame come from the marked cells."""
         marked = []
-        for displacement in self._displacements(trajectory, frame + 1):
+        for displacement in self._of_members(trajectory, frame, members, shifts):
             origin = cells(mask.shape) - displacement
             # Nearest neighbour, 0 outside: a mask has no values between, and beyond the grid nothing is marked.
             came = ndimage.map_coordinates(mask.astype(np.uint8), origin, order=0, mode="constant", cval=0)
             marked.append(came > 0)
         return marked
 
+    def mean(self, trajectory: int) -> Float[np.ndarray, "m 2"]:
+        """Return the mean displacement per step of every member of the start, in cells."""
+        own = self.velocity[trajectory % len(self.velocity)]
+        return np.asarray(own.mean(axis=(-2, -1)))
+
     def description(self, grid: Grid) -> str:
         """Return the mean speed in words."""
         size = np.asarray(grid.spacing)[:, None, None]
         speed = float(np.hypot(*np.moveaxis(self.velocity * size, 2, 0)).mean())
         return f"motion: {speed:.3g} {grid.unit} per step on average, seen in the start"
+
+    def _of_members(self, trajectory: int, frame: int, count: int, shifts: Shifts | None) -> list[Places]:
+        """Return d of every member of a forecast; the members of the start serve all in turn."""
+        seen = self._displacements(trajectory, frame + 1)
+        each = [seen[member % len(seen)] for member in range(count)]
+        if shifts is None:
+            return each
+        return [one + shift[:, None, None] for one, shift in zip(each, shifts, strict=True)]
 
     def _displacements(self, trajectory: int, lead: int) -> list[Places]:
         """Return d of every member of the start."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from assimilation.inference.assimilator import Assimilator, EnsemblePlan
 from assimilation.inference.domain import step_of
+from assimilation.inference.nowcast.nowcaster import Nowcaster
 from assimilation.inference.problem import Problem
 from assimilation.io.archive import EnsembleWriter, analysis_path
 from assimilation.io.registry import open_stream
@@ -83,7 +84,7 @@ def run(
     described = {role: describe_input(path) for role, path in files.items()}
     if others:
         described["others"] = describe_input(others[0], others[1:])
-    assimilator = settings.assimilator(prior)
+    assimilator = settings.assimilator(prior, problem)
     memory_plan(assimilator, problem, _plan(settings, assimilator, problem, None)).require()
     with open_run(out, resume=resume, overwrite=overwrite, inputs=files.values()) as folder:
         if resume and _is_complete(folder, settings, problem, described):
@@ -138,7 +139,7 @@ def _run(
     Raises:
         InputError, Interrupted: see `run`.
     """
-    assimilator = settings.assimilator(prior)
+    assimilator = settings.assimilator(prior, problem)
     _announce(folder, problem, assimilator)
     writer = EnsembleWriter(
         folder.file(f"analysis.{settings.format}"),
@@ -169,7 +170,7 @@ def print_plan(settings: Settings, inputs: Inputs, *, as_json: str | None) -> No
         InputError: a file cannot be read or does not fit the prior.
     """
     prior, problem = _read(settings, inputs)
-    assimilator = settings.assimilator(prior)
+    assimilator = settings.assimilator(prior, problem)
     ensemble = _plan(settings, assimilator, problem, None)
     memory = memory_plan(assimilator, problem, ensemble)
     free = available_bytes()
@@ -255,6 +256,7 @@ def _sizes(problem: Problem, assimilator: Assimilator, plan: EnsemblePlan) -> di
         "frames": problem.frames,
         "lag": "inf" if schedule.lag is None else schedule.lag,
         "motion": "none" if problem.advection is None else "advect",
+        "evolution": "cascade" if isinstance(assimilator, Nowcaster) else "prior",
         "steps": schedule.steps,
         "frame_evaluations": schedule.evaluations(problem.frames),
     }

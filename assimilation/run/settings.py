@@ -7,6 +7,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from assimilation.inference.assimilator import Assimilator
 from assimilation.inference.domain import reanalysis_frames, trajectory_card
+from assimilation.inference.nowcast.nowcaster import Nowcaster, nowcasts
+from assimilation.inference.problem import Problem
 from assimilation.inference.schedule import InferenceSchedule
 from assimilation.inference.trajectory import Stepper, TrajectoryModel
 from assimilation.io.radar.frame import DEFAULT_RELATION, RainRelation
@@ -15,6 +17,7 @@ from priors.card import Prior
 from priors.diffusion.denoiser import DeviceName
 from priors.diffusion.guidance import AnyGuidance, Guidance, Mmps
 from priors.diffusion.sampler import AnySampler, Multistep
+from priors.runtime.errors import InputError
 from priors.runtime.system.seeds import Seed
 
 
@@ -93,8 +96,8 @@ class AssimilateSettings(RunSettings):
             return InferenceSchedule(steps=steps, lag=None, longest=longest)
         return InferenceSchedule(steps=steps, lag=self.lag, overlap=self.overlap, longest=longest)
 
-    def assimilator(self, prior: Prior) -> Assimilator:
-        """Return the method these settings describe, with a prior."""
+    def assimilator(self, prior: Prior, problem: Problem) -> Assimilator:
+        """Return the method these settings describe, with a prior; it is the same for every problem."""
         return self._assimilator(prior, self.schedule(reanalysis_frames(prior)), self.guidance)
 
 
@@ -104,6 +107,10 @@ class ForecastSettings(RunSettings):
     Attributes:
         frames: how many.
         context: most frames of the start to use; None uses as many as the network can see.
+        evolution: how rain that moves changes: ``cascade`` carries on the bands of wavelength last seen as long as
+            they live, disturbed by noise, and takes from the prior what it forecast better in the frames seen;
+            ``prior`` draws every frame from the prior alone; ``auto`` is the first for rain in mm/h on a map, the
+            second for all else.
         motion: ``advect`` takes the motion seen in the start out of it and carries the forecast on along it, ``none``
             forecasts in fixed places, ``auto`` advects rain.
         step_s: keep a frame of the start every so many seconds.
@@ -116,12 +123,27 @@ class ForecastSettings(RunSettings):
 
     frames: int = Field(12, ge=1)
     context: int | None = Field(None, ge=1)
+    evolution: Literal["auto", "cascade", "prior"] = "auto"
     motion: Literal["auto", "none", "advect"] = "auto"
     step_s: float | None = Field(None, gt=0, allow_inf_nan=False)
     spacing: float | None = Field(None, gt=0, allow_inf_nan=False)
     crop: Annotated[str, AfterValidator(check_spans)] | None = None
     rain: RainRelation = DEFAULT_RELATION
 
-    def assimilator(self, prior: Prior) -> Assimilator:
-        """Return the method these settings describe, with a prior: a filter that observes nothing."""
-        return self._assimilator(prior, InferenceSchedule(steps=self.sampler.steps, lag=0), Mmps())
+    def assimilator(self, prior: Prior, problem: Problem) -> Assimilator:
+        """Return the method these settings describe, with a prior: a nowcast, or a filter that observes nothing.
+
+        Raises:
+            InputError: a cascade was asked for, and the problem is not one of rain that moves.
+        """
+        cascade = self.evolution != "prior" and nowcasts(problem)
+        if self.evolution == "cascade" and not cascade:
+            raise InputError(
+                "evolution=cascade: expected one variable of rain in mm/h that moves (motion=advect, two frames or "
+                "more) on a grid in km; evolution=prior forecasts all else"
+            )
+        if not cascade:
+            return self._assimilator(prior, InferenceSchedule(steps=self.sampler.steps, lag=0), Mmps())
+        plain = self._assimilator(prior, InferenceSchedule(steps=1, lag=0), Mmps())
+        minutes = trajectory_card(prior).step_s / 60
+        return Nowcaster(plain.model, plain.codec, plain.schedule, plain.stepper, minutes)

@@ -40,6 +40,7 @@ from benchmarks.support.assimilation_runs import (
     tomocast,
 )
 from benchmarks.support.real_data import real_data
+from benchmarks.support.steps import steps
 
 EVENT, TRAINING = "weather/radar_mch_20160711", "weather/radar_mch_20150515"
 CONTEXT, LEADS = 4, 6
@@ -51,34 +52,6 @@ def rain(event: str, crop: str) -> Fields:
     """Return an event at the prior's spacing and step."""
     settings = ObserveSettings(spacing=2.0, step_s=600.0, crop=crop)
     return observed_part(read_any_fields(real_data(event)), settings, source=event)
-
-
-def steps(start: Fields, times: np.ndarray, members: int) -> Ensemble:
-    """Return the ensemble of STEPS."""
-    from pysteps import motion, nowcasts
-    from pysteps.utils import transformation
-
-    frames = np.nan_to_num(start.values[0, :, 0].astype(np.float64))
-    decibels, _ = transformation.dB_transform(frames, threshold=0.1, zerovalue=-15.0)
-    velocity = motion.get_method("LK")(decibels)
-    result = nowcasts.get_method("steps")(
-        decibels[-3:],
-        velocity,
-        times.size,
-        n_ens_members=members,
-        n_cascade_levels=6,
-        precip_thr=-10.0,
-        kmperpixel=2.0,
-        timestep=10,
-        noise_method="nonparametric",
-        vel_pert_method="bps",
-        mask_method="incremental",
-        num_workers=1,
-        seed=24,
-    )
-    rates, _ = transformation.dB_transform(result, threshold=-10.0, inverse=True)
-    values = np.nan_to_num(rates).astype(np.float32)[None, :, :, None]
-    return Ensemble(values, times, start.variables, start.grid, {})
 
 
 def prior(start: Fields, times: np.ndarray, chosen: argparse.Namespace, run: Path) -> tuple[Ensemble, float]:

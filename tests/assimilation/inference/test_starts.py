@@ -63,7 +63,7 @@ def test_what_no_frame_has_seen_is_unknown_and_so_is_what_comes_from_there():
     assert never_seen(rain([0, 10])) is None
     velocity = np.zeros((1, 1, 2, 64, 64))
     velocity[:, :, 1] = 4.0
-    (mask,) = Advection(velocity).origins(unseen[0], 0, 1)
+    (mask,) = Advection(velocity).origins(unseen[0], 0, 1, members=1)
     # After two steps of four cells, what was never seen covers eight columns more.
     assert mask[:, 8:24].all()
     assert not mask[:, 24:].any()

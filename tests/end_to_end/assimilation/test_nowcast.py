@@ -6,8 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assimilation.fields.fields import Fields, Grid, Variable
+from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
+from assimilation.inference.assimilator import EnsemblePlan
 from assimilation.io.archive import read_ensemble, write_fields
+from assimilation.io.registry import read_any_fields
+from assimilation.run.problem import read_forecast
+from assimilation.run.settings import ForecastSettings
+from priors.card import load_prior
 from tests.support.command_line import inside, mistake
 
 SIZE, SPEED = 48, 3  # cells; cells per frame, along x
@@ -57,3 +62,30 @@ def test_motion_needs_two_frames(start, tmp_path):
     assert "found 1 frame" in line
     assert "motion=none" in line
     assert not (tmp_path / "run").exists()
+
+
+def test_a_nowcast_that_was_stopped_goes_on_to_the_same_bits(start):
+    prior, fields = load_prior("radar-rain"), read_any_fields(start)
+    settings = ForecastSettings(prior="radar-rain", frames=3, members=2, seed=1)
+    problem = read_forecast(
+        Ensemble(fields.values[:, None], fields.times, fields.variables, fields.grid), prior, settings
+    )
+    nowcaster = settings.assimilator(prior, problem)
+    plan = EnsemblePlan(2, 1, 2)
+    states = []
+    whole = list(nowcaster.run(problem, plan, on_state=lambda state: states.append(state.saved())))
+    rest = list(nowcaster.run(problem, plan, state=states[1]))
+    assert [one.frame for one in rest] == [2]
+    np.testing.assert_array_equal(rest[0].members, whole[2].members)
+    more = next(nowcaster.run(problem, EnsemblePlan(3, 1, 1)))
+    # Another batch rounds otherwise in the prior's network, which float32 keeps to a few units in the sixth digit.
+    np.testing.assert_allclose(more.members[:2], whole[0].members, rtol=1e-3, atol=1e-3)
+
+
+def test_the_prior_alone_draws_every_frame_and_a_cascade_needs_motion(start, tmp_path):
+    command = ("forecast", start, "--prior", "radar-rain", *FAST)
+    inside(*command, "evolution=prior", "--out", tmp_path / "prior")
+    told = json.loads((tmp_path / "prior" / "metrics.json").read_text())
+    assert (told["evolution"], told["steps"]) == ("prior", 3)
+    line = mistake(*command, "--motion", "none", "evolution=cascade", "--out", tmp_path / "run")
+    assert "evolution=cascade: expected one variable of rain" in line
