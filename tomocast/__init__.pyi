@@ -10,9 +10,16 @@ from .ct import read_volume as read_volume
 from .ct import reconstruct as reconstruct
 from .ct import reconstruct_with as reconstruct_with
 from .ct import score as score
+from .fields import Analysis as Analysis
 from .fields import Ensemble as Ensemble
+from .fields import FieldGrid as FieldGrid
 from .fields import Fields as Fields
+from .fields import GivenObservations as GivenObservations
+from .fields import LinearFunctions as LinearFunctions
+from .fields import Observation as Observation
 from .fields import Observations as Observations
+from .fields import TorchFunction as TorchFunction
+from .fields import Variable as Variable
 from .fields import analyses as analyses
 from .fields import assimilate as assimilate
 from .fields import forecast as forecast
@@ -21,5 +28,6 @@ from .fields import read_fields as read_fields
 from .fields import read_observations as read_observations
 from .fields import verify as verify
 from .operators import LinearOperator as LinearOperator
+from .prior import Denoiser as Denoiser
 from .prior import Prior as Prior
 from .prior import load_prior as load_prior

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from priors.card import Prior
-from priors.runtime.config import load
+from priors.card import AnyPrior
+from priors.runtime.config import load, validate
 from priors.runtime.errors import InputError
 from recon.data.intervals import IntervalVolume
 from recon.data.scan import Scan, check_line_integrals
@@ -72,7 +72,7 @@ def reconstruct(
     scan: Scan | str | Path,
     method: str | Reconstructor = "fbp",
     *,
-    prior: str | Path | Prior | None = None,
+    prior: AnyPrior | None = None,
     seed: int = 0,
     draws: int = 1,
     settings: Mapping[str, Any] | None = None,
@@ -85,7 +85,8 @@ def reconstruct(
     Args:
         scan: a scan, or a file of one.
         method: fbp, cgls, sirt, tv, nerd-fast, nerd-admm, nerd-pdhg, or a `Reconstructor`.
-        prior: of the diffusion methods: the name of an embedded prior, a folder with a card, or a loaded `Prior`.
+        prior: of the diffusion methods: the name of an embedded prior, a folder with a card, a loaded `Prior`,
+            or a `Denoiser` that knows its units.
         seed: of every random draw.
         draws: reconstructions with the seeds seed, seed + 1, ... of a diffusion method; of several, an `IntervalVolume`
             is returned, their mean with ``deviation``, ``lower`` and ``upper``.
@@ -123,7 +124,7 @@ def reconstruct_with(
     method: str | Reconstructor = "tv",
     *,
     weights: Any = None,
-    prior: str | Path | Prior | None = None,
+    prior: AnyPrior | None = None,
     seed: int = 0,
     mu_water: float = MU_WATER,
     **options: Any,
@@ -195,11 +196,9 @@ def _volume(given: Volume | str | Path) -> Volume:
     return volume
 
 
-def _method(method: str | Reconstructor, prior: str | Path | Prior | None, options: dict[str, Any]) -> Any:
+def _method(method: str | Reconstructor, prior: AnyPrior | None, options: dict[str, Any]) -> Any:
     """Return a method as settings take it."""
-    given = options if prior is None else {**options, "prior": _as_setting(prior)}
-    return {"name": method, **given} if isinstance(method, str) else method.model_copy(update=given)
-
-
-def _as_setting(prior: str | Path | Prior) -> str | Prior:
-    return str(prior) if isinstance(prior, Path) else prior
+    given = options if prior is None else {**options, "prior": prior}
+    if isinstance(method, str):
+        return {"name": method, **given}
+    return validate(type(method), {**dict(method), **given}, source="method") if given else method

@@ -16,14 +16,15 @@ from assimilation.inference.problem import Problem
 from assimilation.io.archive import analysis_path, read_ensemble
 from assimilation.io.observations.observed import Observations
 from assimilation.io.registry import open_stream, read_any_fields
-from assimilation.observation.base import ObservationStream
+from assimilation.observation.base import Observation, ObservationStream
+from assimilation.observation.own import GivenObservations, LinearFunctions, TorchFunction
 from assimilation.run.planning import ensemble_plan, memory_plan
 from assimilation.run.problem import read_assimilation, read_forecast
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
 from assimilation.verification.events import Border
 from assimilation.verification.verify import VerifyOptions
 from assimilation.verification.verify import verify as _verify
-from priors.card import Prior, load_prior
+from priors.card import AnyPrior, Prior, known, open_prior
 from priors.diffusion.denoiser import resolved_device
 from priors.runtime.config import load
 from priors.runtime.errors import InputError, warnings_checked
@@ -33,7 +34,11 @@ __all__ = [
     "Ensemble",
     "FieldGrid",
     "Fields",
+    "GivenObservations",
+    "LinearFunctions",
+    "Observation",
     "Observations",
+    "TorchFunction",
     "Variable",
     "analyses",
     "assimilate",
@@ -46,7 +51,6 @@ __all__ = [
 
 AnyObservations = Observations | ObservationStream | xr.Dataset | xr.DataArray | str | Path
 AnyState = Ensemble | Fields | xr.Dataset | str | Path
-AnyPrior = Prior | str | Path
 
 
 def read_observations(path: str | Path) -> Observations:
@@ -78,8 +82,9 @@ def analyses(
     """Yield the members of one time after the other, as they are finished, as ``tomocast assimilate`` computes them.
 
     Args:
-        observations: with errors; see `Observations`. Operators of your own: `assimilation.observation.own`.
-        prior: of trajectories: the name of an embedded one, a folder with a card, or a loaded `Prior`.
+        observations: with errors; see `Observations`, or `GivenObservations` with operators of your own.
+        prior: of trajectories: the name of an embedded one, a folder with a card, a loaded `Prior`, or a `Denoiser`
+            that knows its units.
         background: fields or an ensemble that end one step before the first observation.
         settings: of the job, nested, such as ``{"sampler": {"steps": 8}}``.
         options: of the job: ``lag`` (later frames whose observations reach an analysis, or ``"inf"``), ``members``,
@@ -91,9 +96,9 @@ def analyses(
     Raises:
         InputError: observations, background or a setting do not fit the prior, or the memory does not suffice.
     """
-    loaded, chosen = _job(AssimilateSettings, prior, settings, options)
-    problem = _problem(observations, background, loaded, chosen)
-    yield from _run(problem, loaded, chosen)
+    loaded, job = _job(AssimilateSettings, prior, settings, options)
+    problem = _problem(observations, background, loaded, job)
+    yield from _run(problem, loaded, job)
 
 
 def assimilate(
@@ -109,9 +114,9 @@ def assimilate(
     Raises:
         InputError: see `analyses`.
     """
-    loaded, chosen = _job(AssimilateSettings, prior, settings, options)
-    problem = _problem(observations, background, loaded, chosen)
-    return _collected(problem, loaded, chosen)
+    loaded, job = _job(AssimilateSettings, prior, settings, options)
+    problem = _problem(observations, background, loaded, job)
+    return _collected(problem, loaded, job)
 
 
 def forecast(
@@ -128,12 +133,12 @@ def forecast(
     Raises:
         InputError: the start or a setting does not fit the prior, or the memory does not suffice.
     """
-    loaded, chosen = _job(ForecastSettings, prior, settings, options)
+    loaded, job = _job(ForecastSettings, prior, settings, options)
     state = _state(start)
     assert state is not None
-    with warnings_checked(strict=chosen.strict):
-        problem = read_forecast(state, loaded, chosen)
-    return _collected(problem, loaded, chosen)
+    with warnings_checked(strict=job.strict):
+        problem = read_forecast(state, loaded, job)
+    return _collected(problem, loaded, job)
 
 
 def verify(
@@ -179,24 +184,22 @@ def verify_stream(ensemble: FieldStream, truth: AnyState, options: VerifyOptions
 
 def _job(kind: Any, prior: AnyPrior, settings: Mapping[str, Any] | None, options: Any) -> tuple[Prior, Any]:
     """Return the loaded prior and the validated settings."""
-    name = prior.card.name if isinstance(prior, Prior) else str(prior)
-    chosen = load(kind, [{"prior": name, **(settings or {}), **options}])
-    device = resolved_device(chosen.device).type
-    return prior if isinstance(prior, Prior) else load_prior(prior, device=device), chosen
+    reference = known(prior)
+    name = reference if isinstance(reference, str) else reference.card.name
+    job = load(kind, [{"prior": name, **(settings or {}), **options}])
+    return open_prior(reference, device=resolved_device(job.device).type), job
 
 
 def _problem(
-    observations: AnyObservations, background: AnyState | None, prior: Prior, chosen: AssimilateSettings
+    observations: AnyObservations, background: AnyState | None, prior: Prior, job: AssimilateSettings
 ) -> Problem:
     """Return the problem, without observations that are gross errors where the settings say so.
 
     Raises:
         InputError: something does not fit the prior; with ``strict``, there is something to warn of.
     """
-    with warnings_checked(strict=chosen.strict):
-        return read_assimilation(
-            _given(observations), _state(background), prior, gross_error=chosen.gross_error
-        )
+    with warnings_checked(strict=job.strict):
+        return read_assimilation(_given(observations), _state(background), prior, gross_error=job.gross_error)
 
 
 def _given(observations: AnyObservations) -> Observations | ObservationStream:
@@ -205,19 +208,19 @@ def _given(observations: AnyObservations) -> Observations | ObservationStream:
     return Observations(observations)
 
 
-def _run(problem: Problem, prior: Prior, chosen: AssimilateSettings | ForecastSettings) -> Iterator[Analysis]:
-    assimilator = chosen.assimilator(prior, problem)
-    plan = ensemble_plan(assimilator, problem, members=chosen.members, seed=chosen.seed, chunk=chosen.chunk)
+def _run(problem: Problem, prior: Prior, job: AssimilateSettings | ForecastSettings) -> Iterator[Analysis]:
+    assimilator = job.assimilator(prior, problem)
+    plan = ensemble_plan(assimilator, problem, members=job.members, seed=job.seed, chunk=job.chunk)
     memory_plan(assimilator, problem, plan).require()
     yield from assimilator.run(problem, plan)
 
 
-def _collected(problem: Problem, prior: Prior, chosen: AssimilateSettings | ForecastSettings) -> Ensemble:
-    shape = (problem.trajectories, chosen.members, problem.frames, *problem.shape)
+def _collected(problem: Problem, prior: Prior, job: AssimilateSettings | ForecastSettings) -> Ensemble:
+    shape = (problem.trajectories, job.members, problem.frames, *problem.shape)
     members = np.empty(shape, np.float32)
-    for analysis in _run(problem, prior, chosen):
+    for analysis in _run(problem, prior, job):
         members[analysis.trajectory, :, analysis.frame] = analysis.members
-    attributes = {"prior": prior.card.name, "prior_sha256": prior.card.sha256, "seed": str(chosen.seed)}
+    attributes = {"prior": prior.card.name, "prior_sha256": prior.card.sha256, "seed": str(job.seed)}
     return Ensemble(members, problem.times, problem.variables, problem.grid, attributes)
 
 

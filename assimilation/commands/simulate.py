@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from priors.commands.options import OutFile, Overrides, Plan, PrintConfig, required, show
+from priors.commands.options import Config, OutFile, Overrides, Plan, PrintConfig, required, show
 
 
 def simulate_system(
@@ -12,6 +12,7 @@ def simulate_system(
         str, typer.Argument(metavar="NAME", help="navier-stokes, kolmogorov, lorenz96 or linear-gaussian.")
     ],
     overrides: Overrides = None,
+    config: Config = None,
     out: OutFile = None,
     trajectories: Annotated[int, typer.Option(min=1, help="Independent trajectories.")] = 1,
     steps: Annotated[int, typer.Option(min=1, help="Frames of each trajectory.")] = 40,
@@ -23,7 +24,7 @@ def simulate_system(
     """Simulate trajectories of a known system at its statistical equilibrium; KEY=VALUE such as viscosity=1e-3."""
     from assimilation.run import simulate as jobs
 
-    system = jobs.system(name, size=grid, overrides=overrides or [])
+    system = jobs.system(name, size=grid, layers=config or [], overrides=overrides or [])
     if print_config:
         show(system)
         return

@@ -6,6 +6,7 @@ Everything is in physical units; missing values are left out before a frame beco
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ from priors.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from assimilation.fields.fields import Grid, Variable
+
+
+Numbers = np.ndarray | Sequence[float]
 
 
 class ObservationOperator(ABC):
@@ -48,6 +52,29 @@ class Observation:
             raise InputError("observation: a value is NaN or infinite, expected missing values left out")
         if not bool((torch.isfinite(self.variance) & (self.variance > 0)).all()):
             raise InputError("observation: found a variance that is not positive and finite")
+
+    @classmethod
+    def of(cls, values: Numbers, operator: ObservationOperator, *, sigma: Numbers | float) -> "Observation":
+        """Return observations from arrays of NumPy.
+
+        Args:
+            values: y (n), physical units.
+            operator: H.
+            sigma: deviation of the errors in that unit, one for all or one each.
+
+        Raises:
+            InputError: a value is missing, or sigma is of another shape or not positive.
+        """
+        y = np.asarray(values, np.float32)
+        try:
+            deviation = np.broadcast_to(np.asarray(sigma, np.float32), y.shape)
+        except ValueError:
+            raise InputError(
+                f"observation: sigma: found shape {np.shape(sigma)}, expected one or {y.shape}"
+            ) from None
+        if not (deviation > 0).all():
+            raise InputError("observation: sigma: found one that is not positive")
+        return cls(torch.from_numpy(y.copy()), torch.from_numpy(deviation**2), operator)
 
     def innovation(self, state: Float[Tensor, "*b k y x"]) -> Float[Tensor, "*b n"]:
         """Return y - H(x)."""

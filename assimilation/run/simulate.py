@@ -1,4 +1,4 @@
-"""What ``simulate-system`` does, once its options are read."""
+"""What ``simulate system`` does, once its options are read."""
 
 import sys
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from assimilation.io.archive import write_fields
 from assimilation.io.store import check_path
 from assimilation.systems import AnySystem
 from assimilation.systems.base import simulate, steps
-from priors.runtime.config import load
+from priors.runtime.config import load, read_yaml
 from priors.runtime.errors import InputError
 from priors.runtime.files.permissions import allow_nonsense
 from priors.runtime.progress import Progress
@@ -26,19 +26,30 @@ class _Choice(BaseModel):
     system: AnySystem
 
 
-def system(name: str, *, size: int | None = None, overrides: Sequence[str] = ()) -> AnySystem:
+def system(
+    name: str, *, size: int | None = None, layers: Sequence[Path] = (), overrides: Sequence[str] = ()
+) -> AnySystem:
     """Return the system ``name``.
 
     Args:
         name: of the family.
         size: points along each axis, None for the system's own number.
+        layers: YAML files of its fields.
         overrides: ``key=value`` texts for its other fields.
 
     Raises:
-        InputError: there is no such system, or a field is wrong.
+        InputError: there is no such system, a file is of another one, or a field is wrong.
     """
+    trees = [read_yaml(path) for path in layers]
+    for path, tree in zip(layers, trees, strict=True):
+        if tree.get("name", name) != name:
+            raise InputError(f"{path}: name: found '{tree['name']}', expected '{name}'")
     given: dict[str, Any] = {"name": name} if size is None else {"name": name, "size": size}
-    return load(_Choice, [{"system": given}], [f"system.{text}" for text in overrides]).system
+    return load(
+        _Choice,
+        [{"system": tree} for tree in (*trees, given)],
+        [f"system.{text}" for text in overrides],
+    ).system
 
 
 def memory(chosen: AnySystem, *, trajectories: int, frames: int) -> MemoryPlan:

@@ -10,7 +10,7 @@ from torch import nn
 
 from priors.card import PriorCard
 from priors.card.origin import Source
-from priors.codec import Codec
+from priors.codec import AnyCodec, Codec, FieldCodec
 from priors.diffusion.conditioning import (
     AnyConditioning,
     Conditioning,
@@ -20,7 +20,8 @@ from priors.diffusion.conditioning import (
     SourceTime,
     Step,
 )
-from priors.diffusion.parametrisation import AnyParametrisation, Parametrisation, Preconditioned
+from priors.diffusion.denoiser import Denoiser
+from priors.diffusion.parametrisation import AnyParametrisation, Clean, Parametrisation, Preconditioned
 from priors.diffusion.schedule import EDM, VP, AnySchedule, Geometric, Rectified, Schedule, Table
 from priors.networks import DiffusersUNet, OwnModule
 from priors.networks.foreign import ForeignUNet, call_any
@@ -33,10 +34,8 @@ Named = str | Mapping[str, Any]
 def own_card(
     module: nn.Module,
     *,
-    schedule: Schedule | Named,
-    parametrisation: Parametrisation | Named,
-    codec: Codec | tuple[float, float] | Mapping[str, Any],
-    conditioning: Conditioning | Named | None = None,
+    codec: AnyCodec | tuple[float, float] | Mapping[str, Any],
+    described: Mapping[str, Any],
     **details: Any,
 ) -> PriorCard:
     """Return the card of a module; see `Prior`.
@@ -45,41 +44,94 @@ def own_card(
     of betas, sigma for ``edm`` and ``geometric`` (1/4 log sigma under EDM's preconditioning), the share of noise in
     [0, 1] for ``rectified``, 999 t for ``vp``, else log(sigma / alpha).
 
+    Args:
+        module: the network.
+        codec: of its values.
+        described: ``schedule``, ``parametrisation`` and ``conditioning``; the last may be None.
+        details: other entries of the card.
+
     Raises:
         InputError: a description that fits nothing.
     """
-    noise: Schedule = _member("schedule", AnySchedule, schedule)
-    meaning: Parametrisation = _member("parametrisation", AnyParametrisation, parametrisation)
-    told = usual_conditioning(noise, meaning)
-    if conditioning is not None:
-        told = _member("conditioning", AnyConditioning, conditioning)
-    digest = weights_sha256(module)
-    kind = f"{type(module).__module__}.{type(module).__qualname__}"
-    fields = {
-        "name": type(module).__name__,
-        "sha256": digest,
-        "network": _network(module, kind, details),
-        "schedule": noise,
-        "parametrisation": meaning,
-        "conditioning": told,
-        "bfloat16": False,
-        "codec": _codec(codec),
-        "unit": "HU",
-        "shape": (256, 256),
-        "axes": "y x",
-        "pixel_mm": (0.1, 10.0),
-        "trained_on": "not stated",
-        "licence": "not stated",
-        "citation": "not stated",
-        "source": Source(family="own-module", file=kind, sha256=digest),
-    }
-    card = validate(PriorCard, {**fields, **details}, source="prior")
+    for key in ("schedule", "parametrisation"):
+        if described[key] is None:
+            raise InputError(f"{key}: found none, expected that of the module {type(module).__name__}")
+    noise: Schedule = _member("schedule", AnySchedule, described["schedule"])
+    meaning: Parametrisation = _member("parametrisation", AnyParametrisation, described["parametrisation"])
+    conditioning = usual_conditioning(noise, meaning)
+    if described["conditioning"] is not None:
+        conditioning = _member("conditioning", AnyConditioning, described["conditioning"])
+    network = _network(module, _kind(module), details)
+    card = _card(module, noise, meaning, network=network, conditioning=conditioning, codec=codec, **details)
     warnings.warn(
         f"prior {card.name!r}: has no self-test record, so a wrong schedule, parametrisation or codec shows only "
         f"in its results; it is told {card.conditioning!r}. Compare it with its own sampler",
         stacklevel=3,
     )
     return card
+
+
+def denoiser_card(
+    denoiser: Denoiser,
+    *,
+    codec: AnyCodec | tuple[float, float] | Mapping[str, Any],
+    described: Mapping[str, Any],
+    **details: Any,
+) -> PriorCard:
+    """Return the card of a `Denoiser`, whose schedule is its own and whose answer is the clean state.
+
+    Raises:
+        InputError: a description that fits nothing, or of what the denoiser knows itself.
+    """
+    for key, value in described.items():
+        if value is not None:
+            raise InputError(f"{key}: found {value!r}, expected none: {type(denoiser).__name__} has its own")
+    channels = details.pop("field_channels", 1)
+    noise: Schedule = _member("schedule", AnySchedule, denoiser.schedule)
+    network = OwnModule(kind=_kind(denoiser), field_channels=channels)
+    return _card(denoiser, noise, Clean(), network=network, conditioning=LogRatio(), codec=codec, **details)
+
+
+def _card(
+    module: nn.Module, schedule: Schedule, parametrisation: Parametrisation, **details: Any
+) -> PriorCard:
+    """Return a card with what is known of every module of a user's own, changed by ``details``."""
+    digest = weights_sha256(module)
+    details["codec"] = _codec(details["codec"])
+    usual = _of_trajectories(details) if details.get("trajectory") is not None else _OF_SLICES
+    fields = {
+        "name": type(module).__name__,
+        "sha256": digest,
+        "schedule": schedule,
+        "parametrisation": parametrisation,
+        "bfloat16": False,
+        "trained_on": "not stated",
+        "licence": "not stated",
+        "citation": "not stated",
+        "source": Source(family="own-module", file=_kind(module), sha256=digest),
+    }
+    return validate(PriorCard, {**fields, **usual, **details}, source="prior")
+
+
+_OF_SLICES = {"unit": "HU", "shape": (256, 256), "axes": "y x", "pixel_mm": (0.1, 10.0)}
+
+
+def _of_trajectories(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a card of trajectories says where its owner does not.
+
+    Raises:
+        InputError: the shape of a field is not stated.
+    """
+    if "shape" not in details:
+        raise InputError("shape: found none, expected the points of a field along y and x")
+    codec = details["codec"]
+    variables = codec.get("variables", ()) if isinstance(codec, Mapping) else getattr(codec, "variables", ())
+    units = [one["unit"] if isinstance(one, Mapping) else one.unit for one in variables]
+    return {"unit": ", ".join(units), "axes": "time k y x"}
+
+
+def _kind(module: nn.Module) -> str:
+    return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
 def usual_conditioning(schedule: Schedule, parametrisation: Parametrisation) -> Conditioning:
@@ -132,8 +184,8 @@ def _channels_of(details: Mapping[str, Any]) -> str:
     return str(found)
 
 
-def _codec(codec: Codec | tuple[float, float] | Mapping[str, Any]) -> Codec | Mapping[str, Any]:
-    if isinstance(codec, Codec | Mapping):
+def _codec(codec: AnyCodec | tuple[float, float] | Mapping[str, Any]) -> AnyCodec | Mapping[str, Any]:
+    if isinstance(codec, Codec | FieldCodec | Mapping):
         return codec
     offset, scale = (float(value) for value in codec)
     return {"offset": offset, "scale": scale, "low": offset - scale, "high": offset + scale}

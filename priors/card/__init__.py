@@ -4,23 +4,21 @@ from priors.card.description import PriorCard, TrajectoryCard
 from priors.card.loading import (
     EMBEDDED,
     Prior,
-    PriorReference,
     air_value,
-    card_of_prior,
     denoiser_of,
     embedded_names,
     file_sha256,
     find_prior,
     load_prior,
-    open_prior,
     read_card,
-    weights_bytes,
 )
+from priors.card.reference import AnyPrior, PriorReference, card_of_prior, known, open_prior, weights_bytes
 from priors.card.self_test import SELF_TEST_LEVELS, self_test, self_test_errors
 
 __all__ = [
     "EMBEDDED",
     "SELF_TEST_LEVELS",
+    "AnyPrior",
     "Prior",
     "PriorCard",
     "PriorReference",
@@ -31,6 +29,7 @@ __all__ = [
     "embedded_names",
     "file_sha256",
     "find_prior",
+    "known",
     "load_prior",
     "open_prior",
     "read_card",

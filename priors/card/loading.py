@@ -6,15 +6,11 @@ embedded one, verifies the weights' hash, builds the network the card names and 
 """
 
 import hashlib
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import InstanceOf, PlainSerializer
-from pydantic.json_schema import SkipJsonSchema
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from priors.adapters.native import read_weights
@@ -43,12 +39,19 @@ class Prior:
     It is called as ``module(x, number)``; what the number is follows from the schedule (see `own_card`) unless
     ``conditioning`` says otherwise. Such a prior has no record to test itself against and says so once.
 
+    A `Denoiser` of one's own knows its schedule and answers with the conditional mean, so that its units are all that
+    is left to say; of slices, or with ``trajectory`` of trajectories::
+
+        prior = Prior(denoiser, codec=(0.0, 1000.0))
+        prior = Prior(denoiser, codec={"variables": [...]}, trajectory={"step_s": 3600.0, ...}, shape=(64, 64))
+
     Args:
-        module: any torch module on states (b, 1, y, x) in network units.
-        schedule: a `Schedule`, its name, or a mapping of its fields.
-        parametrisation: a `Parametrisation`, its name, or a mapping: what the module's output means.
-        codec: (offset, scale) in the unit, a mapping, or a `Codec`.
-        details: ``conditioning``, ``fit``, ``unit``, ``shape``, ``pixel_mm``, ``mirrored`` and others of the card.
+        module: any torch module on states (b, 1, y, x) in network units, or a `Denoiser`.
+        schedule: a `Schedule`, its name, or a mapping of its fields; not of a `Denoiser`, which has one.
+        parametrisation: a `Parametrisation`, its name, or a mapping: what the module's output means; likewise.
+        codec: (offset, scale) in the unit, a mapping, a `Codec` or a `FieldCodec`.
+        details: ``conditioning``, ``fit``, ``unit``, ``shape``, ``pixel_mm``, ``mirrored``, ``trajectory`` and others
+            of the card.
 
     Raises:
         InputError: a description that fits nothing.
@@ -62,23 +65,21 @@ class Prior:
         self,
         module: nn.Module,
         *,
-        schedule: Schedule | str | Mapping[str, Any],
-        parametrisation: Parametrisation | str | Mapping[str, Any],
-        codec: Codec | tuple[float, float] | Mapping[str, Any],
+        codec: Codec | FieldCodec | tuple[float, float] | Mapping[str, Any],
+        schedule: Schedule | str | Mapping[str, Any] | None = None,
+        parametrisation: Parametrisation | str | Mapping[str, Any] | None = None,
         conditioning: Conditioning | str | Mapping[str, Any] | None = None,
         **details: Any,
     ) -> None:
-        from priors.adapters.own import own_card, own_network
+        from priors.adapters.own import denoiser_card, own_card, own_network
 
-        card = own_card(
-            module,
-            schedule=schedule,
-            parametrisation=parametrisation,
-            codec=codec,
-            conditioning=conditioning,
-            **details,
-        )
-        self._set(denoiser_of(card, own_network(module, card)), card)
+        described = {"schedule": schedule, "parametrisation": parametrisation, "conditioning": conditioning}
+        if isinstance(module, Denoiser):
+            card = denoiser_card(module, codec=codec, described=described, **details)
+            self._set(_fitted(module, card).eval().requires_grad_(False), card)
+        else:
+            card = own_card(module, codec=codec, described=described, **details)
+            self._set(denoiser_of(card, own_network(module, card)), card)
 
     @classmethod
     def assembled(cls, denoiser: Denoiser, card: "PriorCard") -> "Prior":
@@ -89,15 +90,25 @@ class Prior:
 
     def _set(self, denoiser: Denoiser, card: "PriorCard") -> None:
         self.denoiser, self.codec, self.card = denoiser, card.codec, card
+        # Handed over alone, the denoiser still knows whose it is (see `priors.card.reference`).
+        denoiser.card = card
 
     def __repr__(self) -> str:
         return f"Prior({self.card.name!r}, sha256={self.card.sha256[:12]!r})"
 
     @property
     def network(self) -> nn.Module:
-        """The network, as the card builds it."""
+        """The network, as the card builds it.
+
+        Raises:
+            InputError: the prior is a `Denoiser` of one's own, which has none that a card could build.
+        """
         inner = self.denoiser.inner if isinstance(self.denoiser, FittedDenoiser) else self.denoiser
-        assert isinstance(inner, NetworkDenoiser)
+        if not isinstance(inner, NetworkDenoiser):
+            kind = type(inner).__name__
+            raise InputError(
+                f"prior {self.card.name!r}: is the denoiser {kind} of one's own, expected a network to save or export"
+            )
         return inner.network
 
     def save(self, folder: str | Path) -> None:
@@ -207,48 +218,6 @@ def load_prior(
     return prior
 
 
-def open_prior(prior: "str | Path | Prior", *, device: str = "cpu", label: int | None = None) -> Prior:
-    """Return a prior given by name, by folder, or loaded already, on ``device``.
-
-    Raises:
-        InputError: see `load_prior`.
-    """
-    if not isinstance(prior, Prior):
-        return load_prior(prior, device=device, label=label)
-    if label is not None:
-        raise InputError(f"label: found {label}, expected it where prior {prior.card.name!r} was loaded")
-    prior.denoiser.to(device)
-    return prior
-
-
-def card_of_prior(prior: "str | Path | Prior") -> PriorCard:
-    """Return the card of a prior given by name, by folder, or loaded already, without loading weights.
-
-    Raises:
-        InputError: unknown name or malformed card.
-    """
-    return prior.card if isinstance(prior, Prior) else read_card(find_prior(prior))
-
-
-def weights_bytes(prior: "str | Path | Prior") -> int:
-    """Return the memory of a prior's weights in float32."""
-    if isinstance(prior, Prior):
-        return sum(4 * weight.numel() for weight in prior.denoiser.parameters())
-    path = find_prior(prior) / read_card(find_prior(prior)).weights
-    try:
-        with safe_open(path, framework="pt") as tensors:
-            return sum(4 * math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a safetensors file ({error})") from error
-
-
-PriorReference = Annotated[
-    str | SkipJsonSchema[InstanceOf[Prior]],
-    PlainSerializer(lambda prior: prior.card.name if isinstance(prior, Prior) else prior, return_type=str),
-]
-"""A prior as a setting: a name or folder in YAML, from Python also a loaded one."""
-
-
 def _relabelled(card: PriorCard, label: int) -> PriorCard:
     """Return the card with another class to condition on."""
     if not isinstance(card.network, ForeignNetwork | SongUNet):
@@ -268,7 +237,7 @@ def _network(card: PriorCard, module: nn.Module | None) -> nn.Module:
 
 def denoiser_of(card: PriorCard, network: nn.Module) -> Denoiser:
     """Return the denoiser a card describes, in evaluation mode, its weights frozen."""
-    denoiser: Denoiser = NetworkDenoiser(
+    denoiser = NetworkDenoiser(
         network,
         schedule=card.schedule,
         parametrisation=card.parametrisation,
@@ -276,10 +245,16 @@ def denoiser_of(card: PriorCard, network: nn.Module) -> Denoiser:
         reduced=card.bfloat16,
         spectrum=None if card.trajectory is None else card.trajectory.spectrum,
     )
-    if not card.fit.plain and isinstance(card.codec, Codec):
-        assert isinstance(denoiser, NetworkDenoiser)
-        denoiser = FittedDenoiser(denoiser, card.fit, air=air_value(card))
-    return denoiser.eval().requires_grad_(False)
+    return _fitted(denoiser, card).eval().requires_grad_(False)
+
+
+def _fitted(denoiser: Denoiser, card: PriorCard) -> Denoiser:
+    """Return a denoiser of slices of any size, where its network takes them only in its own way."""
+    if card.fit.plain or not isinstance(card.codec, Codec):
+        return denoiser
+    if not isinstance(denoiser, NetworkDenoiser):
+        raise InputError("fit: found a Denoiser of one's own, expected one that takes slices as they are")
+    return FittedDenoiser(denoiser, card.fit, air=air_value(card))
 
 
 def air_value(card: PriorCard) -> float:

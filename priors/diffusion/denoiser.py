@@ -8,7 +8,9 @@ with the network's output is float32, only the network itself runs in its own dt
 """
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -24,15 +26,29 @@ from priors.networks.space_time_dit_attention import KeyValueCache
 from priors.networks.trajectory import TrajectoryNetwork
 from priors.runtime.errors import InputError
 
+if TYPE_CHECKING:
+    from priors.card.description import PriorCard
+    from priors.codec import Codec, FieldCodec
+
 States = Float[Tensor, "b ..."]
 Times = Float[Tensor, "b ..."]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
 
 class Denoiser(nn.Module, ABC):
-    """Interface: a conditional mean with the schedule it was trained on."""
+    """Interface: a conditional mean with the schedule it was trained on.
+
+    Attributes:
+        schedule: of the times passed to ``forward``.
+        card: of the prior it belongs to, once it belongs to one.
+        codec: what its values mean, where a denoiser of one's own says so: what `Prior` takes under this name.
+        details: what else it says of itself, by the names that `Prior` takes, such as ``trajectory``.
+    """
 
     schedule: Schedule
+    card: "PriorCard | None" = None
+    codec: "Codec | FieldCodec | tuple[float, float] | Mapping[str, Any] | None" = None
+    details: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def forward(self, x_t: States, t: Times) -> States:

@@ -35,6 +35,15 @@ def test_settings_given_are_shown():
     assert "steps: 4" in shown
 
 
+def test_the_settings_of_a_known_system_are_read_again(tmp_path):
+    shown = inside("config", "show", "--job", "simulate lorenz96", "forcing=9").stdout
+    (tmp_path / "system.yaml").write_text(shown)
+    again = inside("simulate", "system", "lorenz96", "-c", tmp_path / "system.yaml", "--print-config").stdout
+    assert again == shown
+    line = mistake("simulate", "system", "kolmogorov", "-c", tmp_path / "system.yaml", "--print-config")
+    assert "name: found 'lorenz96', expected 'kolmogorov'" in line
+
+
 def test_an_unknown_job_and_a_wrong_key_are_told():
     assert "did you mean 'assimilate'?" in mistake("config", "show", "--job", "asimilate")
     assert "did you mean 'members'?" in mistake("config", "show", "--job", "forecast", "member=3")

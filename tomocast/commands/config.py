@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 JOBS = {
     "reconstruct": "recon.run.settings:ReconstructSettings",
     "simulate scan": "recon.run.settings:SimulateSettings",
+    "simulate navier-stokes": "assimilation.systems:NavierStokes",
+    "simulate kolmogorov": "assimilation.systems:Kolmogorov",
+    "simulate lorenz96": "assimilation.systems:Lorenz96",
+    "simulate linear-gaussian": "assimilation.systems:LinearGaussian",
     "phantom": "recon.run.settings:PhantomSettings",
     "demo recon": "recon.run.settings:DemoSettings",
     "assimilate": "assimilation.run.settings:AssimilateSettings",
@@ -28,10 +32,16 @@ JOBS = {
     "prepare trajectories": "assimilation.prepare.settings:PrepareSettings",
     "train": "priors.training.config:TrainConfig",
     "train trajectories": "priors.training.config:TrajectoryConfig",
+    "import-prior": "priors.adapters.foreign:Told",
 }
 """The verb of a job -> where its settings are defined; imported when asked for."""
 
-_SHORT = {"simulate": "simulate scan", "demo": "demo recon", "prepare": "prepare trajectories"}
+_SHORT = {
+    "simulate": "simulate scan",
+    "simulate system": "simulate navier-stokes",
+    "demo": "demo recon",
+    "prepare": "prepare trajectories",
+}
 
 Job = Annotated[str, typer.Option("--job", help=f"{', '.join(JOBS)}.", metavar="JOB")]
 
@@ -62,8 +72,9 @@ def settings_model(job: str) -> "type[BaseModel]":
     """
     from priors.runtime.config import nearest
 
+    spelt = {known.replace("-", " "): known for known in JOBS}
     words = job.replace("-", " ").strip()
-    words = _SHORT.get(words, words)
+    words = _SHORT.get(words, spelt.get(words, words))
     if words not in JOBS:
         guess = nearest(words, list(JOBS))
         hint = f"did you mean '{guess}'?" if guess else f"expected one of {', '.join(JOBS)}"
