@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from assimilation.commands.options import Members, Steps, Strict
+from assimilation.commands.options import Members, Steps, Strict, start_run
 from priors.commands.options import (
     Config,
     Json,
@@ -17,8 +17,6 @@ from priors.commands.options import (
     PriorName,
     Resume,
     Seed,
-    required,
-    show,
 )
 
 
@@ -49,7 +47,6 @@ def assimilate(
     json: Json = None,
 ) -> None:
     """Turn observations into an ensemble of analyses: filter, fixed-lag smoother or reanalysis."""
-    from assimilation.run import jobs
     from assimilation.run.settings import AssimilateSettings
     from priors.runtime.config import settings_of
 
@@ -63,14 +60,7 @@ def assimilate(
         "strict": strict or None,
     }
     given = [f"overlap={'null' if overlap == 'none' else overlap}"] if overlap is not None else []
-    chosen = settings_of(AssimilateSettings, config, options, [*given, *(overrides or [])])
-    if print_config:
-        show(chosen)
-        return
-    inputs = {"observations": observations}
-    if background is not None:
-        inputs["background"] = background
-    if plan:
-        jobs.print_plan(chosen, inputs, as_json=json)
-    else:
-        jobs.run(chosen, inputs, required(out), resume=resume, overwrite=overwrite, as_json=json)
+    settings = settings_of(AssimilateSettings, config, options, [*given, *(overrides or [])])
+    inputs = {"observations": observations, **({} if background is None else {"background": background})}
+    stop_at = {"config": print_config, "plan": plan}
+    start_run(settings, inputs, out, stop_at=stop_at, resume=resume, overwrite=overwrite, as_json=json)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from assimilation.commands.options import Members, Steps, Strict
+from assimilation.commands.options import Members, Steps, Strict, start_run
 from priors.commands.options import (
     Config,
     Json,
@@ -17,8 +17,6 @@ from priors.commands.options import (
     PriorName,
     Resume,
     Seed,
-    required,
-    show,
 )
 
 
@@ -54,7 +52,6 @@ def forecast(
     json: Json = None,
 ) -> None:
     """Forecast an ensemble from clean frames, without observations."""
-    from assimilation.run import jobs
     from assimilation.run.settings import ForecastSettings
     from priors.runtime.config import settings_of
 
@@ -70,12 +67,7 @@ def forecast(
         "crop": crop,
         "strict": strict or None,
     }
-    chosen = settings_of(ForecastSettings, config, options, overrides)
-    if print_config:
-        show(chosen)
-        return
+    settings = settings_of(ForecastSettings, config, options, overrides)
     inputs = {"start": start}
-    if plan:
-        jobs.print_plan(chosen, inputs, as_json=json)
-    else:
-        jobs.run(chosen, inputs, required(out), resume=resume, overwrite=overwrite, as_json=json)
+    stop_at = {"config": print_config, "plan": plan}
+    start_run(settings, inputs, out, stop_at=stop_at, resume=resume, overwrite=overwrite, as_json=json)

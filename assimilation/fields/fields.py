@@ -21,8 +21,43 @@ from priors.runtime.errors import InputError
 __all__ = ["Ensemble", "Fields", "Grid", "Variable"]
 
 
+class _Described:
+    """What knows its times, variables, grid and attributes, and can be a dataset."""
+
+    times: np.ndarray
+    variables: tuple[Variable, ...]
+    grid: Grid
+    attributes: dict[str, str]
+
+    def to_dataset(self) -> xr.Dataset:
+        """Return the CF dataset; ``trajectory`` is a dimension where there is more than one."""
+        values, leading = self._leading()
+        return cf.build(cf.Parsed(values, self.times, self.variables, self.grid, self.attributes, leading))
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return `to_dataset`, by the name the public face has for it."""
+        return self.to_dataset()
+
+    def _leading(self) -> tuple[Float[np.ndarray, "n m time k y x"], tuple[str, ...]]:
+        """Return the values, and the names of the axes before time that a dataset has."""
+        raise NotImplementedError
+
+    def _check_sizes(self, shape: tuple[int, ...]) -> None:
+        """Refuse an array whose (time, k, y, x) differ from its description."""
+        names = [variable.name for variable in self.variables]
+        taken = {"time", "trajectory", "member", cf.MAPPING, *self.grid.names} & {*names}
+        if taken or len({*names}) < len(names):
+            raise InputError(
+                f"fields: found the variables {', '.join(names)}, expected names unlike each other's "
+                "and unlike a dimension's"
+            )
+        expected = (self.times.size, len(self.variables), *self.grid.shape)
+        if shape != expected:
+            raise InputError(f"fields: found (time, k, y, x) = {shape}, expected {expected}")
+
+
 @dataclass(frozen=True, eq=False)
-class Fields:
+class Fields(_Described):
     """Trajectories of states.
 
     Attributes:
@@ -44,19 +79,10 @@ class Fields:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", np.asarray(self.values, np.float32))
-        _check_sizes(self.values.shape[1:], self)
+        self._check_sizes(self.values.shape[1:])
 
-    def to_xarray(self) -> xr.Dataset:
-        """Return `to_dataset`, by the name the public face has for it."""
-        return self.to_dataset()
-
-    def to_dataset(self) -> xr.Dataset:
-        """Return the CF dataset; ``trajectory`` is a dimension where there is more than one."""
-        leading = ("trajectory",) if self.values.shape[0] > 1 else ()
-        parsed = cf.Parsed(
-            self.values[:, None], self.times, self.variables, self.grid, self.attributes, leading
-        )
-        return cf.build(parsed)
+    def _leading(self) -> tuple[Float[np.ndarray, "n m time k y x"], tuple[str, ...]]:
+        return self.values[:, None], ("trajectory",) if self.values.shape[0] > 1 else ()
 
     @staticmethod
     def from_dataset(dataset: xr.Dataset, source: str = "dataset") -> "Fields":
@@ -65,41 +91,38 @@ class Fields:
         Raises:
             InputError: it holds an ensemble, or dimensions, times, units or coordinates cannot be used.
         """
-        found = cf.parse(dataset, source)
-        if "member" in found.leading:
+        parsed = cf.parse(dataset, source)
+        if "member" in parsed.leading:
             raise InputError(
-                f"{source}: found the dimension member ({found.values.shape[1]}), expected single fields"
+                f"{source}: found the dimension member ({parsed.values.shape[1]}), expected single fields"
             )
-        return Fields(found.values[:, 0], found.times, found.variables, found.grid, found.attributes)
+        return Fields(parsed.values[:, 0], parsed.times, parsed.variables, parsed.grid, parsed.attributes)
 
     def select(self, *, times: slice | np.ndarray | None = None, trajectory: int | None = None) -> "Fields":
-        """Return a part.
+        """Return some times, or one trajectory.
 
         Args:
-            times: places along time as a slice or integers, or datetime64 values that must occur.
+            times: indices along time as a slice or integers, or datetime64 values that must occur.
             trajectory: the one to keep.
 
         Raises:
             InputError: a time or the trajectory does not occur.
         """
-        place = _places(self.times, times)
+        index = _indices(self.times, times)
         count = self.values.shape[0]
         if trajectory is not None and not 0 <= trajectory < count:
             raise InputError(f"trajectory: found {trajectory}, expected 0 to {count - 1}")
         rows = slice(None) if trajectory is None else slice(trajectory, trajectory + 1)
-        return replace(self, values=self.values[rows][:, place], times=self.times[place])
+        return replace(self, values=self.values[rows][:, index], times=self.times[index])
 
 
 @dataclass(frozen=True, eq=False)
-class Ensemble:
-    """Members of every trajectory.
+class Ensemble(_Described):
+    """Members of every trajectory; what is not said here is as in `Fields`.
 
     Attributes:
         members: physical values, NaN where missing.
-        times: datetime64[ns], ascending.
-        variables: what the entries along k are.
-        grid: where the points along y and x lie.
-        attributes: text that travels with the fields into files.
+        times, variables, grid, attributes: of all members.
 
     Raises:
         InputError: sizes do not agree.
@@ -113,7 +136,7 @@ class Ensemble:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "members", np.asarray(self.members, np.float32))
-        _check_sizes(self.members.shape[2:], self)
+        self._check_sizes(self.members.shape[2:])
 
     def mean(self) -> Fields:
         """Return the mean over the members."""
@@ -125,27 +148,19 @@ class Ensemble:
             return self._fields(np.where(np.isnan(self.members[:, 0]), np.nan, 0.0))
         return self._statistic(lambda members: members.std(axis=1, ddof=1))
 
-    def member(self, place: int) -> Fields:
+    def member(self, number: int) -> Fields:
         """Return one member."""
-        return self._fields(self.members[:, place])
-
-    def to_xarray(self) -> xr.Dataset:
-        """Return `to_dataset`, by the name the public face has for it."""
-        return self.to_dataset()
+        return self._fields(self.members[:, number])
 
     def __repr__(self) -> str:
         n, m, frames, _, y, x = self.members.shape
-        names = ", ".join(f"{item.name} [{item.unit}]" for item in self.variables)
+        names = ", ".join(f"{one.name} [{one.unit}]" for one in self.variables)
         span = f"{self.times[0].astype('datetime64[s]')} to {self.times[-1].astype('datetime64[s]')}"
         some = "" if n == 1 else f"{n} trajectories, "
         return f"Ensemble({some}{m} members, {frames} times from {span}, {names} on {y} x {x})"
 
-    def to_dataset(self) -> xr.Dataset:
-        """Return the CF dataset; ``trajectory`` is a dimension where there is more than one."""
-        leading = ("trajectory", "member") if self.members.shape[0] > 1 else ("member",)
-        return cf.build(
-            cf.Parsed(self.members, self.times, self.variables, self.grid, self.attributes, leading)
-        )
+    def _leading(self) -> tuple[Float[np.ndarray, "n m time k y x"], tuple[str, ...]]:
+        return self.members, ("trajectory", "member") if self.members.shape[0] > 1 else ("member",)
 
     @staticmethod
     def from_dataset(dataset: xr.Dataset, source: str = "dataset") -> "Ensemble":
@@ -154,36 +169,22 @@ class Ensemble:
         Raises:
             InputError: dimensions, times, units or coordinates cannot be used.
         """
-        found = cf.parse(dataset, source)
-        return Ensemble(found.values, found.times, found.variables, found.grid, found.attributes)
+        parsed = cf.parse(dataset, source)
+        return Ensemble(parsed.values, parsed.times, parsed.variables, parsed.grid, parsed.attributes)
 
     def _statistic(self, of: Callable[[np.ndarray], np.ndarray]) -> Fields:
         """Apply a function of (n, m, k, y, x) in double precision, one time after the other to save memory."""
-        parts = [
-            of(self.members[:, :, place].astype(np.float64)).astype(np.float32)
-            for place in range(self.times.size)
+        statistics = [
+            of(self.members[:, :, time].astype(np.float64)).astype(np.float32)
+            for time in range(self.times.size)
         ]
-        return self._fields(np.stack(parts, axis=1))
+        return self._fields(np.stack(statistics, axis=1))
 
     def _fields(self, values: np.ndarray) -> Fields:
         return Fields(values.astype(np.float32), self.times, self.variables, self.grid, self.attributes)
 
 
-def _check_sizes(shape: tuple[int, ...], owner: Fields | Ensemble) -> None:
-    """Refuse an array whose (time, k, y, x) differ from its description."""
-    names = [item.name for item in owner.variables]
-    taken = {"time", "trajectory", "member", cf.MAPPING, *owner.grid.names} & {*names}
-    if taken or len({*names}) < len(names):
-        raise InputError(
-            f"fields: found the variables {', '.join(names)}, expected names unlike each other's "
-            "and unlike a dimension's"
-        )
-    expected = (owner.times.size, len(owner.variables), *owner.grid.shape)
-    if shape != expected:
-        raise InputError(f"fields: found (time, k, y, x) = {shape}, expected {expected}")
-
-
-def _places(held: np.ndarray, times: slice | np.ndarray | None) -> slice | np.ndarray:
+def _indices(held: np.ndarray, times: slice | np.ndarray | None) -> slice | np.ndarray:
     """Return the index of the wanted times."""
     if times is None:
         return slice(None)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.command_line import inside, mistake
+from tests.support.recon.disc_scan import disc_scan
 
 
 @pytest.fixture(scope="module")
@@ -17,20 +18,7 @@ def good(tmp_path_factory):
     folder = tmp_path_factory.mktemp("good")
     x, y = np.meshgrid(np.linspace(-1, 1, 32), np.linspace(-1, 1, 32), indexing="ij")
     disc = np.where(x**2 + 2 * y**2 < 0.6, 40.0 + 700 * (x**2 + y**2 < 0.04), -1000.0)
-    volume = np.stack([disc, disc], axis=2).astype(np.float32)
-    nibabel.save(nibabel.Nifti1Image(volume, np.diag([-12.0, -12.0, 2.0, 1.0])), folder / "phantom.nii.gz")
-    inside(
-        "simulate",
-        "scan",
-        folder / "phantom.nii.gz",
-        "--out",
-        folder / "scan.h5",
-        "--views",
-        12,
-        "--grid",
-        32,
-    )
-    return folder
+    return disc_scan(folder, disc, field_mm=384.0)
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 import json
 
-import nibabel
 import numpy as np
 import pytest
 
 from priors.runtime.config import read_yaml
 from tests.support.command_line import inside, mistake
+from tests.support.recon.disc_scan import disc, disc_scan
 
 
 def test_training_leaves_a_prior_and_its_record(trained):
@@ -58,21 +58,7 @@ def test_samples_are_written_in_physical_units(trained, tmp_path):
 
 @pytest.mark.parametrize("method", ["nerd-fast", "nerd-admm", "nerd-pdhg"])
 def test_every_variant_reconstructs_with_it(trained, tmp_path, method):
-    x, y = np.meshgrid(np.linspace(-1, 1, 64), np.linspace(-1, 1, 64), indexing="ij")
-    disc = np.where(x**2 + 1.5 * y**2 < 0.7, 30.0, -1000.0)
-    volume = np.repeat(disc[:, :, None], 3, axis=2).astype(np.float32)
-    nibabel.save(nibabel.Nifti1Image(volume, np.diag([-4.0, -4.0, 2.0, 1.0])), tmp_path / "phantom.nii.gz")
-    inside(
-        "simulate",
-        "scan",
-        tmp_path / "phantom.nii.gz",
-        "--out",
-        tmp_path / "scan.h5",
-        "--views",
-        12,
-        "--grid",
-        32,
-    )
+    disc_scan(tmp_path, disc(), slices=3)
     few = ["method.fast.levels=3"]
     few += [] if method == "nerd-fast" else ["method.refine.levels=1", "method.refine.refine.iterations=2"]
     words = ["reconstruct", tmp_path / "scan.h5", "--method", method, "--prior", trained, *few]

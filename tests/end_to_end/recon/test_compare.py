@@ -2,11 +2,10 @@
 
 import json
 
-import nibabel
-import numpy as np
 import pytest
 
 from tests.support.command_line import inside, mistake
+from tests.support.recon.disc_scan import disc, disc_scan
 
 METHODS = "fbp,pnp-hqs"
 
@@ -14,23 +13,7 @@ METHODS = "fbp,pnp-hqs"
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory):
     """A small scan and the phantom behind it."""
-    folder = tmp_path_factory.mktemp("compare")
-    x, y = np.meshgrid(np.linspace(-1, 1, 64), np.linspace(-1, 1, 64), indexing="ij")
-    disc = np.where(x**2 + 1.5 * y**2 < 0.7, 30.0, -1000.0)
-    volume = np.repeat(disc[:, :, None], 2, axis=2).astype(np.float32)
-    nibabel.save(nibabel.Nifti1Image(volume, np.diag([-4.0, -4.0, 2.0, 1.0])), folder / "phantom.nii.gz")
-    inside(
-        "simulate",
-        "scan",
-        folder / "phantom.nii.gz",
-        "--out",
-        folder / "scan.h5",
-        "--views",
-        12,
-        "--grid",
-        32,
-    )
-    return folder
+    return disc_scan(tmp_path_factory.mktemp("compare"), disc())
 
 
 def test_rows_report_and_resume(scan, trained):

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.support.command_line import inside, torchrun
+from tests.support.recon.disc_scan import disc, disc_scan
 
 LEVELS = 14
 
@@ -33,26 +34,17 @@ def method(trained) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, method):
-    """A scan and its uninterrupted reconstruction."""
-    folder = tmp_path_factory.mktemp("resume")
-    x, y = np.meshgrid(np.linspace(-1, 1, 96), np.linspace(-1, 1, 96), indexing="ij")
-    disc = np.where(x**2 + 1.5 * y**2 < 0.7, 30.0 - 800 * ((x - 0.3) ** 2 + y**2 < 0.1), -1000.0)
-    volume = np.repeat(disc[:, :, None], 4, axis=2).astype(np.float32)
-    nibabel.save(nibabel.Nifti1Image(volume, np.diag([-3.0, -3.0, 2.0, 1.0])), folder / "phantom.nii.gz")
-    inside(
-        "simulate",
-        "scan",
-        folder / "phantom.nii.gz",
-        "--out",
-        folder / "scan.h5",
-        "--views",
-        16,
-        "--grid",
-        48,
-    )
-    inside("reconstruct", folder / "scan.h5", "--out", folder / "whole", *method)
-    return folder
+def place(tmp_path_factory):
+    """A scan."""
+    image = disc(96, hole=True)
+    return disc_scan(tmp_path_factory.mktemp("resume"), image, slices=4, views=16, grid=48, field_mm=288.0)
+
+
+@pytest.fixture(scope="module")
+def whole(place, method):
+    """The uninterrupted reconstruction."""
+    inside("reconstruct", place / "scan.h5", "--out", place / "whole", *method)
+    return place / "whole"
 
 
 def start(place, run, *options: str) -> subprocess.Popen:
@@ -80,43 +72,48 @@ def kill(process: subprocess.Popen, run, *, reach: int) -> None:
     assert not (run / "volume.nii.gz").exists()
 
 
-def test_a_killed_run_continues_to_the_same_volume(place, method, tmp_path):
+def test_a_killed_run_continues_to_the_same_volume(place, whole, method, tmp_path):
     run = tmp_path / "run"
     for reach, extra in ((3, ()), (8, ("--resume",))):
         kill(start(place, run, *method, *extra), run, reach=reach)
     assert start(place, run, *method, "--resume").wait(timeout=240) == 0
-    whole, resumed = (nibabel.load(folder / "volume.nii.gz").get_fdata() for folder in (place / "whole", run))
-    np.testing.assert_array_equal(resumed, whole)
-    curves = [json.loads((f / "metrics.json").read_text())["curves"] for f in (place / "whole", run)]
+    np.testing.assert_array_equal(volume(run), volume(whole))
+    curves = [json.loads((f / "metrics.json").read_text())["curves"] for f in (whole, run)]
     assert curves[0] == curves[1]
     assert len(curves[1]["chi2"]) == LEVELS
     assert not (run / "checkpoint.pt").exists()
 
 
-def test_a_killed_run_continues_in_two_processes(place, method, tmp_path):
+def test_a_killed_run_continues_in_two_processes(place, whole, method, tmp_path):
     run = tmp_path / "run"
     kill(start(place, run, *method), run, reach=5)
     torchrun("reconstruct", place / "scan.h5", "--out", run, *method, "--resume")
-    whole, resumed = (nibabel.load(folder / "volume.nii.gz").get_fdata() for folder in (place / "whole", run))
     # The processes share slices, so float32 sums run in another order; HU of water is 1000.
-    assert abs(resumed - whole).max() < 0.1
+    assert abs(volume(run) - volume(whole)).max() < 0.1
     assert steps(run) == LEVELS
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT])
-def test_a_stopped_run_has_saved_its_state(place, tmp_path, number):
-    run, method = tmp_path / "run", ["--method", "tv", "method.iterations=3000", "method.tolerance=0"]
+def volume(run) -> np.ndarray:
+    return np.asarray(nibabel.load(run / "volume.nii.gz").get_fdata())
+
+
+def test_a_terminated_run_has_saved_its_state_and_continues_to_the_same_bits(place, tmp_path):
+    """SIGTERM, as batch systems send it; Ctrl-C is the same handler (``tests/end_to_end/test_command_line.py``)."""
+    run, method = tmp_path / "run", ["--method", "tv", "method.iterations=800", "method.tolerance=0"]
     process = start(place, run, *method)
     end = time.monotonic() + 240
     while steps(run) < 20:
         assert process.poll() is None, "it ended before it could be stopped"
         assert time.monotonic() < end
         time.sleep(0.005)
-    process.send_signal(number)
-    assert process.wait(timeout=60) in (130, 143)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=240) == 128 + signal.SIGTERM
     done = json.loads((run / "steps.jsonl").read_text().splitlines()[-1])["iteration"]
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     # Thirty seconds between two writes have not passed: it was written because the run was stopped.
-    assert state["state"]["iteration"] >= done >= 200
+    assert 800 > state["state"]["iteration"] >= done >= 200
     assert state["seconds"][0] > 0
     assert not (run / "volume.nii.gz").exists()
+    assert start(place, run, *method, "--resume").wait(timeout=240) == 0
+    assert start(place, tmp_path / "whole", *method).wait(timeout=240) == 0
+    np.testing.assert_array_equal(volume(run), volume(tmp_path / "whole"))
