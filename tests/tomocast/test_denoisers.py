@@ -162,14 +162,14 @@ def test_an_assimilation_with_a_denoiser_and_an_operator_of_ones_own_is_the_kalm
     )
     y = np.random.default_rng(3).normal(size=(FRAMES, SEEN))
     members = assimilated(
-        stream(operator, y), tc.Prior(joint(), codec={"variables": [STATE]}, **DETAILS), 240
+        stream(operator, y), tc.Prior(joint(), codec={"variables": [STATE]}, **DETAILS), 160
     )
     error = SIGMA**2 * torch.eye(SEEN, dtype=torch.float64)
     exact = SYSTEM.chain(FRAMES).rts_smoother(torch.from_numpy(y), H, error)
     deviation = exact.covariances.diagonal(dim1=1, dim2=2).sqrt().numpy()
-    # 240 members know a mean to 6.5 % of a deviation, twelve of them at once up to three times that.
-    assert np.abs((members.mean(0) - exact.means.numpy()) / deviation).max() < 0.2
-    np.testing.assert_allclose(members.std(0), deviation, rtol=0.15)
+    # 160 members know a mean to 8 % of a deviation, twelve of them at once up to three times that.
+    assert np.abs((members.mean(0) - exact.means.numpy()) / deviation).max() < 0.25
+    np.testing.assert_allclose(members.std(0), deviation, rtol=0.2)
 
 
 def test_a_nonlinear_operator_of_ones_own_gives_the_posterior_of_a_quadrature():
@@ -190,13 +190,13 @@ def test_a_nonlinear_operator_of_ones_own_gives_the_posterior_of_a_quadrature():
         codec={"variables": [STATE]},
         **DETAILS,
     )
-    first = assimilated(observations, prior, 600)[:, 0, 0]
+    first = assimilated(observations, prior, 400)[:, 0, 0]
     x = np.linspace(-6, 6, 4001)
     weight = np.exp(-(x**2) / 2 - (y - x - x**3 / 10) ** 2 / (2 * SIGMA**2))
     weight /= weight.sum()
     exact = float((weight * x).sum())
     deviation = float(np.sqrt((weight * (x - exact) ** 2).sum()))
-    # 600 members know the mean to 4 % of a deviation; a linearised likelihood is off by a few hundredths more.
+    # 400 members know the mean to 5 % of a deviation; a linearised likelihood is off by a few hundredths more.
     assert abs(first.mean() - exact) < 0.15 * deviation
     assert first.std() == pytest.approx(deviation, rel=0.12)
 
