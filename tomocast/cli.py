@@ -117,7 +117,7 @@ def _run() -> int:
         line = _mistake(error)
         if line is None:
             raise
-        # Objects of a damaged file may fail again when they are let go of; the user has been told already.
+        # Objects of a damaged file may fail again when they are let go of; the user has seen the error already.
         sys.unraisablehook = lambda _: None
         print(f"error: {visible(line)}", file=sys.stderr)
         return 2

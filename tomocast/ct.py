@@ -102,8 +102,8 @@ def reconstruct(
     Raises:
         InputError: the scan or a setting cannot be used, or the memory does not suffice.
     """
-    chosen = _method(method, prior, options)
-    job = load(ReconstructSettings, [{**(settings or {}), "method": chosen, "seed": seed, "draws": draws}])
+    described = _method(method, prior, options)
+    job = load(ReconstructSettings, [{**(settings or {}), "method": described, "seed": seed, "draws": draws}])
     problem = pose(scan if isinstance(scan, Scan) else read_scan(scan), job)
     problem.plan().require()
     kept = None if checkpoint is None else Checkpoint(Path(checkpoint), resume=True)
@@ -155,8 +155,8 @@ def reconstruct_with(
                 f"{name}: found shape {array.shape}, expected that of the operator {operator.range}"
             )
     check_line_integrals(measured, given)
-    chosen = _method(method, prior, options)
-    job = load(ReconstructSettings, [{"method": chosen, "seed": seed}])
+    described = _method(method, prior, options)
+    job = load(ReconstructSettings, [{"method": described, "seed": seed}])
     grid = grid_of(operator, job.method.name)
     data = Measurement(torch.from_numpy(measured), torch.from_numpy(given), mu_water)
     attenuation = job.method(data, operator, RunContext(seed)).detach().cpu().numpy()

@@ -87,12 +87,12 @@ class LinearOperator(base.LinearOperator):
         noise = torch.randn(self.range, generator=generator)
         y = image / image.norm().clamp(min=1e-30) + noise / noise.norm()
         back, image = self._compute(y, 1).double(), image.double()
-        found, expected = float((image * y).sum()), float((x * back).sum())
+        forward_product, adjoint_product = float((image * y).sum()), float((x * back).sum())
         scale = float(image.norm() * y.double().norm())
-        if not abs(found - expected) <= ADJOINT_ERROR * scale:
+        if not abs(forward_product - adjoint_product) <= ADJOINT_ERROR * scale:
             raise InputError(
-                f"operator: <A x, y> is {found:.6g} and <x, A.T y> {expected:.6g} for random x and y, expected equal "
-                "numbers: adjoint is not the transpose of forward"
+                f"operator: <A x, y> is {forward_product:.6g} and <x, A.T y> {adjoint_product:.6g} for random x "
+                "and y, expected equal numbers: adjoint is not the transpose of forward"
             )
 
 

@@ -62,10 +62,10 @@ def climatology(training: Fields | FieldStream) -> Climatology:
     kinds, slot, counts = np.unique(hours, return_inverse=True, return_counts=True)
     if not (kinds.size > 1 and counts.min() >= DAYS):
         kinds, slot = np.zeros(1, "timedelta64[ns]"), np.zeros(hours.size, np.int64)
-    mean, count = _averages(frames, slot, lambda values, place: values)
+    mean, count = _averages(frames, slot, lambda values, row: values)
     if not count.any():
         raise InputError("climatology: found no value in the training fields, expected some")
-    square, _ = _averages(frames, slot, lambda values, place: (values - mean[place]) ** 2)
+    square, _ = _averages(frames, slot, lambda values, row: (values - mean[row]) ** 2)
     seen = count > 0
     deviation = np.where(seen, np.sqrt(square), np.nan)
     return Climatology(kinds, np.where(seen, mean, np.nan), deviation, frames.variables, frames.grid)
@@ -78,10 +78,10 @@ def _averages(
     shape = (int(slot.max()) + 1, len(frames.variables), *frames.grid.shape)
     total, count = np.zeros(shape), np.zeros(shape, np.int64)
     for trajectory, time in np.ndindex(frames.trajectories, frames.times.size):
-        values, place = frames.read(trajectory, time)[0].astype(np.float64), int(slot[time])
+        values, row = frames.read(trajectory, time)[0].astype(np.float64), int(slot[time])
         valid = np.isfinite(values)
-        total[place] += np.where(valid, of(np.where(valid, values, 0.0), place), 0.0)
-        count[place] += valid
+        total[row] += np.where(valid, of(np.where(valid, values, 0.0), row), 0.0)
+        count[row] += valid
     return total / np.maximum(count, 1), count
 
 

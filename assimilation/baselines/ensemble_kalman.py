@@ -83,10 +83,10 @@ class EnKF(EnsembleFilter):
         equivalent = observation.operator(members)
         x = (members - members.mean(dim=0)).flatten(1)
         z = equivalent - equivalent.mean(dim=0)
-        places = _places(observation, members, grid)
-        taper = gaspari_cohn(Places.every(grid).distance(places, grid), self.half_width).to(x.dtype)
+        positions = _places(observation, members, grid)
+        taper = gaspari_cohn(Places.every(grid).distance(positions, grid), self.half_width).to(x.dtype)
         taper = taper.repeat(members.shape[1], 1)  # one block of rows per variable
-        inner = gaspari_cohn(places.distance(places, grid), self.half_width).to(x.dtype)
+        inner = gaspari_cohn(positions.distance(positions, grid), self.half_width).to(x.dtype)
         covariance = inner * (z.T @ z) / (count - 1) + torch.diag(observation.variance)
         noise = torch.randn(z.shape, generator=generator, dtype=x.dtype)
         innovation = observation.values + noise * observation.variance.sqrt() - equivalent
@@ -114,9 +114,9 @@ class LETKF(EnsembleFilter):
         equivalent = observation.operator(members)
         z = (equivalent - equivalent.mean(dim=0)).double()
         innovation = (observation.values - equivalent.mean(dim=0)).double()
-        places = _places(observation, members, grid)
+        positions = _places(observation, members, grid)
         centres = Places.every(grid, self.every)
-        precision = gaspari_cohn(centres.distance(places, grid), self.half_width) / observation.variance
+        precision = gaspari_cohn(centres.distance(positions, grid), self.half_width) / observation.variance
         near = int((precision > 0).sum(dim=1).max())
         if near == 0:
             return members
@@ -138,15 +138,15 @@ class LETKF(EnsembleFilter):
         coarse = [len(range(0, size, self.every)) for size in grid.shape]
         fields = weights.permute(1, 2, 0).reshape(count, count, *coarse)
         for axis, (size, periodic) in enumerate(zip(grid.shape, grid.periodic, strict=True), start=2):
-            place = torch.arange(size, dtype=torch.float64) / self.every
-            low = place.floor().long()
+            position = torch.arange(size, dtype=torch.float64) / self.every
+            low = position.floor().long()
             high = (low + 1) % coarse[axis - 2] if periodic else (low + 1).clamp(max=coarse[axis - 2] - 1)
             gap = (size - (coarse[axis - 2] - 1) * self.every) / self.every if periodic else 1.0
-            part = (place - low) / torch.where(low == coarse[axis - 2] - 1, max(gap, 1e-9), 1.0)
+            share = (position - low) / torch.where(low == coarse[axis - 2] - 1, max(gap, 1e-9), 1.0)
             shape = [1] * 4
             shape[axis] = size
-            part = part.reshape(shape)
-            fields = (1 - part) * fields.index_select(axis, low) + part * fields.index_select(axis, high)
+            share = share.reshape(shape)
+            fields = (1 - share) * fields.index_select(axis, low) + share * fields.index_select(axis, high)
         return fields
 
 
@@ -154,7 +154,7 @@ AnyFilter = Annotated[EnKF | LETKF, Field(discriminator="name")]
 
 
 def assimilate(
-    chosen: EnsembleFilter,
+    method: EnsembleFilter,
     model: Model,
     initial: Members,
     stream: ObservationStream,
@@ -165,7 +165,7 @@ def assimilate(
     """Yield the analysis at each time of the stream.
 
     Args:
-        chosen: the filter.
+        method: the filter.
         model: the state one frame later, with its random forcing.
         initial: background of the first time, a draw of the climate, physical units.
         stream: observations.
@@ -176,7 +176,7 @@ def assimilate(
     for index, time in enumerate(stream.times):
         if index > 0:
             members = model(members, generator)
-        members = chosen.update(members, stream.at(trajectory, index), stream.grid, generator)
+        members = method.update(members, stream.at(trajectory, index), stream.grid, generator)
         yield time, members
 
 

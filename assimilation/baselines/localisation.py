@@ -48,7 +48,9 @@ class Places:
         """Return where the observations with these Jacobian rows lie."""
         weight = rows.abs().sum(dim=1).double()
         marginals = weight.sum(dim=2), weight.sum(dim=1)
-        y, x = (_centre(part, periodic) for part, periodic in zip(marginals, grid.periodic, strict=True))
+        y, x = (
+            _centre(weights, periodic) for weights, periodic in zip(marginals, grid.periodic, strict=True)
+        )
         return Places(y, x)
 
     @staticmethod

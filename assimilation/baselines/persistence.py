@@ -50,5 +50,5 @@ def _nearest(field: Float[np.ndarray, "y x"]) -> Float[np.ndarray, "y x"]:
     missing = np.isnan(field)
     if missing.all() or not missing.any():
         return field
-    places = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
-    return np.asarray(field[tuple(places)])
+    indices = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
+    return np.asarray(field[tuple(indices)])

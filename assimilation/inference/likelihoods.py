@@ -30,7 +30,9 @@ class WindowOperator:
 
     def __call__(self, x: Float[Tensor, "b f k y x"]) -> Float[Tensor, "b n"]:
         """Return the observations of every sample."""
-        seen = [item.operator(self.codec.decode(x[:, place]).cpu()) for place, item in self.observed]
+        seen = [
+            observation.operator(self.codec.decode(x[:, frame]).cpu()) for frame, observation in self.observed
+        ]
         return torch.cat(seen, dim=1).to(x.device)
 
 
@@ -59,13 +61,15 @@ class FrameObservations:
         """Return the likelihood of the frames from ``first`` on, None where none of them was observed."""
         for frame in [old for old in self._read if old < first]:
             del self._read[frame]
-        found = [(place, self._at(first + place)) for place in range(count)]
-        observed = tuple((place, item) for place, item in found if item is not None)
+        frames = [(offset, self._at(first + offset)) for offset in range(count)]
+        observed = tuple((offset, observation) for offset, observation in frames if observation is not None)
         if not observed:
             return None
         values, variance = (
-            torch.cat(parts).to(self.device, self.dtype)
-            for parts in zip(*((item.values, item.variance) for _, item in observed), strict=True)
+            torch.cat(rows).to(self.device, self.dtype)
+            for rows in zip(
+                *((observation.values, observation.variance) for _, observation in observed), strict=True
+            )
         )
         return Likelihood(values[None], variance[None], WindowOperator(self.codec, observed))
 

@@ -71,7 +71,7 @@ class Problem:
     def states(
         self, members: Members, trajectory: int, frame: int, *, shifts: Shifts | None = None
     ) -> Members:
-        """Return the members of a finished frame as they are told: carried along, NaN where nothing is known.
+        """Return the members of a finished frame as an analysis has them: carried along, NaN where nothing is known.
 
         What comes from a part that was never seen is not known either. ``shifts``: see `Advection.carried`.
         """

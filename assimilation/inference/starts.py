@@ -88,10 +88,10 @@ def _between(
     return out
 
 
-def _sampled(plane: np.ndarray, place: np.ndarray) -> np.ndarray:
+def _sampled(plane: np.ndarray, position: np.ndarray) -> np.ndarray:
     """Return a plane at places, NaN where it is missing."""
     missing = ~np.isfinite(plane)
-    values = sampled(np.where(missing, 0.0, plane), place)
+    values = sampled(np.where(missing, 0.0, plane), position)
     if not missing.any():
         return np.asarray(values)
-    return np.where(sampled(missing.astype(float), place) > 0.5, np.nan, values)
+    return np.where(sampled(missing.astype(float), position) > 0.5, np.nan, values)

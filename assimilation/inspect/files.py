@@ -37,10 +37,10 @@ def inspect_file(path: Path) -> Inspection:
         InputError: they are damaged, of an unknown kind, or must be refused; the message says why.
     """
     path = Path(path)
-    with warnings_kept() as told:
-        found = inspect_table(path) if path.suffix.lower() in SUFFIXES else _fields(path)
+    with warnings_kept() as said:
+        inspection = inspect_table(path) if path.suffix.lower() in SUFFIXES else _fields(path)
     prefix = f"{path}: "
-    return replace(found, warnings=(*(text.removeprefix(prefix) for text in told), *found.warnings))
+    return replace(inspection, warnings=(*(text.removeprefix(prefix) for text in said), *inspection.warnings))
 
 
 def _fields(path: Path) -> Inspection:
@@ -89,20 +89,20 @@ class _Seen:
 
     def facts(self, stream: FieldStream) -> dict[str, str]:
         """Return unit, range, mean and missing share of every variable; levels of one quantity together."""
-        told = {}
-        for name, places in _quantities(stream.variables).items():
-            item = stream.variables[places[0]]
-            named = f" ({item.standard_name})" if item.standard_name else ""
-            finite, low, high = self.finite[places].sum(), self.low[places].min(), self.high[places].max()
+        facts = {}
+        for name, columns in _quantities(stream.variables).items():
+            variable = stream.variables[columns[0]]
+            named = f" ({variable.standard_name})" if variable.standard_name else ""
+            finite, low, high = self.finite[columns].sum(), self.low[columns].min(), self.high[columns].max()
             if not finite:
-                told[name] = f"no value at all, {item.unit}{named}"
+                facts[name] = f"no value at all, {variable.unit}{named}"
                 continue
-            missing = 100 * (1 - finite / (self.values * len(places)))
-            told[name] = (
-                f"{low:.5g} .. {high:.5g} {item.unit}, mean {self.total[places].sum() / finite:.5g}, "
+            missing = 100 * (1 - finite / (self.values * len(columns)))
+            facts[name] = (
+                f"{low:.5g} .. {high:.5g} {variable.unit}, mean {self.total[columns].sum() / finite:.5g}, "
                 f"{missing:.3g} % missing{named}"
             )
-        return told
+        return facts
 
     def share(self, stream: FieldStream) -> dict[str, str]:
         """Return how many frames were looked at, where it was not all."""
@@ -114,20 +114,20 @@ class _Seen:
     def warnings(self, stream: FieldStream) -> Iterator[str]:
         """Yield what looks wrong with the values."""
         constant = []
-        for k, item in enumerate(stream.variables):
+        for k, variable in enumerate(stream.variables):
             if not self.finite[k]:
-                yield f"{item.name}: every value is missing"
+                yield f"{variable.name}: every value is missing"
                 continue
-            low, high = limits(item)
+            low, high = limits(variable)
             if self.low[k] < low or self.high[k] > high:
                 yield (
-                    f"{item.name}: {self.low[k]:.5g} .. {self.high[k]:.5g} {item.unit} is outside {low:g} .. {high:g}; "
-                    "is the unit right?"
+                    f"{variable.name}: {self.low[k]:.5g} .. {self.high[k]:.5g} {variable.unit} is outside "
+                    f"{low:g} .. {high:g}; is the unit right?"
                 )
-            if item.minimum is not None and self.low[k] < item.minimum:
-                yield f"{item.name}: found {self.low[k]:.5g} below its least value {item.minimum:g}"
+            if variable.minimum is not None and self.low[k] < variable.minimum:
+                yield f"{variable.name}: found {self.low[k]:.5g} below its least value {variable.minimum:g}"
             if self.low[k] == self.high[k] and self.finite[k] > 1:
-                constant.append(item.name)
+                constant.append(variable.name)
         if constant:
             more = f" and {len(constant) - 3} others" if len(constant) > 3 else ""
             yield f"one value everywhere: {', '.join(constant[:3])}{more}"
@@ -138,13 +138,13 @@ class _Seen:
 def _quantities(variables: tuple[Variable, ...]) -> dict[str, list[int]]:
     """Return the places of every variable; where there are very many, levels of one quantity share a line."""
     if len(variables) <= _LINES:
-        return {item.name: [k] for k, item in enumerate(variables)}
-    places: dict[str, list[int]] = {}
-    for k, item in enumerate(variables):
-        places.setdefault(item.name.rstrip("0123456789."), []).append(k)
+        return {variable.name: [k] for k, variable in enumerate(variables)}
+    columns: dict[str, list[int]] = {}
+    for k, variable in enumerate(variables):
+        columns.setdefault(variable.name.rstrip("0123456789."), []).append(k)
     return {
         (f"{name} ({len(held)} levels)" if len(held) > 1 else variables[held[0]].name): held
-        for name, held in places.items()
+        for name, held in columns.items()
     }
 
 
@@ -153,8 +153,8 @@ def _look(stream: FieldStream) -> _Seen:
     seen = _Seen(len(stream.variables))
     count = stream.trajectories * stream.times.size
     looked = max(1, min(count, BUDGET // (4 * stream.frame_size)))
-    for place in np.unique(np.linspace(0, count - 1, looked).round().astype(int)):
-        trajectory, time = divmod(int(place), stream.times.size)
+    for index in np.unique(np.linspace(0, count - 1, looked).round().astype(int)):
+        trajectory, time = divmod(int(index), stream.times.size)
         seen.add(stream.read(trajectory, time))
     return seen
 
@@ -219,9 +219,9 @@ def _observed(path: Path) -> dict[str, str]:
         return {}
     with open_dataset(path) as dataset:
         sigma: dict[str, Any] = {
-            str(name): item.attrs["sigma"]
-            for name, item in dataset.data_vars.items()
-            if "sigma" in item.attrs
+            str(name): array.attrs["sigma"]
+            for name, array in dataset.data_vars.items()
+            if "sigma" in array.attrs
         }
         sigma.update({str(name): "one each" for name in dataset.data_vars if str(name).endswith("_sigma")})
         if not sigma:

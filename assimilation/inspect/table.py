@@ -62,17 +62,17 @@ def _told(rows: Any, path: Path) -> str:
 
 
 def _warnings(frame: Any, path: Path, axes: tuple[str, str]) -> list[str]:
-    told = list(_codes(frame, path))
+    sentences = list(_codes(frame, path))
     sigma = _numbers(frame, "sigma", path)
     if not (sigma > 0).all():
-        told.append(f"sigma: {int((~(sigma > 0)).sum())} rows have none that is positive")
+        sentences.append(f"sigma: {int((~(sigma > 0)).sum())} rows have none that is positive")
     keys = [name for name in ("trajectory", "time", *axes, "variable") if name in frame.columns]
     twice = int(frame.duplicated(keys).sum())
     if twice:
-        told.append(f"{twice} rows repeat the time, place and variable of another")
+        sentences.append(f"{twice} rows repeat the time, place and variable of another")
     if axes[0] == "latitude" and (np.abs(_numbers(frame, "latitude", path)) > 90).any():
-        told.append("latitude: some rows lie beyond a pole")
-    return told
+        sentences.append("latitude: some rows lie beyond a pole")
+    return sentences
 
 
 def _codes(frame: Any, path: Path) -> Iterator[str]:

@@ -204,16 +204,16 @@ class WindSpeedMeter(_Instrument):
             (self.eastward, ("eastward_wind", "x_wind")),
             (self.northward, ("northward_wind", "y_wind")),
         )
-        found = []
+        components = []
         for name, standard in wanted:
-            places = [i for i, item in enumerate(variables) if item.standard_name in standard]
-            if name is None and len(places) != 1:
+            matching = [i for i, variable in enumerate(variables) if variable.standard_name in standard]
+            if name is None and len(matching) != 1:
                 raise InputError(
-                    f"wind-speed: found {len(places)} variables with standard name {standard[0]}, expected one "
+                    f"wind-speed: found {len(matching)} variables with standard name {standard[0]}, expected one "
                     f"(state the components with operator.eastward and operator.northward)"
                 )
-            found.append(places[0] if name is None else position(variables, name))
-        return found[0], found[1]
+            components.append(matching[0] if name is None else position(variables, name))
+        return components[0], components[1]
 
 
 Instrument = Annotated[
@@ -227,7 +227,7 @@ def position(variables: Variables, name: str) -> int:
     Raises:
         InputError: there is none of that name.
     """
-    names = [item.name for item in variables]
+    names = [variable.name for variable in variables]
     if name not in names:
         guess = nearest(name, names)
         hint = f"; did you mean '{guess}'?" if guess else ""

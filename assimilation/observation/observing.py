@@ -55,9 +55,9 @@ def observe(fields: Fields, instrument: Instrument, *, sigma: str, seed: int) ->
     count, frames = fields.values.shape[:2]
     clean = np.empty((count, frames, len(variables), *grid.shape), np.float32)
     operator = instrument.operator(fields.variables)
-    for place in np.ndindex(count, frames):
-        state = torch.from_numpy(np.ascontiguousarray(fields.values[place]))
-        clean[place] = operator(state).numpy().reshape(clean.shape[2:])
+    for index in np.ndindex(count, frames):
+        state = torch.from_numpy(np.ascontiguousarray(fields.values[index]))
+        clean[index] = operator(state).numpy().reshape(clean.shape[2:])
     errors = absolute_sigma(sigma, variables, references(fields, variables, clean))
     values = np.full_like(clean, np.nan)
     for n in range(count):
@@ -76,7 +76,7 @@ def references(
     fields: Fields, variables: tuple[Variable, ...], clean: Float32[np.ndarray, "n time k y x"]
 ) -> Float64[np.ndarray, "k"]:
     """Return the standard deviation relative errors refer to: of the state's variable, or of what is derived."""
-    own = {item.name: k for k, item in enumerate(fields.variables)}
+    own = {variable.name: k for k, variable in enumerate(fields.variables)}
 
     def deviation(values: np.ndarray) -> float:
         finite = values[np.isfinite(values)]
@@ -84,8 +84,8 @@ def references(
 
     return np.array(
         [
-            deviation(fields.values[:, :, own[item.name]] if item.name in own else clean[:, :, k])
-            for k, item in enumerate(variables)
+            deviation(fields.values[:, :, own[variable.name]] if variable.name in own else clean[:, :, k])
+            for k, variable in enumerate(variables)
         ]
     )
 
@@ -112,7 +112,7 @@ def absolute_sigma(
     if not unit:
         scales = [float(deviation) or 1.0 for deviation in deviations]
     else:
-        scales = [affine(unit, item.unit, label=f"sigma of {item.name}")[0] for item in variables]
+        scales = [affine(unit, variable.unit, label=f"sigma of {variable.name}")[0] for variable in variables]
     return np.array([number * scale for scale in scales], np.float32)[:, None, None]
 
 
@@ -127,6 +127,6 @@ def _measured(
 
 
 def _minima(variables: tuple[Variable, ...]) -> Iterator[tuple[int, float]]:
-    for k, item in enumerate(variables):
-        if item.minimum is not None:
-            yield k, item.minimum
+    for k, variable in enumerate(variables):
+        if variable.minimum is not None:
+            yield k, variable.minimum

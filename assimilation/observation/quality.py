@@ -50,15 +50,17 @@ class CheckedStream(ObservationStream):
         self.grid, self.trajectories = stream.grid, stream.trajectories
         self.rejected, self.count, worst = 0, 0, (0.0, 0.0, 0.0)
         for trajectory, index in np.ndindex(stream.trajectories, stream.times.size):
-            found = stream.at(trajectory, index)
-            if found is None:
+            observation = stream.at(trajectory, index)
+            if observation is None:
                 continue
-            departures, good = self._check(found)
+            departures, good = self._check(observation)
             self.count += good.numel()
             self.rejected += int((~good).sum())
             if not bool(good.all()):
-                place = int(torch.argmax(departures))
-                worst = max(worst, (float(departures[place]), float(found.values[place]), float(trajectory)))
+                largest = int(torch.argmax(departures))
+                worst = max(
+                    worst, (float(departures[largest]), float(observation.values[largest]), float(trajectory))
+                )
         if self.rejected == self.count and self.count:
             raise InputError(
                 f"{source}: all of {self.count} observations differ from the background by gross errors"
@@ -71,23 +73,25 @@ class CheckedStream(ObservationStream):
 
     def at(self, trajectory: int, index: int) -> Observation | None:
         """Return the observations of one frame that are no gross errors, None where there are none."""
-        found = self._stream.at(trajectory, index)
-        if found is None:
+        observation = self._stream.at(trajectory, index)
+        if observation is None:
             return None
-        _, good = self._check(found)
+        _, good = self._check(observation)
         if bool(good.all()):
-            return found
+            return observation
         kept = torch.nonzero(good)[:, 0]
         if kept.numel() == 0:
             return None
-        return Observation(found.values[kept], found.variance[kept], Selection(found.operator, kept))
+        return Observation(
+            observation.values[kept], observation.variance[kept], Selection(observation.operator, kept)
+        )
 
-    def _check(self, found: Observation) -> tuple[torch.Tensor, torch.Tensor]:
+    def _check(self, observation: Observation) -> tuple[torch.Tensor, torch.Tensor]:
         """Return departures in standard deviations, and which are small enough."""
-        state, deviation = (each.to(found.values.dtype) for each in (self._state, self._deviation))
-        expected = found.operator(state)
+        state, deviation = (each.to(observation.values.dtype) for each in (self._state, self._deviation))
+        expected = observation.operator(state)
         # A bound for any operator: what it makes of a state a deviation away.
-        spread = (found.operator(state + deviation) - expected).abs()
-        departures = (found.values - expected).abs() / torch.sqrt(found.variance + spread**2)
+        spread = (observation.operator(state + deviation) - expected).abs()
+        departures = (observation.values - expected).abs() / torch.sqrt(observation.variance + spread**2)
         # Where the background says nothing, nothing speaks against an observation.
         return departures.nan_to_num(0.0), ~(departures > self._limit)

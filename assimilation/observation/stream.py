@@ -60,12 +60,12 @@ class GriddedStream(ObservationStream):
     def at(self, trajectory: int, index: int) -> Observation | None:
         """Return the finite values of one frame, None where there are none."""
         values = self.observed.fields.values[trajectory, index].ravel()
-        places = np.flatnonzero(np.isfinite(values))
-        if places.size == 0:
+        points = np.flatnonzero(np.isfinite(values))
+        if points.size == 0:
             return None
-        sigma = self._sigma[trajectory, index].ravel()[places]
-        chosen = Selection(self._operator, torch.from_numpy(places))
-        return Observation(torch.from_numpy(values[places]), torch.from_numpy(sigma**2), chosen)
+        sigma = self._sigma[trajectory, index].ravel()[points]
+        operator = Selection(self._operator, torch.from_numpy(points))
+        return Observation(torch.from_numpy(values[points]), torch.from_numpy(sigma**2), operator)
 
 
 class TableStream(ObservationStream):

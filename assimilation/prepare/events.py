@@ -59,12 +59,12 @@ def _within(stream: FieldStream, event: EventSource) -> FieldStream:
 
 def _on_step(stream: FieldStream, step_s: float, source: str) -> FieldStream:
     """Return frames ``step_s`` seconds apart; a time without a frame is one of missing values."""
-    times, places = frames_on_step(stream.times, step_s, source=source)
+    times, indices = frames_on_step(stream.times, step_s, source=source)
     missing = np.full((1, len(stream.variables), *stream.grid.shape), np.nan, np.float32)
 
     def read(trajectory: int, time: int) -> np.ndarray:
-        place = int(places[time])
-        return missing if place < 0 else stream.read(trajectory, place)
+        index = int(indices[time])
+        return missing if index < 0 else stream.read(trajectory, index)
 
     return replace(stream, times=times, read=read)
 
@@ -98,10 +98,10 @@ def _chosen(stream: FieldStream, names: tuple[str, ...], source: str) -> FieldSt
     if not names:
         return stream
     try:
-        places = [position(stream.variables, name) for name in names]
+        columns = [position(stream.variables, name) for name in names]
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
-    variables = tuple(stream.variables[place] for place in places)
+    variables = tuple(stream.variables[column] for column in columns)
     return replace(
-        stream, variables=variables, read=lambda n, time: np.asarray(stream.read(n, time)[:, places])
+        stream, variables=variables, read=lambda n, time: np.asarray(stream.read(n, time)[:, columns])
     )

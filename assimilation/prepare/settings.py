@@ -1,4 +1,4 @@
-"""What ``prepare trajectories`` is told: events, their split, step, spacing and variables."""
+"""Settings of ``prepare trajectories``: events, their split, step, spacing and variables."""
 
 from typing import Literal
 

@@ -91,19 +91,19 @@ def described(fields: FieldStream) -> dict[str, Any]:
         "spacing": dy if dy == dx else [dy, dx],
         "spacing_unit": fields.grid.unit,
         "periodic": list(fields.grid.periodic),
-        "variables": [_variable(item) for item in fields.variables],
+        "variables": [_variable(variable) for variable in fields.variables],
     }
 
 
-def _variable(item: Variable) -> dict[str, Any]:
-    return {"name": item.name, "unit": item.unit, "standard_name": item.standard_name}
+def _variable(variable: Variable) -> dict[str, Any]:
+    return {"name": variable.name, "unit": variable.unit, "standard_name": variable.standard_name}
 
 
-def _agree(shared: dict[str, Any], found: dict[str, Any], source: str) -> None:
+def _agree(shared: dict[str, Any], stated: dict[str, Any], source: str) -> None:
     """Take the first event's description, and compare the later ones with it."""
     if not shared:
-        shared.update(found)
-    for key, value in found.items():
+        shared.update(stated)
+    for key, value in stated.items():
         same = np.allclose(value, shared[key], rtol=0.02) if key == "spacing" else value == shared[key]
         if not same:
             raise InputError(f"{source}: {key}: found {value}, expected {shared[key]} as in the first event")
@@ -116,24 +116,26 @@ def _finite_values(values: np.ndarray) -> list[np.ndarray]:
     step = max(1, trajectories * frames * int(np.prod(values.shape[3:])) // _SAMPLE)
     apart = min(trajectories * frames, max(1, round(step**0.5)))
     pixels = max(1, step // apart)
-    chosen: list[list[np.ndarray]] = [[] for _ in range(variables)]
-    for place in range(0, trajectories * frames, apart):
-        frame = np.asarray(values[place // frames, place % frames]).reshape(variables, -1)
+    samples: list[list[np.ndarray]] = [[] for _ in range(variables)]
+    for index in range(0, trajectories * frames, apart):
+        frame = np.asarray(values[index // frames, index % frames]).reshape(variables, -1)
         for k, flat in enumerate(frame[:, ::pixels]):
-            chosen[k].append(flat[np.isfinite(flat)])
-    return [np.concatenate(own) for own in chosen]
+            samples[k].append(flat[np.isfinite(flat)])
+    return [np.concatenate(own) for own in samples]
 
 
 def _statistics(variables: list[dict[str, Any]], samples: list[list[np.ndarray]]) -> list[dict[str, Any]]:
-    told = []
-    for k, item in enumerate(variables):
+    statistics = []
+    for k, variable in enumerate(variables):
         values = np.concatenate([event[k] for event in samples]).astype(np.float64)
         if values.size == 0:
-            raise InputError(f"{item['name']}: found no finite value in the training split, expected some")
-        told.append(
+            raise InputError(
+                f"{variable['name']}: found no finite value in the training split, expected some"
+            )
+        statistics.append(
             {
-                "name": item["name"],
-                "unit": item["unit"],
+                "name": variable["name"],
+                "unit": variable["unit"],
                 "mean": float(values.mean()),
                 "standard_deviation": float(values.std()),
                 "minimum": float(values.min()),
@@ -141,7 +143,7 @@ def _statistics(variables: list[dict[str, Any]], samples: list[list[np.ndarray]]
                 "quantiles": {str(q): float(np.quantile(values, q)) for q in _QUANTILES},
             }
         )
-    return told
+    return statistics
 
 
 def _write(path: Path, tree: dict[str, Any]) -> None:

@@ -125,12 +125,12 @@ def _facts(ensemble: Ensemble) -> dict[str, str]:
         "forecast_reference_time": "Forecast from",
         "times_shown": "Times shown",
     }
-    told = {label: ensemble.attributes[key] for key, label in labels.items() if key in ensemble.attributes}
-    names = ", ".join(f"{item.name} ({item.unit})" for item in ensemble.variables)
-    first, last = (str(np.datetime_as_string(ensemble.times[place], unit="ms")) for place in (0, -1))
+    stated = {label: ensemble.attributes[key] for key, label in labels.items() if key in ensemble.attributes}
+    names = ", ".join(f"{variable.name} ({variable.unit})" for variable in ensemble.variables)
+    first, last = (str(np.datetime_as_string(ensemble.times[index], unit="ms")) for index in (0, -1))
     period = f"{first.removesuffix('.000')} to {last.removesuffix('.000')}"
     return {
-        **told,
+        **stated,
         "Variables": names,
         "Members": str(m),
         **({"Trajectories": str(n)} if n > 1 else {}),

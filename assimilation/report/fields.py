@@ -54,16 +54,16 @@ class Reduction:
 
     def note(self, shape: tuple[int, ...], members: int) -> str:
         """Return sentences on what was left out, "" where nothing was."""
-        told = []
+        clauses = []
         if self.block > 1:
-            told.append(f"{self.block} x {self.block} points are averaged")
+            clauses.append(f"{self.block} x {self.block} points are averaged")
         if self.stride > 1:
-            told.append(f"every {self.stride}th time is shown")
+            clauses.append(f"every {self.stride}th time is shown")
         if shape[0] > self.trajectories:
-            told.append(f"{self.trajectories} of {shape[0]} trajectories are shown")
+            clauses.append(f"{self.trajectories} of {shape[0]} trajectories are shown")
         if members > self.members:
-            told.append(f"{self.members} of {members} members are shown")
-        return ("; ".join(told) + ".").capitalize() if told else ""
+            clauses.append(f"{self.members} of {members} members are shown")
+        return ("; ".join(clauses) + ".").capitalize() if clauses else ""
 
 
 def display(
@@ -131,8 +131,8 @@ def _panels(
     if mean.shape[1] > 1:
         change = np.diff(mean, axis=1, prepend=np.full_like(mean[:, :1], np.nan))
         yield Panel("increment", f"Increment over the {what.lower()} before", reduced(change), "difference")
-    for place in range(min(ensemble.members.shape[1], reduction.members)):
-        yield Panel(f"member-{place}", f"Member {place + 1}", reduced(ensemble.members[:, place]), "value")
+    for member in range(min(ensemble.members.shape[1], reduction.members)):
+        yield Panel(f"member-{member}", f"Member {member + 1}", reduced(ensemble.members[:, member]), "value")
     if observations is not None:
         yield Panel("observations", "Observations", reduced(observations.values), "value")
 
@@ -174,14 +174,14 @@ def _encoded(panels: list[Panel], ensemble: Ensemble, reduction: Reduction) -> d
     if strip:
         panels = [replace(panel, values=panel.values.transpose(0, 3, 2, 1, 4)) for panel in panels]
         rows = len(times)
-    ranges = [_ranges(panels, place, item) for place, item in enumerate(ensemble.variables)]
+    ranges = [_ranges(panels, index, variable) for index, variable in enumerate(ensemble.variables)]
     shown = []
     for panel in panels:
-        limits = [ranges[place][panel.role] for place in range(len(ensemble.variables))]
+        limits = [ranges[index][panel.role] for index in range(len(ensemble.variables))]
         codes = [
-            encode(series[:, place], limit["low"], limit["high"], gamma=limit["gamma"])
+            encode(series[:, index], limit["low"], limit["high"], gamma=limit["gamma"])
             for series in panel.values
-            for place, limit in enumerate(limits)
+            for index, limit in enumerate(limits)
         ]
         shown.append({"key": panel.key, "label": panel.label, "ranges": limits, "codes": codes})
     return {
@@ -193,16 +193,16 @@ def _encoded(panels: list[Panel], ensemble: Ensemble, reduction: Reduction) -> d
         "x": _span(ensemble.grid.x),
         "axes": [*ensemble.grid.names, ensemble.grid.unit],
         "trajectories": panels[0].values.shape[0],
-        "variables": [{"name": item.name, "unit": item.unit} for item in ensemble.variables],
+        "variables": [{"name": variable.name, "unit": variable.unit} for variable in ensemble.variables],
         "panels": shown,
     }
 
 
-def _ranges(panels: list[Panel], place: int, variable: Variable) -> dict[str, dict[str, Any]]:
+def _ranges(panels: list[Panel], index: int, variable: Variable) -> dict[str, dict[str, Any]]:
     """Return range and colours of every role of one variable."""
     pooled: dict[str, list[np.ndarray]] = {"value": [], "difference": [], "spread": []}
     for panel in panels:
-        held = panel.values[:, :, place]
+        held = panel.values[:, :, index]
         pooled[panel.role].append(held[np.isfinite(held)].ravel())
     values, differences, spreads = (_percentiles(pooled[role]) for role in ("value", "difference", "spread"))
     reach = max(map(abs, differences))
@@ -221,9 +221,9 @@ def _ranges(panels: list[Panel], place: int, variable: Variable) -> dict[str, di
     }
 
 
-def _percentiles(parts: list[np.ndarray]) -> tuple[float, float]:
+def _percentiles(samples: list[np.ndarray]) -> tuple[float, float]:
     """Return the range that holds all but a few values."""
-    held = np.concatenate(parts) if parts else np.zeros(0)
+    held = np.concatenate(samples) if samples else np.zeros(0)
     if not held.size:
         return 0.0, 1.0
     low, high = np.percentile(held, [0.2, 99.8])

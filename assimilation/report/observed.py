@@ -20,12 +20,12 @@ def observed_fields(stream: ObservationStream, ensemble: Ensemble) -> Fields:
     """Return the observations at the times of an ensemble, on its grid."""
     n, _, frames, *state = ensemble.members.shape
     values = np.full((n, frames, *state), np.nan, np.float32)
-    places = {time: index for index, time in enumerate(stream.times.astype("datetime64[ns]"))}
+    frame_of = {time: index for index, time in enumerate(stream.times.astype("datetime64[ns]"))}
     for trajectory in range(min(n, stream.trajectories)):
         for frame, time in enumerate(ensemble.times):
-            if time not in places:
+            if time not in frame_of:
                 continue
-            observation = stream.at(trajectory, places[time])
+            observation = stream.at(trajectory, frame_of[time])
             if observation is not None:
                 values[trajectory, frame] = _spread(observation, tuple(state))
     return Fields(values, ensemble.times, ensemble.variables, ensemble.grid, {"title": "observations"})

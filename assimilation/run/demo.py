@@ -38,29 +38,29 @@ class DemoSettings(BaseModel):
     runs: dict[str, AssimilateSettings] = Field(min_length=1)
 
 
-def run(chosen: DemoSettings, out: Path, *, overwrite: bool) -> None:
+def run(demo: DemoSettings, out: Path, *, overwrite: bool) -> None:
     """Run the demonstration in the folder ``out`` and print scores and where the reports are.
 
     Raises:
         InputError: the folder cannot be used, or the settings do not fit each other.
     """
     with open_run(out, overwrite=overwrite) as folder:
-        _run(chosen, folder, overwrite=overwrite)
+        _run(demo, folder, overwrite=overwrite)
 
 
-def _run(chosen: DemoSettings, folder: RunFolder, *, overwrite: bool) -> None:
+def _run(demo: DemoSettings, folder: RunFolder, *, overwrite: bool) -> None:
     folder.claim("truth.nc", "observed.nc")
-    folder.write_config(chosen)
+    folder.write_config(demo)
     truth, observed = folder.file("truth.nc"), folder.file("observed.nc")
-    simulate_to_file(chosen.system, truth, trajectories=1, frames=chosen.frames, seed=chosen.seed)
-    observe_file(truth, chosen.observe, observed)
+    simulate_to_file(demo.system, truth, trajectories=1, frames=demo.frames, seed=demo.seed)
+    observe_file(truth, demo.observe, observed)
     scores: dict[str, dict[str, Any]] = {BASELINE: _baseline(truth, observed)}
-    for name, settings in chosen.runs.items():
+    for name, settings in demo.runs.items():
         metrics = jobs.run(settings, {"observations": observed}, folder.file(name), overwrite=overwrite)
         scores[name] = {**_scored(folder.file(name), truth), "seconds": metrics["seconds"]}
     folder.write_json(jobs.METRICS, scores)
     print(table(scores))
-    for name in chosen.runs:
+    for name in demo.runs:
         print(f"report {folder.file(name) / jobs.REPORT}")
 
 

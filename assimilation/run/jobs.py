@@ -108,8 +108,8 @@ def _is_complete(
     """
     archive = f"analysis.{settings.format}"
     check_same_config(folder, settings)
-    parts = fingerprint(decisive(settings, problem, described))
-    folder.check_same(parts, state=(CHECKPOINT, archive, f".{archive}.growing", METRICS))
+    marks = fingerprint(decisive(settings, problem, described))
+    folder.check_same(marks, state=(CHECKPOINT, archive, f".{archive}.growing", METRICS))
     if not folder.file(METRICS).exists():
         return False
     check_complete(folder, (archive, REPORT))

@@ -76,8 +76,8 @@ class ObserveSettings(BaseModel):
 
 def without_none(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tree without the options that were not given."""
-    kept = {key: without_none(item) if isinstance(item, Mapping) else item for key, item in tree.items()}
-    return {key: item for key, item in kept.items() if item is not None and item != {}}
+    kept = {key: without_none(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
+    return {key: value for key, value in kept.items() if value is not None and value != {}}
 
 
 def observe_file(source: Path, settings: ObserveSettings, out: Path, *, truth: Path | None = None) -> None:
@@ -109,15 +109,15 @@ def observe_file(source: Path, settings: ObserveSettings, out: Path, *, truth: P
         observed = observe(fields, settings.operator, sigma=settings.sigma, seed=settings.seed)
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
-    count, told = int(np.isfinite(observed.fields.values).sum()), []
+    count, errors = int(np.isfinite(observed.fields.values).sum()), []
     if count == 0:
         allow_nonsense(f"{source}: nothing was observed: every value is missing")
     write_observations(observed, out)
     if truth is not None:
         write_fields(fields, truth)
-    for item, sigma in zip(observed.fields.variables, observed.sigma.ravel(), strict=True):
-        told.append(f"{item.name} sigma {sigma:.4g} {item.unit}")
-    print(f"{out}: {count} observations at {fields.times.size} times; {', '.join(told)}", file=sys.stderr)
+    for variable, sigma in zip(observed.fields.variables, observed.sigma.ravel(), strict=True):
+        errors.append(f"{variable.name} sigma {sigma:.4g} {variable.unit}")
+    print(f"{out}: {count} observations at {fields.times.size} times; {', '.join(errors)}", file=sys.stderr)
 
 
 def observed_part(fields: Fields, settings: ObserveSettings, *, source: str) -> Fields:
@@ -129,8 +129,8 @@ def observed_part(fields: Fields, settings: ObserveSettings, *, source: str) -> 
     if settings.step_s is not None:
         fields = to_step(fields, settings.step_s, source=source)
     if settings.frames is not None:
-        places = _cut(settings.frames, fields.times.size, "frames")
-        fields = fields.select(times=places)
+        frames = _cut(settings.frames, fields.times.size, "frames")
+        fields = fields.select(times=frames)
     if settings.spacing is not None:
         fields = to_spacing(fields, settings.spacing, source=source)
     if settings.crop is not None:
@@ -143,7 +143,7 @@ def observed_part(fields: Fields, settings: ObserveSettings, *, source: str) -> 
 
 
 def _cut(text: str, size: int, key: str) -> slice:
-    start, stop = (int(part) if part else None for part in text.split(":"))
+    start, stop = (int(bound) if bound else None for bound in text.split(":"))
     picked = range(size)[slice(start, stop)]
     if not picked or (stop is not None and stop > size):
         raise InputError(f"{key}: found '{text}', expected a range within 0:{size}")
@@ -155,6 +155,6 @@ def _cropped(fields: Fields, rows: slice, columns: slice) -> Fields:
     y, x = grid.y[rows], grid.x[columns]
     # An axis that is cut no longer closes on itself.
     periodic = (grid.periodic[0] and y.size == grid.shape[0], grid.periodic[1] and x.size == grid.shape[1])
-    part = Grid(y, x, grid.kind, grid.unit, periodic, grid.projection)
+    cropped = Grid(y, x, grid.kind, grid.unit, periodic, grid.projection)
     values = fields.values[..., rows, columns].copy()
-    return Fields(values, fields.times, fields.variables, part, fields.attributes)
+    return Fields(values, fields.times, fields.variables, cropped, fields.attributes)

@@ -64,9 +64,9 @@ def memory_plan(assimilator: Assimilator, problem: Problem, ensemble: EnsemblePl
     cached = 0
     if isinstance(network, SpaceTimeTransformer):
         card, reach = network.settings, network.settings.reach
-        places = sum(2 * c / (card.patch * 2**depth) ** 2 for depth, c in enumerate(card.stages))
-        places += card.width * card.depth / card.stride**2
-        per_frame = 2 * 4 * places * problem.shape[1] * problem.shape[2]
+        numbers = sum(2 * c / (card.patch * 2**depth) ** 2 for depth, c in enumerate(card.stages))
+        numbers += card.width * card.depth / card.stride**2
+        per_frame = 2 * 4 * numbers * problem.shape[1] * problem.shape[2]
         cached = int(per_frame * min(reach, known + problem.frames))
     return MemoryPlan(
         {

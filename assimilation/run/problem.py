@@ -114,15 +114,15 @@ def expected_state(
     deviation whose ``limit``-fold is one and a half times their range.
     """
     shape = problem.shape[1:]
-    ranges = [1.5 * (item.high - item.low) / limit for item in prior.fields.variables]
-    middle = [np.full(shape, (item.low + item.high) / 2) for item in prior.fields.variables]
+    ranges = [1.5 * (variable.high - variable.low) / limit for variable in prior.fields.variables]
+    middle = [np.full(shape, (variable.low + variable.high) / 2) for variable in prior.fields.variables]
     if background is None or background.grid.shape != shape:
         wide = [np.full(shape, each) for each in ranges]
         return np.stack(middle).astype(np.float32), np.stack(wide).astype(np.float32)
     state = background.members[:, :, -1].mean(axis=(0, 1))
     scales = [
-        item.scale if item.transform == "none" else each
-        for item, each in zip(prior.fields.variables, ranges, strict=True)
+        variable.scale if variable.transform == "none" else each
+        for variable, each in zip(prior.fields.variables, ranges, strict=True)
     ]
     return state.astype(np.float32), np.stack([np.full(shape, each) for each in scales]).astype(np.float32)
 
@@ -194,13 +194,15 @@ def in_state(known: Ensemble, prior: Prior, *, source: str) -> Ensemble:
     """
     wanted = state_variables(prior.fields)
     members = []
-    for item in wanted:
+    for variable in wanted:
         try:
-            place = column_of(item, known.variables)
+            column = column_of(variable, known.variables)
         except InputError as error:
             raise InputError(f"{source}: {error} (a variable of prior {prior.card.name!r})") from error
-        scale, offset = affine(known.variables[place].unit, item.unit, label=f"{source}: {item.name}")
-        members.append(known.members[:, :, :, place] * np.float32(scale) + np.float32(offset))
+        scale, offset = affine(
+            known.variables[column].unit, variable.unit, label=f"{source}: {variable.name}"
+        )
+        members.append(known.members[:, :, :, column] * np.float32(scale) + np.float32(offset))
     return replace(known, members=np.stack(members, axis=3), variables=wanted)
 
 

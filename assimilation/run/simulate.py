@@ -52,28 +52,28 @@ def system(
     ).system
 
 
-def memory(chosen: AnySystem, *, trajectories: int, frames: int) -> MemoryPlan:
+def memory(system: AnySystem, *, trajectories: int, frames: int) -> MemoryPlan:
     """Return the memory a simulation needs."""
-    height, width = chosen.grid.shape
-    size = 4 * trajectories * frames * len(chosen.variables) * height * width
+    height, width = system.grid.shape
+    size = 4 * trajectories * frames * len(system.variables) * height * width
     return MemoryPlan({"trajectories": size, "compressed copy": size // 4})
 
 
-def simulate_to_file(chosen: AnySystem, out: Path, *, trajectories: int, frames: int, seed: int) -> None:
+def simulate_to_file(system: AnySystem, out: Path, *, trajectories: int, frames: int, seed: int) -> None:
     """Simulate and write an archive.
 
     Raises:
         InputError: the ending is unknown, the file cannot be written, or the system did not stay finite.
     """
     check_path(out)
-    total = steps(chosen, trajectories=trajectories, frames=frames)
-    with Progress(total, str(chosen.name)) as progress:
-        fields = simulate(chosen, trajectories=trajectories, frames=frames, seed=seed, on_step=progress.step)
+    total = steps(system, trajectories=trajectories, frames=frames)
+    with Progress(total, str(system.name)) as progress:
+        fields = simulate(system, trajectories=trajectories, frames=frames, seed=seed, on_step=progress.step)
     if not (abs(fields.values) < float("inf")).all():
-        raise InputError(f"{chosen.name}: the states did not stay finite; use a smaller time_step")
+        raise InputError(f"{system.name}: the states did not stay finite; use a smaller time_step")
     if fields.values.size > 1 and fields.values.min() == fields.values.max():
         allow_nonsense(
-            f"{chosen.name}: every value is {fields.values.flat[0]:g}, expected a system that moves"
+            f"{system.name}: every value is {fields.values.flat[0]:g}, expected a system that moves"
         )
     write_fields(fields, out)
     size = " x ".join(map(str, fields.values.shape))

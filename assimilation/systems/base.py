@@ -20,7 +20,7 @@ from assimilation.fields.fields import Fields, Grid, Variable
 
 START = np.datetime64("2000-01-01T00:00:00", "ns")
 BATCH = 16
-"""Trajectories advanced together: enough to share the cost of a call, few enough for a processor's cache."""
+"""Trajectories advanced in one batch: enough to share the cost of a call, few enough for a processor's cache."""
 
 Draws = torch.Generator | Sequence[torch.Generator]
 """One generator for a whole batch, or one per state of it."""
@@ -119,9 +119,9 @@ def steps(system: System, *, trajectories: int, frames: int) -> int:
     return -(-trajectories // BATCH) * (system.spin_up + frames)
 
 
-def generator(seed: int, place: int) -> torch.Generator:
+def generator(seed: int, number: int) -> torch.Generator:
     """Return the generator of one trajectory."""
-    (word,) = np.random.SeedSequence([seed, place]).generate_state(1, np.uint64)
+    (word,) = np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(word >> np.uint64(1)))
 
 

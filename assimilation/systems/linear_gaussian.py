@@ -227,5 +227,5 @@ def _matrices(system: LinearGaussian) -> tuple[Tensor, Tensor, Tensor]:
     Q = circulant(correlation)
     P0 = solve_discrete_lyapunov(A, Q)
     scale = system.deviation**2 / P0[0, 0]
-    A, Q, P0 = (torch.from_numpy(np.ascontiguousarray(part)) for part in (A, scale * Q, scale * P0))
+    A, Q, P0 = (torch.from_numpy(np.ascontiguousarray(matrix)) for matrix in (A, scale * Q, scale * P0))
     return A, (Q + Q.T) / 2, (P0 + P0.T) / 2

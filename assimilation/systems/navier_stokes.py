@@ -93,14 +93,14 @@ class NavierStokes(System):
     def step(self, state: Float[Tensor, "b k y x"], draws: Draws) -> Float[Tensor, "b k y x"]:
         """Return the vorticity one frame later."""
         flow = self._flow(state.dtype)
-        places, patterns = _forcing(flow, self)
+        modes, patterns = _forcing(flow, self)
         substeps = max(1, math.ceil(self.frame / self.time_step - 1e-9))
         noise = normal(draws, state.shape[0], (substeps, len(PHASES)), dtype=state.dtype)
         kicks = noise.to(patterns.dtype) @ patterns
         w = flow.coefficients(state)
         for substep in range(substeps):
             w = flow.step(w)
-            w.view(len(w), -1)[:, places] += kicks[:, substep]
+            w.view(len(w), -1)[:, modes] += kicks[:, substep]
         return flow.field(w)
 
     def input_rate(self) -> float:
@@ -130,5 +130,5 @@ def _forcing(flow: Spectral, system: NavierStokes) -> tuple[Tensor, Complex[Tens
         deviation = system.amplitude * math.sqrt(-math.expm1(-2 * rate * flow.dt) / (2 * rate))
         rows.append(deviation * torch.fft.rfft2(functions[name](a * x + b * y)).flatten())
     patterns = torch.stack(rows)
-    places = (patterns.abs() > 1e-9 * flow.size**2).any(0).nonzero()[:, 0]
-    return places, patterns[:, places].to(flow.complex_dtype)
+    modes = (patterns.abs() > 1e-9 * flow.size**2).any(0).nonzero()[:, 0]
+    return modes, patterns[:, modes].to(flow.complex_dtype)

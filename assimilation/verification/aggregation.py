@@ -76,12 +76,12 @@ class _Column:
 
     def rows(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield totals and weights of every row, (region, c..)."""
-        for place in range(self._count):
-            yield self._held[0, place], self._held[1, place]
+        for row in range(self._count):
+            yield self._held[0, row], self._held[1, row]
 
-    def at(self, places: np.ndarray, region: int) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, rows: np.ndarray, region: int) -> tuple[np.ndarray, np.ndarray]:
         """Return totals and weights of some rows, (row, c..)."""
-        total, weight = self._held[:, places, region]
+        total, weight = self._held[:, rows, region]
         return total, weight
 
 
@@ -130,10 +130,10 @@ class Table:
         for statistic, column in other._columns.items():
             for total, weight in column.rows():
                 self._columns.setdefault(statistic, _Column(total.shape)).append(total, weight)
-        for name, part in other._summed.items():
-            self._add_to_sum(name, part)
+        for name, sums in other._summed.items():
+            self._add_to_sum(name, sums)
         first = len(self._places)
-        self._places.update({row: first + place for row, place in other._places.items()})
+        self._places.update({row: first + number for row, number in other._places.items()})
 
     def score(
         self, metric: Metric, rows: Iterable[Row] | None = None, region: str = EVERYWHERE
@@ -212,19 +212,19 @@ class Table:
         """Return totals and weights of some rows, (row, c..)."""
         if region not in self.regions:
             raise InputError(f"region: found '{region}', expected one of {', '.join(self.regions)}")
-        wanted = list(rows)
-        places = np.array([self._places[row] for row in wanted], np.int64)
+        scored = list(rows)
+        indices = np.array([self._places[row] for row in scored], np.int64)
         number = self.regions.index(region)
         return {
-            statistic: self._columns[statistic].at(places, number)
+            statistic: self._columns[statistic].at(indices, number)
             if statistic.by_row
-            else self._sum_of(statistic, wanted, number)
+            else self._sum_of(statistic, scored, number)
             for statistic in metric.statistics
         }
 
-    def _add_to_sum(self, name: tuple[Statistic, int], part: np.ndarray) -> None:
+    def _add_to_sum(self, name: tuple[Statistic, int], sums: np.ndarray) -> None:
         held = self._summed.get(name)
-        self._summed[name] = part if held is None else held + part
+        self._summed[name] = sums if held is None else held + sums
 
     def _sum_of(
         self, statistic: Statistic, rows: Sequence[Row], region: int
@@ -233,5 +233,7 @@ class Table:
         variables = {row.variable for row in rows}
         if len(rows) != sum(row.variable in variables for row in self._places):
             raise ValueError(f"{statistic} is kept by variable, expected all rows of some variables")
-        total, weight = np.stack([self._summed[statistic, place] for place in sorted(variables)], axis=1)
+        total, weight = np.stack(
+            [self._summed[statistic, variable] for variable in sorted(variables)], axis=1
+        )
         return total[:, region], weight[:, region]

@@ -26,7 +26,7 @@ _HELD = 1 << 18  # counts of resampled units held at once
 
 @dataclass(frozen=True, order=True, slots=True)
 class Row:
-    """What one entry of a table is about; ``time`` and ``variable`` are places in the archive."""
+    """What one entry of a table is about; ``time`` and ``variable`` are indices of the archive."""
 
     trajectory: int
     time: int

@@ -73,10 +73,10 @@ def match(ensemble: Ensemble | FieldStream, truth: Fields | FieldStream) -> Matc
     moved, shared = regridding(theirs.grid, mine.grid), theirs.trajectories == 1 or mine.starts is not None
 
     def read_truth(trajectory: int, time: int) -> np.ndarray:
-        place = int(there[trajectory if mine.starts is not None else 0, here[time]])
-        if place < 0:
+        index = int(there[trajectory if mine.starts is not None else 0, here[time]])
+        if index < 0:
             return np.full((1, len(columns), *mine.grid.shape), np.nan, np.float32)
-        frame = theirs.read(0 if shared else trajectory, place)
+        frame = theirs.read(0 if shared else trajectory, index)
         return moved(frame[:, columns]).astype(np.float32)
 
     times = mine.times[here]
@@ -120,8 +120,8 @@ def regridding(source: Grid, target: Grid) -> Callable[[np.ndarray], np.ndarray]
 
     def move(values: np.ndarray) -> np.ndarray:
         result = np.empty((*values.shape[:-2], *target.shape), values.dtype)
-        for place in np.ndindex(values.shape[:-2]):
-            result[place] = _average(values[place], rows, columns)
+        for index in np.ndindex(values.shape[:-2]):
+            result[index] = _average(values[index], rows, columns)
         return result
 
     return move
@@ -153,9 +153,9 @@ def _blocks(have: np.ndarray, want: np.ndarray, name: str) -> np.ndarray:
         starts = start + size * np.arange(want.size) if size > 1 else _nearest(have, want)
         if starts[0] < 0 or starts[-1] + size > have.size:
             continue
-        places = starts[:, None] + np.arange(size)
-        if np.allclose(have[places].mean(axis=1), want, rtol=0, atol=EDGE * step):
-            return np.asarray(places)
+        indices = starts[:, None] + np.arange(size)
+        if np.allclose(have[indices].mean(axis=1), want, rtol=0, atol=EDGE * step):
+            return np.asarray(indices)
     raise InputError(
         f"truth: {name}: found {have.size} points {have[0]:g} to {have[-1]:g}, expected the analysis' "
         f"{want.size} points {want[0]:g} to {want[-1]:g}, or a finer grid whose blocks have these centres"
@@ -181,16 +181,16 @@ def _step(axis: np.ndarray) -> float:
 def _column(variable: Variable, held: tuple[Variable, ...]) -> int:
     """Return where the truth holds a variable: by name, else by standard name where that leaves no choice."""
     try:
-        place = column_of(variable, held)
+        column = column_of(variable, held)
     except InputError as error:
         raise InputError(f"truth: {error}") from error
-    if held[place].name != variable.name:
+    if held[column].name != variable.name:
         warn(
-            f"truth: {held[place].name} is compared with {variable.name}, whose standard name {variable.standard_name} "
-            "it shares"
+            f"truth: {held[column].name} is compared with {variable.name}, whose standard name "
+            f"{variable.standard_name} it shares"
         )
-    if held[place].unit != variable.unit:
+    if held[column].unit != variable.unit:
         raise InputError(
-            f"truth: {variable.name}: found unit '{held[place].unit}', expected '{variable.unit}'"
+            f"truth: {variable.name}: found unit '{held[column].unit}', expected '{variable.unit}'"
         )
-    return place
+    return column

@@ -65,8 +65,8 @@ class RadialPower(Statistic):
 
     def compute(self, pair: Pair) -> Float[np.ndarray, "bins"]:
         """Return the variance in each bin; NaN where any value is missing."""
-        chosen = {"truth": pair.y[None], "mean": pair.mean[None], "members": pair.x}[self.of]
-        return np.asarray(radial_power(chosen, pair.grid).mean(axis=0))
+        fields = {"truth": pair.y[None], "mean": pair.mean[None], "members": pair.x}[self.of]
+        return np.asarray(radial_power(fields, pair.grid).mean(axis=0))
 
 
 def _periodic(grid: Grid) -> bool:

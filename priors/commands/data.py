@@ -27,8 +27,8 @@ def list_data(
     held = [manifest(name) for name in names()]
     if emit_json([each.model_dump(exclude={"files"}) for each in held], json):
         return
-    width = max(len(item.name) for item in held)
-    print("\n".join(f"{item.name:<{width}}  {item.access:<12}  {item.title}" for item in held))
+    width = max(len(entry.name) for entry in held)
+    print("\n".join(f"{entry.name:<{width}}  {entry.access:<12}  {entry.title}" for entry in held))
 
 
 @data.command()
@@ -41,12 +41,12 @@ def show(
     from priors.runtime.config import to_yaml
     from priors.runtime.output import emit_json
 
-    found = manifest(name)
-    if emit_json(found.model_dump(exclude_none=True), json):
+    entry = manifest(name)
+    if emit_json(entry.model_dump(exclude_none=True), json):
         return
-    sys.stdout.write(to_yaml(found.model_copy(update={"files": []})).replace("files: []\n", ""))
-    for item in found.files:
-        print(f"file: {item.path}  {item.checksum or 'no published checksum'}  {item.url or ''}".rstrip())
+    sys.stdout.write(to_yaml(entry.model_copy(update={"files": []})).replace("files: []\n", ""))
+    for file in entry.files:
+        print(f"file: {file.path}  {file.checksum or 'no published checksum'}  {file.url or ''}".rstrip())
 
 
 @data.command()

@@ -55,6 +55,6 @@ def describe_prior(name: str) -> str:
     lines += ["", f"{'noise level':>12}  {'error of the self-test field':>28}  {'on the card':>12}"]
     for level, error in self_test_errors(loaded).items():
         recorded = card.self_test.get(level)
-        told = "none" if recorded is None else f"{recorded:.4g}"
-        lines.append(f"{level:>12g}  {error:>28.4g}  {told:>12}")
+        stated = "none" if recorded is None else f"{recorded:.4g}"
+        lines.append(f"{level:>12g}  {error:>28.4g}  {stated:>12}")
     return "\n".join(lines) + "\n"

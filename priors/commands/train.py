@@ -49,17 +49,17 @@ def train(
     from priors.training.run import print_plan, run
 
     files = [config, *(layers or [])]
-    chosen = load_training(files, overrides or [])
+    settings = load_training(files, overrides or [])
     if print_config:
-        show(chosen)
+        show(settings)
     elif plan:
-        print_plan(chosen, as_json=json)
+        print_plan(settings, as_json=json)
     else:
         target = required(out)
         named = " -c ".join(file.name for file in files)
         command = " ".join([f"tomocast train {named}", *(overrides or []), f"--out {target.name}"])
         run(
-            chosen,
+            settings,
             target,
             command=command,
             resume=resume,

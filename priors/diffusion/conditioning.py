@@ -1,4 +1,4 @@
-r"""How a network is told the noise level: the number it takes beside the noisy state.
+r"""Conditioning on the noise level: the number that a network takes beside the noisy state.
 
 With ``s = sigma / alpha`` and the time ``t`` of the schedule:
 

@@ -84,10 +84,10 @@ def resolved_device(asked: DeviceName) -> torch.device:
     Raises:
         InputError: a GPU was asked for and none can be used.
     """
-    found = torch.cuda.is_available()
-    if asked == "cuda" and not found:
+    available = torch.cuda.is_available()
+    if asked == "cuda" and not available:
         raise InputError("device: found 'cuda', but PyTorch sees no GPU here; expected 'auto' or 'cpu'")
-    return torch.device("cuda" if found and asked != "cpu" else "cpu")
+    return torch.device("cuda" if available and asked != "cpu" else "cpu")
 
 
 class NetworkDenoiser(Denoiser):
@@ -177,9 +177,9 @@ class NetworkDenoiser(Denoiser):
                 "this prior has no memory of frames: expected a prior of trajectories that keeps keys"
             )
         zero = torch.zeros(x.shape[:2], dtype=torch.float64, device=x.device)
-        seen, told = self._seen(broadcast_scales(self.schedule, x, zero)[0] * x, zero)
+        states, noise_labels = self._seen(broadcast_scales(self.schedule, x, zero)[0] * x, zero)
         with self._precision():
-            return network.remember(seen.to(self.device), told.to(self.device), cache)
+            return network.remember(states.to(self.device), noise_labels.to(self.device), cache)
 
     def gaussian_covariance(self, t: Times, *, past: int = 0) -> Covariance | None:
         """See `Denoiser`: that of the network's linear estimate, else of the spectrum."""
@@ -202,9 +202,9 @@ class NetworkDenoiser(Denoiser):
         if isinstance(self.network, TrajectoryNetwork):
             t = t[:, None].expand(x_t.shape[:2]) if t.ndim == 1 else t
             frames = {"causal": self.causal, "finished": (t == 0).to(self.device), "cache": self.cache}
-        seen, told = self._seen(x_t, t)
+        states, noise_labels = self._seen(x_t, t)
         with self._precision():
-            output: Tensor = self.network(seen.to(self.device), told.to(self.device), **frames)
+            output: Tensor = self.network(states.to(self.device), noise_labels.to(self.device), **frames)
         return output.to(x_t)
 
     def forward(self, x_t: States, t: Times) -> States:
@@ -213,14 +213,14 @@ class NetworkDenoiser(Denoiser):
         return self.parametrisation.clean(self.raw(x_t, t), x_t, alpha, sigma)
 
     def _seen(self, x_t: States, t: Times) -> tuple[States, Times]:
-        """Return what the network sees of a state, and what it is told of its noise level."""
+        """Return the network's input of a state, and the number that stands for its noise level."""
         alpha, sigma = broadcast_scales(self.schedule, x_t, t)
-        told = self.conditioning(self.schedule, t).to(torch.promote_types(x_t.dtype, torch.float32))
-        seen = self.parametrisation.network_input(x_t, alpha, sigma)
+        noise_labels = self.conditioning(self.schedule, t).to(torch.promote_types(x_t.dtype, torch.float32))
+        states = self.parametrisation.network_input(x_t, alpha, sigma)
         if isinstance(self.conditioning, Step) and self.conditioning.clean is not None and t.ndim == 2:
-            scale = torch.where(t == 0, self.conditioning.finished_scale(self.schedule), 1.0).to(seen)
-            seen = scale.reshape(*t.shape, *(1,) * (seen.ndim - 2)) * seen
-        return seen, told
+            scale = torch.where(t == 0, self.conditioning.finished_scale(self.schedule), 1.0).to(states)
+            states = scale.reshape(*t.shape, *(1,) * (states.ndim - 2)) * states
+        return states, noise_labels
 
     def _precision(self) -> torch.autocast:
         reduced = self.reduced and bfloat16_pays(self.device)
@@ -266,11 +266,11 @@ class GaussianDenoiser(Denoiser):
         """See `Denoiser`."""
         if t.ndim == 1:
             return self._one_level(x_t, t)
-        parts, index = torch.unique(t, dim=0, return_inverse=True)
-        if len(parts) == 1:
-            return self._per_frame(x_t, parts[0])
+        rows, index = torch.unique(t, dim=0, return_inverse=True)
+        if len(rows) == 1:
+            return self._per_frame(x_t, rows[0])
         estimate = torch.empty_like(x_t)
-        for number, levels in enumerate(parts):
+        for number, levels in enumerate(rows):
             estimate = torch.where(
                 (index == number).reshape(-1, *(1,) * (x_t.ndim - 1)),
                 self._per_frame(x_t, levels),

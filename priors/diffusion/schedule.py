@@ -208,8 +208,8 @@ class Geometric(Schedule):
 
     def inverse(self, ratio: Times) -> Times:
         """See `Schedule`."""
-        place = torch.log(ratio.double() / self.sigma_min) / math.log(self.sigma_max / self.sigma_min)
-        return place.clamp(0, 1)
+        t = torch.log(ratio.double() / self.sigma_min) / math.log(self.sigma_max / self.sigma_min)
+        return t.clamp(0, 1)
 
 
 class Table(Schedule, ABC):

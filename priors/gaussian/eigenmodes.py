@@ -62,18 +62,18 @@ def eigenmodes(
     Raises:
         InputError: a value is missing.
     """
-    fields = [part.double() for part in trajectories]
-    if not all(bool(torch.isfinite(part).all()) for part in fields):
+    fields = [field.double() for field in trajectories]
+    if not all(bool(torch.isfinite(field).all()) for field in fields):
         raise InputError("network.modes: found missing values in the training data, expected none")
     shape = fields[0].shape[1:]
     mean = torch.cat(fields).mean(0)
-    parts = [part - mean for part in fields]
+    anomalies = [field - mean for field in fields]
     constants = _constants(shape, shift)
-    series = [part.flatten(1) for part in parts]
+    series = [field.flatten(1) for field in anomalies]
     samples = torch.cat(series)
     sample = samples.T @ samples / len(samples)
     deviation = sample.diagonal().clamp(min=1e-12).sqrt()
-    correlation = stationary_correlation(torch.cat(parts) / deviation.reshape(shape))
+    correlation = stationary_correlation(torch.cat(anomalies) / deviation.reshape(shape))
     smooth = deviation[:, None] * correlation.matrix(*shape[1:]) * deviation
     covariance = (1 - mixing) * sample + mixing * smooth
     vectors = torch.linalg.eigh(covariance + constants.T @ constants)[1]
@@ -85,8 +85,8 @@ def _table(
     series: Sequence[Series], basis: Tensor, covariance: Tensor, constants: Float[Tensor, "k p"], lags: int
 ) -> Float[Tensor, "m1 lags"]:
     """Return the covariance in time of every mode, and of a pixel's rest."""
-    amplitudes = [part @ basis.T for part in series]
-    rest = [part - own @ basis for part, own in zip(series, amplitudes, strict=True)]
+    amplitudes = [anomalies @ basis.T for anomalies in series]
+    rest = [anomalies - projected @ basis for anomalies, projected in zip(series, amplitudes, strict=True)]
     variance = ((basis @ covariance) * basis).sum(1)
     left = (covariance.trace() - variance.sum()).clamp(min=1e-12) / max(1, basis.shape[1] - len(basis))
     steady = (basis @ constants.T).square().sum(1, keepdim=True)
@@ -97,22 +97,22 @@ def _table(
 
 def _autocovariance(series: Sequence[Series], lags: int) -> Float[Tensor, "p lags"]:
     """Return sums of products over lags, one divisor for all."""
-    total = sum(len(part) for part in series)
-    found = torch.zeros(series[0].shape[1], lags, dtype=torch.float64)
-    for part in series:
-        for lag in range(min(lags, len(part))):
-            found[:, lag] += (part[lag:] * part[: len(part) - lag]).sum(0) / total
-    return found
+    total = sum(len(anomalies) for anomalies in series)
+    covariance = torch.zeros(series[0].shape[1], lags, dtype=torch.float64)
+    for anomalies in series:
+        for lag in range(min(lags, len(anomalies))):
+            covariance[:, lag] += (anomalies[lag:] * anomalies[: len(anomalies) - lag]).sum(0) / total
+    return covariance
 
 
 def _autocorrelation(series: Sequence[Series], lags: int) -> Float[Tensor, "p lags"]:
-    found = _autocovariance(series, lags)
-    return found / found[:, :1].clamp(min=1e-30)
+    covariance = _autocovariance(series, lags)
+    return covariance / covariance[:, :1].clamp(min=1e-30)
 
 
 def _constants(shape: torch.Size, shift: Sequence[float]) -> Float[Tensor, "k p"]:
     """Return the field each variable's constant adds, times its deviation."""
     fields = torch.zeros(shape[0], *shape, dtype=torch.float64)
-    for place, size in enumerate(shift):
-        fields[place, place] = size
+    for channel, size in enumerate(shift):
+        fields[channel, channel] = size
     return fields.flatten(1)

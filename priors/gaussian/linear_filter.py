@@ -43,8 +43,8 @@ class LinearFilter(nn.Module, ABC):
         if visible.ndim == 2 and bool((log_ratio == log_ratio[:1]).all()):
             return self._estimate(pixels, log_ratio[0], visible)
         each = visible if visible.ndim == 3 else visible.expand(len(pixels), -1, -1)
-        parts = zip(pixels.split(1), log_ratio, each, strict=True)
-        return torch.cat([self._estimate(*part) for part in parts])
+        samples = zip(pixels.split(1), log_ratio, each, strict=True)
+        return torch.cat([self._estimate(*sample) for sample in samples])
 
     @abstractmethod
     def _estimate(

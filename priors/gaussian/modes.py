@@ -35,8 +35,8 @@ def is_covariance(values: tuple[float, ...], *, frames: int) -> bool:
 
 def in_time(table: Table, frames: int) -> Float[Tensor, "m n n"]:
     """Return every mode's covariance of that many frames, float64; lags beyond the table are zero."""
-    place = torch.arange(frames, device=table.device)
-    lag = (place[:, None] - place).abs()
+    time = torch.arange(frames, device=table.device)
+    lag = (time[:, None] - time).abs()
     padded = torch.nn.functional.pad(table.double(), (0, 1))
     return padded[:, lag.clamp(max=table.shape[1])]
 
@@ -57,17 +57,17 @@ def gains(
     covariance = in_time(table, g)
     noisy = alpha[:, None] * covariance * alpha + torch.diag((alpha * ratio) ** 2)
     right = covariance[:, g - f :] * alpha
-    place = torch.arange(g, device=visible.device)
-    if bool((visible == (place < visible.sum(1, keepdim=True))).all()):
+    frame = torch.arange(g, device=visible.device)
+    if bool((visible == (frame < visible.sum(1, keepdim=True))).all()):
         factor = torch.linalg.cholesky(noisy)
         innovations = torch.linalg.solve_triangular(factor, right.mT, upper=False).mT * visible
         weights: Tensor = torch.linalg.solve_triangular(factor, innovations, upper=False, left=False)
         return weights
     weights = torch.zeros_like(right)
     for row, seen in enumerate(visible):
-        chosen = seen.nonzero()[:, 0]
-        system = noisy[:, chosen[:, None], chosen]
-        weights[:, row, chosen] = torch.linalg.solve(system, right[:, row, chosen])
+        visible_frames = seen.nonzero()[:, 0]
+        system = noisy[:, visible_frames[:, None], visible_frames]
+        weights[:, row, visible_frames] = torch.linalg.solve(system, right[:, row, visible_frames])
     return weights
 
 
@@ -90,5 +90,5 @@ def posterior(table: Table, ratio: Float[Tensor, "f"], past: int) -> Float[Tenso
         across = whole[:, :past, past:]
         own = own - across.mT @ torch.linalg.solve(clean, across)
     noise = torch.diag(ratio.double() ** 2)
-    found: Tensor = own - own @ torch.linalg.solve(own + noise, own)
-    return 0.5 * (found + found.mT)
+    covariance: Tensor = own - own @ torch.linalg.solve(own + noise, own)
+    return 0.5 * (covariance + covariance.mT)

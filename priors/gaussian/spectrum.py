@@ -67,9 +67,9 @@ def wavenumbers(size: Sequence[int], device: torch.device) -> Float[Tensor, "y x
 
 def _at(q: Float[Tensor, "y x2"], table: Float[Tensor, "n f f"]) -> Float[Tensor, "y x2 f f"]:
     """Return the table's matrices at every wavenumber, linear between its rows."""
-    place = (q / HIGHEST * (len(table) - 1)).clamp(max=len(table) - 1)
-    low = place.floor().long().clamp(max=len(table) - 2)
-    share = (place - low)[..., None, None]
+    position = (q / HIGHEST * (len(table) - 1)).clamp(max=len(table) - 1)
+    low = position.floor().long().clamp(max=len(table) - 2)
+    share = (position - low)[..., None, None]
     return (1 - share) * table[low] + share * table[low + 1]
 
 
@@ -97,10 +97,12 @@ def measured_spectrum(
         / (len(x) * frames * x.shape[2])
         for lag in range(min(lags, frames))
     ]
-    place = wavenumbers(x.shape[-2:], x.device) / HIGHEST * (rows - 1)
-    nearest = place.round().long().clamp(max=rows - 1).flatten()
+    position = wavenumbers(x.shape[-2:], x.device) / HIGHEST * (rows - 1)
+    nearest = position.round().long().clamp(max=rows - 1).flatten()
     count = torch.zeros(rows, dtype=x.dtype).index_add_(0, nearest, torch.ones_like(nearest, dtype=x.dtype))
-    sums = [torch.zeros(rows, dtype=x.dtype).index_add_(0, nearest, part.flatten()) for part in products]
+    sums = [
+        torch.zeros(rows, dtype=x.dtype).index_add_(0, nearest, product.flatten()) for product in products
+    ]
     table = torch.stack(sums, 1) / count.clamp(min=1)[:, None]
     # A wavenumber without any variance, such as the mean of vorticity, keeps a trace: the table stays positive.
     table[:, 0].clamp_(min=1e-6 * float(table.max()))

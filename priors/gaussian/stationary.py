@@ -105,8 +105,10 @@ def space_time_correlation(
             lags.append(torch.zeros_like(lags[0]))
             continue
         products, pairs = (
-            torch.fft.irfft2((part[:, lag:] * part[:, : x.shape[1] - lag].conj()).mean(dim=(0, 1)), s=padded)
-            for part in (waves, masks)
+            torch.fft.irfft2(
+                (transform[:, lag:] * transform[:, : x.shape[1] - lag].conj()).mean(dim=(0, 1)), s=padded
+            )
+            for transform in (waves, masks)
         )
         # Rounding leaves no pair at all a little above zero; one pair is 1 / samples or more.
         samples = len(x) * (x.shape[1] - lag)

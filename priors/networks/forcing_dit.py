@@ -116,7 +116,7 @@ def _perceptron(width: int, hidden: int) -> nn.Sequential:
 
 
 class FactorisedBlock(nn.Module):
-    """Attention within frames, across frames at one place, perceptron."""
+    """Attention within frames, across frames at one point, perceptron."""
 
     def __init__(self, s: ForcingDiT) -> None:
         super().__init__()
@@ -145,8 +145,8 @@ class FullBlock(nn.Module):
 
     def forward(self, x: Tokens, noise: Noise, mask: Bool[Tensor, "f f"] | None) -> Tokens:
         """Return the tokens after the block."""
-        places = x.shape[2]
-        whole = None if mask is None else mask.repeat_interleave(places, 0).repeat_interleave(places, 1)
+        points = x.shape[2]
+        whole = None if mask is None else mask.repeat_interleave(points, 0).repeat_interleave(points, 1)
         h, gate = self.norm1(x, noise)
         x = x + gate * self.attn(h.flatten(1, 2), whole).reshape(h.shape)
         h, gate = self.norm2(x, noise)
@@ -174,10 +174,10 @@ class Sinusoids(nn.Module):
         super().__init__()
         self.pairs = features // 2
 
-    def forward(self, told: Levels) -> Noise:
+    def forward(self, noise_labels: Levels) -> Noise:
         """Return (b, f, features)."""
-        steps = torch.arange(self.pairs, device=told.device, dtype=torch.float32) / self.pairs
-        angles = told.float()[..., None] * torch.exp(-math.log(10_000.0) * steps)
+        steps = torch.arange(self.pairs, device=noise_labels.device, dtype=torch.float32) / self.pairs
+        angles = noise_labels.float()[..., None] * torch.exp(-math.log(10_000.0) * steps)
         return torch.cat([angles.cos(), angles.sin()], -1)
 
 
@@ -227,7 +227,7 @@ class ForcingTransformer(TrajectoryNetwork):
     def forward(
         self,
         x: Trajectories,
-        told: Levels,
+        noise_labels: Levels,
         *,
         causal: bool = False,
         finished: Bool[Tensor, "b f"] | None = None,
@@ -249,7 +249,7 @@ class ForcingTransformer(TrajectoryNetwork):
             )
         tokens = self.patch_embed(x)
         tokens = tokens + self.pos_embed[0, : frames * s.tokens].reshape(1, frames, s.tokens, s.width)
-        noise = self.noise_level_embedding(told)
+        noise = self.noise_level_embedding(noise_labels)
         mask = None
         if s.causal or causal:
             mask = torch.ones(frames, frames, dtype=torch.bool, device=x.device).tril()

@@ -109,7 +109,7 @@ class SpaceTimeDiT(BaseModel):
 
     @property
     def stride(self) -> int:
-        """Pixels per place of the transformer."""
+        """Pixels along each axis of a token of the transformer."""
         return int(self.patch * 2 ** len(self.stages))
 
     def build(self) -> "SpaceTimeTransformer":
@@ -206,19 +206,19 @@ class SpaceTimeTransformer(TrajectoryNetwork):
 
     def _run(self, x: Trajectories, log_ratio: Levels, axis: TimeAxis) -> Trajectories:
         noise = self.noise(log_ratio)
-        places = self.stem(self._packed(x))
+        tokens = self.stem(self._packed(x))
         if self.place is not None:
-            places = places + self.place.to(places.dtype)
+            tokens = tokens + self.place.to(tokens.dtype)
         skipped: list[Places] = []
         for block, down in zip(self.down_blocks, self.downs, strict=True):
-            places = block(places, noise, axis)
-            skipped.append(places)
-            places = down(places)
+            tokens = block(tokens, noise, axis)
+            skipped.append(tokens)
+            tokens = down(tokens)
         for block in self.blocks:
-            places = block(places, noise, axis)
+            tokens = block(tokens, noise, axis)
         for up, block in zip(self.ups, self.up_blocks, strict=True):
-            places = block(up(places, skipped.pop()), noise, axis)
-        out: Places = self.out(modulated(places, *self.final.vectors(noise)))
+            tokens = block(up(tokens, skipped.pop()), noise, axis)
+        out: Places = self.out(modulated(tokens, *self.final.vectors(noise)))
         velocity = self._unpacked(out, x.shape)
         return velocity if self.filter is None else velocity + self._filtered(x, log_ratio, axis)
 
@@ -233,7 +233,7 @@ class SpaceTimeTransformer(TrajectoryNetwork):
             return ((alpha * x - estimate) / (alpha * ratio)).to(x.dtype)
 
     def _packed(self, x: Trajectories) -> Places:
-        """Extend to whole strides; turn patches of pixels into the channels of a place."""
+        """Extend to whole strides; turn patches of pixels into the channels of a token."""
         s = self.settings
         if s.place is not None and tuple(x.shape[-2:]) != s.place:
             raise InputError(
@@ -248,8 +248,8 @@ class SpaceTimeTransformer(TrajectoryNetwork):
         packed = functional.pixel_unshuffle(x.flatten(0, 1), s.patch).permute(0, 2, 3, 1)
         return packed.reshape(b, f, *packed.shape[1:])
 
-    def _unpacked(self, places: Places, shape: torch.Size) -> Trajectories:
-        pixels = functional.pixel_shuffle(places.flatten(0, 1).permute(0, 3, 1, 2), self.settings.patch)
+    def _unpacked(self, tokens: Places, shape: torch.Size) -> Trajectories:
+        pixels = functional.pixel_shuffle(tokens.flatten(0, 1).permute(0, 3, 1, 2), self.settings.patch)
         return pixels[..., : shape[-2], : shape[-1]].reshape(shape)
 
 

@@ -23,7 +23,7 @@ Padding = Literal["periodic", "reflect", "zeros"]
 def pad_axis(
     x: Float[Tensor, "..."], axis: int, mode: Padding, below: int, above: int
 ) -> Float[Tensor, "..."]:
-    """Extend one axis by ``below`` and ``above`` places."""
+    """Extend one axis by ``below`` and ``above`` points."""
     if mode == "zeros":
         sides = [0, 0] * (x.ndim - 1 - axis % x.ndim) + [below, above]
         return functional.pad(x, sides)
@@ -99,7 +99,7 @@ def modulated(x: Places, scale: Tensor, shift: Tensor) -> Places:
 
 
 class StageBlock(nn.Module):
-    """Two convolutions within each frame, then attention along time at each place."""
+    """Two convolutions within each frame, then attention along time at each point."""
 
     def __init__(
         self, channels: int, *, features: int, padding: tuple[Padding, Padding], heads: int, layer: int
@@ -119,7 +119,7 @@ class StageBlock(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention within each frame, attention along time at each place, a two-layer network."""
+    """Attention within each frame, attention along time at each point, a two-layer network."""
 
     def __init__(
         self, channels: int, *, features: int, spatial: SpatialAttention, temporal: TemporalAttention
@@ -139,28 +139,28 @@ class TransformerBlock(nn.Module):
 
 
 class Down(nn.Linear):
-    """2x2 places -> one, by a linear map."""
+    """2x2 tokens -> one, by a linear map."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__(4 * channels, out)
 
     def forward(self, x: Places) -> Other:
-        """Return places of half the resolution."""
+        """Return tokens of half the resolution."""
         b, f, h, w, c = x.shape
         packed = x.reshape(b, f, h // 2, 2, w // 2, 2, c).permute(0, 1, 2, 4, 3, 5, 6)
         return super().forward(packed.reshape(b, f, h // 2, w // 2, 4 * c))
 
 
 class Up(nn.Module):
-    """One place -> 2x2, joined with the skipped places by a linear map."""
+    """One token -> 2x2, merged with the skipped tokens by a linear map."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
         self.spread, self.join = nn.Linear(channels, 4 * out), nn.Linear(2 * out, out)
 
     def forward(self, x: Places, skipped: Other) -> Other:
-        """Return places of the resolution of ``skipped``."""
+        """Return tokens of the resolution of ``skipped``."""
         b, f, h, w, _ = x.shape
         spread = self.spread(x).reshape(b, f, h, w, 2, 2, -1).permute(0, 1, 2, 4, 3, 5, 6)
-        joined: Tensor = self.join(torch.cat([spread.reshape(b, f, 2 * h, 2 * w, -1), skipped], dim=-1))
-        return joined
+        merged: Tensor = self.join(torch.cat([spread.reshape(b, f, 2 * h, 2 * w, -1), skipped], dim=-1))
+        return merged

@@ -26,7 +26,7 @@ class TrajectoryNetwork(nn.Module, ABC):
     def forward(
         self,
         x: Trajectories,
-        told: Levels,
+        noise_labels: Levels,
         *,
         causal: bool = False,
         finished: Bool[Tensor, "b f"] | None = None,
@@ -36,12 +36,14 @@ class TrajectoryNetwork(nn.Module, ABC):
 
         Args:
             x: frames in time order.
-            told: what the network is told of each frame's noise level (see `Conditioning`).
+            noise_labels: the number that stands for each frame's noise level (see `Conditioning`).
             causal: no frame sees a later one, where the network can be asked for that.
             finished: frames that are clean.
             cache: finished frames directly before ``x``, from `remember`, of a network that caches.
         """
 
-    def remember(self, x: Trajectories, told: Levels, cache: KeyValueCache | None = None) -> KeyValueCache:
+    def remember(
+        self, x: Trajectories, noise_labels: Levels, cache: KeyValueCache | None = None
+    ) -> KeyValueCache:
         """Return ``cache`` continued by the finished frames ``x``, of a network that caches."""
         raise NotImplementedError

@@ -10,7 +10,7 @@ from priors.runtime.terminal import visible
 
 
 class InputError(Exception):
-    """A mistake in a file, an option or a resource, told in one line.
+    """A mistake in a file, an option or a resource, as one line.
 
     The message names the file or key, what was found and what was expected. The command line prints it as
     ``error: ...`` and exits with status 2; it never shows a traceback.
@@ -23,7 +23,7 @@ class Interrupted(Exception):  # noqa: N818 (a wish of the user, not an error)
 
 
 class InputWarning(UserWarning):
-    """Something about an input that a user should know although it is used: told in one line, as an error is.
+    """Something about an input that a user should know although it is used, as one line.
 
     The command line prints it as ``warning: ...``; ``inspect`` lists it; a job writes it into its log and metrics.
     """

@@ -93,8 +93,8 @@ class Optimisation(BaseModel):
 
     def segment(self, step: int) -> tuple[int, int]:
         """Return first step and end of the part of the run that ``step`` is in: all of it if never extended."""
-        parts = list(itertools.pairwise([0, *self.extended, self.steps]))
-        return next((part for part in parts if step < part[1]), parts[-1])
+        segments = list(itertools.pairwise([0, *self.extended, self.steps]))
+        return next((span for span in segments if step < span[1]), segments[-1])
 
     def cooldown_begin(self, begin: int, end: int) -> int:
         """Return the first step of the decay of constant-decay in the part from ``begin`` to ``end``."""

@@ -31,9 +31,9 @@ def resumed_config(config: Training, out: Path, *, extend: int | None = None) ->
     begun = _with_places(validate(type(config), read_yaml(path), source=str(path)), config)
     if _is_earlier(config, begun):
         config = config.model_copy(update={"optimisation": begun.optimisation})
-    found = first_difference(begun.model_dump(mode="json"), config, done=0)
-    if found is not None:
-        key, old, new = found
+    difference = first_difference(begun.model_dump(mode="json"), config, done=0)
+    if difference is not None:
+        key, old, new = difference
         raise InputError(
             f"{path}: {key} was {old!r} when the run began, found {new!r}; resume with the same configuration or "
             "start another run"
@@ -46,14 +46,14 @@ def resumed_config(config: Training, out: Path, *, extend: int | None = None) ->
 
 def _with_places(begun: Training, config: Training) -> Training:
     """Return what a run began with, at today's paths: a record names files without their folders."""
-    places = {
+    paths = {
         key: now
         for key in ("data", "initial")
         if (now := getattr(config, key)) is not None
         and (then := getattr(begun, key)) is not None
         and Path(then).name == Path(now).name
     }
-    return begun.model_copy(update=places)
+    return begun.model_copy(update=paths)
 
 
 def _is_earlier(config: Training, begun: Training) -> bool:

@@ -37,9 +37,9 @@ def memory_plan(config: Training, subject: TrainingTask) -> MemoryPlan:
         kept //= ranks
     training = subject.probe()
     validation = subject.validation_probe()
-    parts = ranks * config.parallel.accumulate
+    shares = ranks * config.parallel.accumulate
     activations = max(
-        training.factor / parts * _peak(trainer, training, backward=True),
+        training.factor / shares * _peak(trainer, training, backward=True),
         _peak(trainer, Probe(validation.x, validation.t, 1.0), backward=False),
     )
     return MemoryPlan(

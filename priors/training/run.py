@@ -72,8 +72,8 @@ def _arithmetic(config: Training) -> str:
     device = resolved_device(config.device)
     precision = resolved_precision(config.precision, device)
     many = processes.count()
-    told = f"network in {precision} on {device.type}"
-    return told if many == 1 else f"{told}, {many} processes ({config.parallel.mode})"
+    text = f"network in {precision} on {device.type}"
+    return text if many == 1 else f"{text}, {many} processes ({config.parallel.mode})"
 
 
 def run(
@@ -200,8 +200,8 @@ def _folder(config: Training, out: Path, arrays: list[Path], *, resume: bool, ov
     if resume:
         try:
             # Settings are compared by `resumed_config`, which knows how a run may be prolonged.
-            parts = fingerprint(_inputs(config, arrays))
-            folder.check_same(parts, state=(CHECKPOINT, BEST, LOG, "metrics.json"))
+            marks = fingerprint(_inputs(config, arrays))
+            folder.check_same(marks, state=(CHECKPOINT, BEST, LOG, "metrics.json"))
         except BaseException:
             folder.close()
             raise
@@ -265,5 +265,5 @@ def _real(path: Path, count: int) -> Float[np.ndarray, "n y x"]:
         raise InputError(
             f"{path}: found {getattr(array, 'shape', 'an archive')}, expected slices (slice, y, x)"
         )
-    chosen = np.linspace(0, len(array) - 1, count).round().astype(int)
-    return np.asarray(array[chosen], dtype=np.float32)
+    indices = np.linspace(0, len(array) - 1, count).round().astype(int)
+    return np.asarray(array[indices], dtype=np.float32)

@@ -102,16 +102,16 @@ def _of_trajectories(data: Path) -> dict[str, str]:
     }
 
 
-def _variable(told: Mapping[str, Any]) -> str:
+def _variable(statistics: Mapping[str, Any]) -> str:
     # Room beyond what was seen: a value outside is clipped.
-    width = told["maximum"] - told["minimum"]
+    width = statistics["maximum"] - statistics["minimum"]
     return _VARIABLE.format(
-        name=told["name"],
-        unit=_quoted(told["unit"]),
-        offset=told["mean"],
-        scale=max(told["standard_deviation"], 1e-12),
-        low=told["minimum"] - 0.25 * width,
-        high=told["maximum"] + 0.25 * width,
+        name=statistics["name"],
+        unit=_quoted(statistics["unit"]),
+        offset=statistics["mean"],
+        scale=max(statistics["standard_deviation"], 1e-12),
+        low=statistics["minimum"] - 0.25 * width,
+        high=statistics["maximum"] + 0.25 * width,
     )
 
 

@@ -99,6 +99,6 @@ def _interpolated(
         index = np.stack([i.ravel(), j.ravel(), np.full(i.size, k), np.ones(i.size)])
         at = (transform @ index)[:3]
         outside = ((at < -0.5 - ALIGNED) | (at > sizes[:, None] - 0.5 + ALIGNED)).any(axis=0)
-        found = map_coordinates(smooth, at[::-1], order=1, mode="nearest")
-        result[k] = np.where(outside, np.nan, found).reshape(y, x)
+        interpolated = map_coordinates(smooth, at[::-1], order=1, mode="nearest")
+        result[k] = np.where(outside, np.nan, interpolated).reshape(y, x)
     return result

@@ -172,8 +172,8 @@ def check_line_integrals(
                 row, column = (int(i) for i in np.argwhere(wrong)[0])
                 first = first or (view, row, column)
         if first is not None:
-            found = array[first]
-            raise InputError(f"{name}: {bad} bad values, the first is {found} at (view, row, column) {first}")
+            value = array[first]
+            raise InputError(f"{name}: {bad} bad values, the first is {value} at (view, row, column) {first}")
     if not (weights > 0).any():
         raise InputError("weights: every weight is zero, expected inverse variances")
     if not sinogram.any():

@@ -38,10 +38,10 @@ class Grid:
 
     def __post_init__(self) -> None:
         for name in ("shape", "voxel_mm", "centre_mm"):
-            found = getattr(self, name)
-            if len(found) != 3:
+            numbers = getattr(self, name)
+            if len(numbers) != 3:
                 raise InputError(
-                    f"volume.{name}: found {len(found)} numbers, expected 3 in the order z, y, x"
+                    f"volume.{name}: found {len(numbers)} numbers, expected 3 in the order z, y, x"
                 )
         if any(n < 1 for n in self.shape):
             raise InputError(f"volume.shape: found {self.shape}, expected at least one voxel on each axis")

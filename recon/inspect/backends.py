@@ -23,7 +23,7 @@ def describe_backends() -> Inspection:
 
 def _sentence(backend: Backend) -> str:
     reason = backend.availability()
-    parts = [
+    clauses = [
         "available" if reason is None else f"NOT available: {reason}",
         f"version {backend.version()}" if backend.version() else "not installed",
         "matched adjoint" if backend.matched else "UNMATCHED adjoint",
@@ -31,4 +31,4 @@ def _sentence(backend: Backend) -> str:
         f"devices {', '.join(backend.devices)}",
         " ".join(str(dtype).removeprefix("torch.") for dtype in backend.dtypes),
     ]
-    return "; ".join(parts)
+    return "; ".join(clauses)

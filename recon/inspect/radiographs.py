@@ -17,7 +17,7 @@ def claims(path: Path) -> bool:
     """Tell whether a path is a folder of TIFF files with fields among them."""
     if not path.is_dir():
         return False
-    names = [item.name.lower() for item in path.iterdir()]
+    names = [file.name.lower() for file in path.iterdir()]
     pages = [name for name in names if name.endswith(ENDINGS)]
     return any(name.startswith(_DARK) for name in pages) and any(name.startswith(_FLAT) for name in pages)
 
@@ -37,12 +37,12 @@ def inspect_file(path: Path) -> Inspection:
         shape = " x ".join(map(str, first.shape))
         facts = {"radiographs": f"{len(rest)} of {shape} (row, column), {first.dtype}", **facts}
         facts["first radiograph"] = f"{first.min():.5g} .. {first.max():.5g}, median {np.median(first):.5g}"
-    told = ["no geometry: name these files in a scan.yaml (docs/formats/scans.md)"]
+    warnings = ["no geometry: name these files in a scan.yaml (docs/formats/scans.md)"]
     if dark >= flat:
-        told.append(
+        warnings.append(
             f"the dark field ({dark:.5g}) is brighter than the flat field ({flat:.5g}): are they swapped?"
         )
-    return Inspection("radiographs", facts, tuple(told))
+    return Inspection("radiographs", facts, tuple(warnings))
 
 
 def _mean_median(files: list[Path], words: tuple[str, ...]) -> float:

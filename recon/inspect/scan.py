@@ -116,8 +116,8 @@ def _values(data: Scan) -> dict[str, str]:
 
 def _provenance(data: Scan) -> dict[str, str]:
     """Return how the data came about; ``kind`` is what an inspection calls the thing itself."""
-    told = {"origin" if key == "kind" else key: value for key, value in data.provenance.items()}
-    return {key.replace("_", " "): str(value)[:100] for key, value in told.items()}
+    steps = {"origin" if key == "kind" else key: value for key, value in data.provenance.items()}
+    return {key.replace("_", " "): str(value)[:100] for key, value in steps.items()}
 
 
 def _grid(grid: Grid) -> str:

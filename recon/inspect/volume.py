@@ -23,8 +23,8 @@ def claims(path: Path) -> bool:
     except InputError:
         return False
     if kind is dicom.FORMAT and path.is_dir():
-        files = (item for item in sorted(path.rglob("*")) if item.is_file())
-        return any(_is_dicom(item) for item in islice(files, 50))
+        files = (file for file in sorted(path.rglob("*")) if file.is_file())
+        return any(_is_dicom(file) for file in islice(files, 50))
     return True
 
 
@@ -63,21 +63,25 @@ def _facts(image: Volume) -> dict[str, str]:
 
 
 def _warnings(image: Volume) -> tuple[str, ...]:
-    told = list(image.warnings)
+    sentences = list(image.warnings)
     if image.unit == "HU":
         padded = sum(int((plane < PADDING_HU).sum()) for plane in image.values)
         if padded:
             share = 100 * padded / image.values.size
-            told.append(f"{share:.2g} % of the voxels are padding below {PADDING_HU:.0f} HU and count as air")
+            sentences.append(
+                f"{share:.2g} % of the voxels are padding below {PADDING_HU:.0f} HU and count as air"
+            )
     directions = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)
     if not np.allclose(directions.T @ directions, np.eye(3), atol=1e-3):
-        told.append(
+        sentences.append(
             "the axes are not at right angles (a tilted gantry): resample before software that assumes so"
         )
     z, y, x = image.voxel_mm
     if z > 4 * max(y, x):
-        told.append(f"slices are {z:.4g} mm apart for pixels of {max(y, x):.4g} mm: coarse for 3-D methods")
-    return tuple(told)
+        sentences.append(
+            f"slices are {z:.4g} mm apart for pixels of {max(y, x):.4g} mm: coarse for 3-D methods"
+        )
+    return tuple(sentences)
 
 
 def _joined(numbers: object) -> str:

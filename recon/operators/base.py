@@ -61,7 +61,7 @@ class LinearOperator(ABC):
             weights: the diagonal of W, or one number; None for 1.
         """
         image = self(x)
-        if any(isinstance(part, Tensor) and part.requires_grad for part in (image, y, weights)):
+        if any(isinstance(array, Tensor) and array.requires_grad for array in (image, y, weights)):
             image = image if y is None else image - y
             return self.adjoint(image if weights is None else weights * image)
         if y is not None:

@@ -160,10 +160,10 @@ def _height(
         # and has at one driving index climbed for that much less.
         shift = np.take_along_axis(np.broadcast_to(v[:, None], to.shape), drive, axis=-1)[..., 0]
         rise = v[:, None, 2] - shift * t1 * climb
-        parts = (at[..., 2] + t0 * climb, t1 * climb, rise, np.zeros_like(t1))
+        coefficients = (at[..., 2] + t0 * climb, t1 * climb, rise, np.zeros_like(t1))
     else:
-        parts = (at[..., 2] + t0 * climb, t1 * climb, t0 * v[:, None, 2], t1 * v[:, None, 2])
-    return np.stack(parts, axis=-1)
+        coefficients = (at[..., 2] + t0 * climb, t1 * climb, t0 * v[:, None, 2], t1 * v[:, None, 2])
+    return np.stack(coefficients, axis=-1)
 
 
 def _gentle(height: Float64[np.ndarray, "v c 4"], rows: int) -> Float64[np.ndarray, "v c 2"]:

@@ -52,9 +52,9 @@ class Differences(LinearOperator):
         z, y, c = self.domain
         result = x.new_empty((len(self.axes), y, c, z)).permute(0, 3, 1, 2)
         for group in range(len(self.axes)):
-            part, axis, count = result[group], self.axes[group], self.domain[self.axes[group]]
-            self._along(x, group, out=part.narrow(axis, 0, count - 1))
-            part.select(axis, count - 1).zero_()
+            slope, axis, count = result[group], self.axes[group], self.domain[self.axes[group]]
+            self._along(x, group, out=slope.narrow(axis, 0, count - 1))
+            slope.select(axis, count - 1).zero_()
         return result
 
     def adjoint(self, y: Float[Tensor, "*range"]) -> Float[Tensor, "z y x"]:
@@ -63,9 +63,9 @@ class Differences(LinearOperator):
         result = y.new_zeros((height, width, z)).permute(2, 0, 1)
         for group, (axis, weight) in enumerate(zip(self.axes, self.weights, strict=True)):
             count = self.domain[axis] - 1
-            part = y[group].narrow(axis, 0, count) if len(self.axes) > 1 else y
-            result.narrow(axis, 1, count).add_(part, alpha=weight)
-            result.narrow(axis, 0, count).sub_(part, alpha=weight)
+            slope = y[group].narrow(axis, 0, count) if len(self.axes) > 1 else y
+            result.narrow(axis, 1, count).add_(slope, alpha=weight)
+            result.narrow(axis, 0, count).sub_(slope, alpha=weight)
         return result
 
     def norm_bound(self) -> float:

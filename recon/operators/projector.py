@@ -122,9 +122,9 @@ class Projector(LinearOperator):
             raise InputError(
                 f"projector: the rays of a {self.geometry.beam} beam cross slices, which cannot be parted"
             )
-        part = self._with(self.grid.slices(start, stop), self.geometry.rows(start, stop), self._traced.table)
-        part._engines = self._engines
-        return part
+        slab = self._with(self.grid.slices(start, stop), self.geometry.rows(start, stop), self._traced.table)
+        slab._engines = self._engines
+        return slab
 
     def _place(self, grid: Grid, geometry: ScanGeometry, backend: BackendName) -> None:
         if geometry.sliced and geometry.shape[0] != grid.shape[0]:
@@ -142,10 +142,10 @@ class Projector(LinearOperator):
         self._backend(torch.device("cpu"))
 
     def _with(self, grid: Grid, geometry: ScanGeometry, table: Table) -> "Projector":
-        part = object.__new__(Projector)
-        part._place(grid, geometry, self.backend)
-        part._attach(table)
-        return part
+        projector = object.__new__(Projector)
+        projector._place(grid, geometry, self.backend)
+        projector._attach(table)
+        return projector
 
     def _backend(self, device: torch.device) -> Backend:
         if device not in self._chosen:

@@ -156,8 +156,8 @@ def _rays(geometry: ScanGeometry) -> tuple[Float64[np.ndarray, "v c 2"], Float64
     return source, np.cos(angle) * travel[:, None, :2] + np.sin(angle) * across
 
 
-def _slant(part: np.ndarray, whole: np.ndarray) -> float:
-    return float((np.linalg.norm(part, axis=1) / np.linalg.norm(whole, axis=1)).max())
+def _slant(component: np.ndarray, whole: np.ndarray) -> float:
+    return float((np.linalg.norm(component, axis=1) / np.linalg.norm(whole, axis=1)).max())
 
 
 def _check_sources(source: Float64[np.ndarray, "v 2"], size: np.ndarray) -> None:

@@ -65,8 +65,8 @@ class Views:
     def __getitem__(self, picked: slice) -> "Views":
         """Return some views."""
         names = ("source", "across", "along", "column", "row", "distance", "factor", "turns")
-        parts = {name: getattr(self, name)[picked] for name in names}
-        return Views(kind=self.kind, rows=self.rows, step=self.step, **parts)
+        arrays = {name: getattr(self, name)[picked] for name in names}
+        return Views(kind=self.kind, rows=self.rows, step=self.step, **arrays)
 
 
 def backproject(

@@ -56,7 +56,7 @@ class SeriesSource:
         if not self.dicom:
             return read_volume(self.files[0])
         own = [self._named(file) for file in self.files]
-        return volume_of(Path(self.title), [item for group in own for item in group], self.uid or None)
+        return volume_of(Path(self.title), [name for group in own for name in group], self.uid or None)
 
     def _named(self, file: Path) -> list[Named]:
         if zipfile.is_zipfile(file):
@@ -96,17 +96,17 @@ def _grouped(source: Path, settings: SliceSettings) -> tuple[list[SeriesSource],
                 other.add(key)
             elif file not in groups.setdefault(key, []):
                 groups[key].append(file)
-    found = [
+    sources = [
         SeriesSource(patient, tuple(files), uid, dicom=True)
         for (patient, uid), files in sorted(groups.items())
     ]
-    found += [SeriesSource(_plain_patient(file, plain, source, settings), (file,)) for file in plain]
-    if not found:
+    sources += [SeriesSource(_plain_patient(file, plain, source, settings), (file,)) for file in plain]
+    if not sources:
         raise InputError(
             f"{source}: found no CT series, expected DICOM slices, zip archives of them, or NIfTI volumes"
             + (f" ({len(other)} series are scouts, reports or other modalities)" if other else "")
         )
-    return found, len(other - groups.keys())
+    return sources, len(other - groups.keys())
 
 
 def _headers(file: Path) -> Iterator[Any]:

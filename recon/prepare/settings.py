@@ -1,4 +1,4 @@
-"""What ``prepare slices`` is told: licence, split, and which series are taken."""
+"""Settings of ``prepare slices``: licence, split, and which series are taken."""
 
 from typing import Literal
 

@@ -65,11 +65,11 @@ class PrepareReport:
         """Return a few lines: series, patients and slices of each split, spacings, and what was left out."""
         lines = []
         for split in ("train", "validation"):
-            own = [item for item in self.series if item["split"] == split]
-            sources = len({item["source"] for item in own})
-            slices = sum(item["slices"] for item in own)
+            own = [entry for entry in self.series if entry["split"] == split]
+            sources = len({entry["source"] for entry in own})
+            slices = sum(entry["slices"] for entry in own)
             lines.append(f"{split}: {slices} slices, {len(own)} series of {sources} sources")
-        spacings = [item["pixel_mm"] for item in self.series]
+        spacings = [entry["pixel_mm"] for entry in self.series]
         lines.append(f"pixels: {min(spacings):.4g} to {max(spacings):.4g} mm")
         if max(spacings) > WIDE * min(spacings):
             lines.append(
@@ -94,9 +94,9 @@ def prepare_slices(source: Path, out: Path, settings: SliceSettings) -> PrepareR
     hashes = SliceHashes()
     series = _listed(source) if (source / table.NAME).is_file() else _found(source, settings, report)
     with atomic_folder(out) as folder:
-        for item in series:
-            hashes.add(item.values, item.split, item.title)
-            report.series.append(_save(folder, item, settings.licence))
+        for prepared in series:
+            hashes.add(prepared.values, prepared.split, prepared.title)
+            report.series.append(_save(folder, prepared, settings.licence))
         if settings.phantoms:
             report.series.append(_save_phantoms(folder, settings.phantoms))
         _check_splits(source, report)
@@ -109,10 +109,10 @@ def prepare_slices(source: Path, out: Path, settings: SliceSettings) -> PrepareR
 def _check_splits(source: Path, report: PrepareReport) -> None:
     lacking = {"train", "validation"} - {row["split"] for row in report.series}
     if lacking:
-        told = "; ".join(report.left_out[:3])
+        examples = "; ".join(report.left_out[:3])
         raise InputError(
             f"{source}: found no usable slices for {' and '.join(sorted(lacking))}"
-            + (f" ({told})" if told else "")
+            + (f" ({examples})" if examples else "")
         )
 
 
@@ -183,16 +183,18 @@ def _unwanted(count: int, pixel_mm: float, settings: SliceSettings) -> str | Non
     return None
 
 
-def _save(folder: Path, item: PreparedSeries, licence: str) -> dict[str, Any]:
-    path = folder / item.name
+def _save(folder: Path, prepared: PreparedSeries, licence: str) -> dict[str, Any]:
+    path = folder / prepared.name
     if path.exists():
-        raise InputError(f"{item.title}: another series of the same split is called {item.source!r} too")
-    np.save(path, item.values)
-    entry = {"file": item.name, "split": item.split, "source": item.source, "licence": licence}
-    spacing = {"pixel_mm": float(f"{item.pixel_mm:.7g}")}
-    if item.dz_mm is not None:
-        spacing["dz_mm"] = float(f"{item.dz_mm:.7g}")
-    return {**entry, **spacing, "slices": len(item.values)}
+        raise InputError(
+            f"{prepared.title}: another series of the same split is called {prepared.source!r} too"
+        )
+    np.save(path, prepared.values)
+    entry = {"file": prepared.name, "split": prepared.split, "source": prepared.source, "licence": licence}
+    spacing = {"pixel_mm": float(f"{prepared.pixel_mm:.7g}")}
+    if prepared.dz_mm is not None:
+        spacing["dz_mm"] = float(f"{prepared.dz_mm:.7g}")
+    return {**entry, **spacing, "slices": len(prepared.values)}
 
 
 def _save_phantoms(folder: Path, count: int) -> dict[str, Any]:

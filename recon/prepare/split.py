@@ -33,7 +33,7 @@ def split_patients(
     Raises:
         InputError: there are fewer than two, one to hold out is not there, or none is left to train on.
     """
-    order = sorted(numbered(patients, seed).items(), key=lambda item: item[1])
+    order = sorted(numbered(patients, seed).items(), key=lambda pair: pair[1])
     if len(order) < 2:
         raise InputError(
             f"patients: found {len(order)}, expected two at least, since a patient is in one split only; where "

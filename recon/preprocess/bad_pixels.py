@@ -57,7 +57,7 @@ class BadPixels(Step):
             )
         weights = data.weights.copy()
         weights[:, bad] = 0
-        where = [[int(i) for i in place] for place in np.argwhere(bad)[:1000]]
+        where = [[int(i) for i in pixel] for pixel in np.argwhere(bad)[:1000]]
         return corrected(data, self, fill_dead(data.sinogram, bad), weights, pixels=where)
 
     def find(self, sinogram: Float[np.ndarray, "v r c"]) -> Bool[np.ndarray, "r c"]:
@@ -87,7 +87,7 @@ class BadPixels(Step):
         middle = lines[:, 1:-1] - (lines[:, :-2] + lines[:, 2:]) / 2
         scatter = 1.4826 * float(np.median(abs(np.median(middle, axis=0))))
         limit = max(self.deviations * scatter, LEAST * float(np.quantile(abs(lines), 0.99)), 1e-12)
-        found, most = (0, 0), 1.0
+        band, most = (0, 0), 1.0
         for width in range(1, WIDEST + 1):
             start = np.arange(WIDEST, columns - WIDEST - width + 1)
             one, other = lines[:, start - 1], lines[:, start + width]
@@ -96,12 +96,12 @@ class BadPixels(Step):
             # Beyond its neighbours on one side in every pixel of the group; signed, 0 between them.
             beyond = np.maximum(inside.min(axis=0) - high, 0) + np.minimum(inside.max(axis=0) - low, 0)
             # Most views, or so many of them that their mean shows it; a single spike counts as eight limits.
-            part = abs(np.clip(beyond, -8 * limit, 8 * limit).mean(axis=0))
-            excess = np.maximum(abs(np.median(beyond, axis=0)), part) / limit
+            mean = abs(np.clip(beyond, -8 * limit, 8 * limit).mean(axis=0))
+            excess = np.maximum(abs(np.median(beyond, axis=0)), mean) / limit
             best = int(np.argmax(excess)) if excess.size else 0
             if excess.size and excess[best] > most:
-                found, most = (int(start[best]), width), float(excess[best])
-        return found
+                band, most = (int(start[best]), width), float(excess[best])
+        return band
 
     def _stuck(self, lines: Float[np.ndarray, "v c"]) -> Bool[np.ndarray, " c"]:
         """Return the pixels that hardly change from view to view while those on both sides do."""

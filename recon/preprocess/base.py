@@ -37,8 +37,8 @@ def corrected(
     **found: Any,
 ) -> Scan:
     """Return ``data`` with another sinogram, other weights where given, and the step and what it found recorded."""
-    told = {**step.model_dump(mode="json"), **found}
-    done = [*data.provenance.get("preprocess", []), told]  # type: ignore[misc]
+    record = {**step.model_dump(mode="json"), **found}
+    done = [*data.provenance.get("preprocess", []), record]  # type: ignore[misc]
     return replace(
         data,
         sinogram=sinogram.astype(np.float32),

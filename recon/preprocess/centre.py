@@ -44,8 +44,8 @@ class Centre(Step):
         offset = (scan.shape[1] - 1) / 2 - column
         now = (scan.detector_mm * scan.u_mm).sum(axis=1) / length
         middle = scan.detector_mm + (offset - now)[:, None] * scan.u_mm
-        told = {**self.model_dump(mode="json"), "column": round(column, 3)}
-        done = [*data.provenance.get("preprocess", []), told]  # type: ignore[misc]
+        record = {**self.model_dump(mode="json"), "column": round(column, 3)}
+        done = [*data.provenance.get("preprocess", []), record]  # type: ignore[misc]
         return replace(
             data,
             geometry=replace(scan, detector_mm=middle),

@@ -81,8 +81,8 @@ def facing(angles_deg: Float64[np.ndarray, " v"]) -> list[tuple[int, int]]:
             if apart[k, p] <= min(step, FACING_DEG)
         }
     )
-    chosen = np.linspace(0, len(pairs) - 1, min(PAIRS, len(pairs))).round().astype(int)
-    return [pairs[k] for k in chosen]
+    indices = np.linspace(0, len(pairs) - 1, min(PAIRS, len(pairs))).round().astype(int)
+    return [pairs[k] for k in indices]
 
 
 def mirror_residual(
@@ -135,12 +135,12 @@ def mirror_centre(sinogram: Float[np.ndarray, "v c"], angles_deg: Float64[np.nda
     Raises:
         InputError: no two views are within 10 degrees of facing each other.
     """
-    found = mirror(sinogram, angles_deg)
-    if found is None:
+    column = mirror(sinogram, angles_deg)
+    if column is None:
         raise InputError(
             "centre of rotation: no two views are 180 degrees apart (within 10); state the column"
         )
-    return found
+    return column
 
 
 def _lowest(values: Float64[np.ndarray, " s"]) -> float:

@@ -87,10 +87,10 @@ def search_axis(sinogram: Float[np.ndarray, "v c"], angles_deg: Float64[np.ndarr
         InputError: no two views face each other, and nothing else tells the axis.
     """
     turn, tolerance = full_turn(angles_deg), max(2.0, 0.01 * sinogram.shape[1])
-    found = {"mass": mass(sinogram, angles_deg), "mirror": mirror(sinogram, angles_deg)}
+    estimates = {"mass": mass(sinogram, angles_deg), "mirror": mirror(sinogram, angles_deg)}
     if not turn:
-        found["wedge"] = wedge(sinogram, angles_deg)
-    known = {name: column for name, column in found.items() if column is not None}
+        estimates["wedge"] = wedge(sinogram, angles_deg)
+    known = {name: column for name, column in estimates.items() if column is not None}
     if not known:
         raise InputError(
             "centre of rotation: no two views are 180 degrees apart (within 10); state the column"
@@ -139,13 +139,13 @@ def _refine(
     columns = sinogram.shape[1]
     # One circle for every estimate, or their blurs could not be compared.
     grid = _circle((columns - 1) / 2, columns)
-    found = minimize_scalar(
+    minimum = minimize_scalar(
         lambda centre: blur(sinogram, angles_deg, float(centre), grid=grid),
         bounds=(start - REACH, start + REACH),
         method="bounded",
         options={"xatol": 0.1},
     )
-    return float(found.x), float(found.fun)
+    return float(minimum.x), float(minimum.fun)
 
 
 def blur(

@@ -40,15 +40,15 @@ def scanner_png(geometry: ScanGeometry, grid: Grid) -> bytes:
 
 def _title(geometry: ScanGeometry, seen: Coverage) -> str:
     rows, columns = geometry.shape
-    parts = [
+    facts = [
         f"{geometry.views} views, {geometry.beam} beam, {geometry.detector} detector of {rows} x {columns}"
     ]
-    parts.append(f"{seen.arc_deg:.4g} degrees")
+    facts.append(f"{seen.arc_deg:.4g} degrees")
     if seen.magnification is not None:
-        parts.append(f"magnification {seen.magnification:.3g}")
+        facts.append(f"magnification {seen.magnification:.3g}")
     if abs(seen.climb_mm) > 1e-3:
-        parts.append(f"pitch {seen.climb_mm:.4g} mm")
-    return ", ".join([*parts, f"field of view {seen.radius_mm:.4g} mm in radius"])
+        facts.append(f"pitch {seen.climb_mm:.4g} mm")
+    return ", ".join([*facts, f"field of view {seen.radius_mm:.4g} mm in radius"])
 
 
 def _reach(geometry: ScanGeometry, grid: Grid, seen: Coverage) -> float:
@@ -135,9 +135,9 @@ def _side(axis: Any, geometry: ScanGeometry, grid: Grid, seen: Coverage) -> None
         across = ends[:, :2] @ inward
         axis.plot(across, ends[:, 2], color=colour, lw=3)
         start = sources[view, :2] @ inward
-        for place, height in zip(across, ends[:, 2], strict=True):
+        for distance, height in zip(across, ends[:, 2], strict=True):
             begin = sources[view, 2] if geometry.beam == "cone" else height
-            axis.plot([start, place], [begin, height], color=colour, lw=0.8)
+            axis.plot([start, distance], [begin, height], color=colour, lw=0.8)
         axis.plot(start, sources[view, 2], "o", ms=6, color=colour)
     axis.set(xlabel="along the first view (mm)", ylabel="z (mm)", title="from the side", aspect="equal")
     bottom, top = axis.get_ylim()

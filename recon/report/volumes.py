@@ -206,16 +206,16 @@ def _windows(first: np.ndarray, packed: _Packed, unit: str) -> dict[str, Any]:
         ends = [value for window in HU_WINDOWS.values() for value in window]
         return {"windows": HU_WINDOWS, "range": [min(low, *ends), max(high, *ends)]}
     named = {"Full": (0.0, 100.0), "Middle 98 %": (1.0, 99.0), "Upper half": (50.0, 100.0)}
-    found = {label: np.percentile(first, ends).tolist() for label, ends in named.items()}
-    windows = {label: (a, max(b, a + packed.scale)) for label, (a, b) in found.items()}
+    ranges = {label: np.percentile(first, ends).tolist() for label, ends in named.items()}
+    windows = {label: (a, max(b, a + packed.scale)) for label, (a, b) in ranges.items()}
     return {"windows": windows, "range": [low, high]}
 
 
 def _note(packed: _Packed, unit: str) -> str:
     """Return what the reader must know about the display."""
-    parts = []
+    reductions = []
     if packed.scale > 1 and unit == "HU":
-        parts.append(f"values in steps of {packed.scale:.0f} HU")
+        reductions.append(f"values in steps of {packed.scale:.0f} HU")
     if max(packed.reduced) > 1:
-        parts.append("neighbours averaged " + " x ".join(map(str, packed.reduced)) + " (z, y, x)")
-    return f"To keep this file small the display shows {' and '.join(parts)}." if parts else ""
+        reductions.append("neighbours averaged " + " x ".join(map(str, packed.reduced)) + " (z, y, x)")
+    return f"To keep this file small the display shows {' and '.join(reductions)}." if reductions else ""

@@ -90,8 +90,8 @@ def resolve(request: Request) -> CompareSettings:
         takes_prior = "prior" in type(base.method).model_fields
         for prior in request.priors if takes_prior and request.priors else [None]:
             label = name if prior is None or len(request.priors) == 1 else f"{name}@{Path(prior).name}"
-            chosen = {**options, "method.prior": prior}
-            resolved[label] = settings("reconstruct", [*request.layers, *layers], chosen, [*common, *own])
+            given = {**options, "method.prior": prior}
+            resolved[label] = settings("reconstruct", [*request.layers, *layers], given, [*common, *own])
     known = {label.partition("@")[0] for label in resolved}
     for text in request.overrides:
         key = text.partition("=")[0]
@@ -176,7 +176,7 @@ def _shown(command: Sequence[str], label: str) -> tuple[int, str]:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr or ():
             last = line.rstrip("\n") or last
-            # An error is told once, by us, with the method's name.
+            # The error is printed once, by this process, with the method's name.
             if not last.startswith("error: "):
                 print(f"  {last}", file=sys.stderr)
     return process.returncode, last
@@ -236,11 +236,11 @@ def _report(
 
 
 def _curves(folder: RunFolder, labels: Mapping[str, Volume]) -> dict[str, list[tuple[float, float]]]:
-    """Return chi2 against iterations of every method that tells it."""
+    """Return chi2 against iterations of every method that records it."""
     curves = {}
     for label in labels:
         path = folder.file("runs") / label / outputs.METRICS
-        found = json.loads(path.read_text(encoding="utf-8"))["curves"].get("chi2")
-        if found:
-            curves[f"{label}: chi2"] = [(float(x), float(y)) for x, y in found]
+        points = json.loads(path.read_text(encoding="utf-8"))["curves"].get("chi2")
+        if points:
+            curves[f"{label}: chi2"] = [(float(x), float(y)) for x, y in points]
     return curves

@@ -27,9 +27,9 @@ MANY = 0.05
 
 def doubts_of(metrics: Mapping[str, Any], volume: Volume) -> tuple[str, ...]:
     """Return what is suspicious about a result, one sentence each."""
-    found, chi2 = [], metrics["chi2_per_ray"]
+    sentences, chi2 = [], metrics["chi2_per_ray"]
     if chi2 is not None and chi2 > (FILTERED if metrics["method"] == "fbp" else UNEXPLAINED):
-        found.append(
+        sentences.append(
             f"chi2 per ray is {chi2:.4g}, noise alone leaves 1: the volume does not explain the data (rotation axis, "
             "geometry, truncation, scatter, or weights of the wrong scale)"
         )
@@ -38,15 +38,15 @@ def doubts_of(metrics: Mapping[str, Any], volume: Volume) -> tuple[str, ...]:
     some = volume.values[:: max(1, len(volume.values) // 16)] - np.float32(air)
     largest = float(np.quantile(some, 0.99))
     if largest <= 0:
-        found.append("the volume holds no positive attenuation")
-        return tuple(found)
+        sentences.append("the volume holds no positive attenuation")
+        return tuple(sentences)
     share = float((some < -NEGATIVE * largest).mean())
     if share > MANY:
-        found.append(
+        sentences.append(
             f"{100 * share:.0f} % of voxels have negative attenuation, over {100 * NEGATIVE:.0f} % of the largest: "
             "flat field, rotation axis or truncation"
         )
-    return tuple(found)
+    return tuple(sentences)
 
 
 def say(doubts: Sequence[str]) -> None:

@@ -128,16 +128,16 @@ def _reconstruct(
     as_json: str | None,
 ) -> dict[str, Any]:
     resolved = problem.settings
-    parts = fingerprint({**decisive(problem), "prior": inputs.get("prior", {}).get("sha256")})
+    marks = fingerprint({**decisive(problem), "prior": inputs.get("prior", {}).get("sha256")})
     if resume:
         check_same_config(run, resolved)
-        run.check_same(parts, state=(*CHECKPOINTS, outputs.METRICS))
+        run.check_same(marks, state=(*CHECKPOINTS, outputs.METRICS))
     if resume and run.file(outputs.METRICS).exists():
         check_complete(run, (outputs.VOLUME, outputs.REPORT))
         print(f"{run.path}: this run is complete", file=sys.stderr)
         return _finished(run, as_json)
     run.claim(*CHECKPOINTS, STEPS, *outputs.names(problem))
-    run.begin(parts)
+    run.begin(marks)
     run.write_config(resolved)
     run.write_inputs(inputs, command="reconstruct", seed=resolved.seed)
     run.log(f"{'resume' if resume else 'start'} {resolved.method!r}")

@@ -47,13 +47,13 @@ class Problem:
         geometry, grid = self.scan.geometry, self.grid
         if self.scan.whole is not None:
             # Some slices stand for all: the plan is that of all.
-            rows, slices = (part.shape[0] for part in self.scan.whole)
+            rows, slices = (span.shape[0] for span in self.scan.whole)
             geometry = replace(geometry, shape=(rows, geometry.shape[1]))
             grid = Grid((slices, *grid.shape[1:]), grid.voxel_mm, grid.centre_mm)
-        items = {"measurement": 2 * 4 * geometry.views * geometry.shape[0] * geometry.shape[1]}
+        sizes = {"measurement": 2 * 4 * geometry.views * geometry.shape[0] * geometry.shape[1]}
         if self.settings.draws > 1:
-            items["sums of the draws"] = DRAWN_VOLUMES * 4 * math.prod(grid.shape)
-        return MemoryPlan({**items, **self.settings.method.plan(grid, geometry).items})
+            sizes["sums of the draws"] = DRAWN_VOLUMES * 4 * math.prod(grid.shape)
+        return MemoryPlan({**sizes, **self.settings.method.plan(grid, geometry).items})
 
     def measurement(self) -> Measurement:
         """Return line integrals and weights as tensors."""

@@ -1,4 +1,4 @@
-"""What the jobs of ``recon`` can be told, in YAML or as ``key=value``; saved resolved beside every result."""
+"""Settings of the jobs of ``recon``, in YAML or as ``key=value``; saved resolved beside every result."""
 
 import re
 from pathlib import Path
@@ -46,7 +46,7 @@ def parse_span(text: str | None, count: int, key: str) -> range:
     """
     if text is None:
         return range(count)
-    picked = range(count)[slice(*(int(part) if part else None for part in text.split(":")))]
+    picked = range(count)[slice(*(int(bound) if bound else None for bound in text.split(":")))]
     if not picked:
         raise InputError(f"{key}: found '{text}', expected a range that holds some of 0 to {count - 1}")
     return picked

@@ -107,8 +107,8 @@ def _by_slices(
     for start in range(0, fine.shape[0], SLICES_AT_A_TIME):
         stop = min(start + SLICES_AT_A_TIME, fine.shape[0])
         attenuation = _attenuation(image, slice(start, stop), factors)
-        part = projector.slices(start, stop)(torch.from_numpy(attenuation))
-        result[:, start:stop] = _mean_over_cells(part.numpy(), 1)
+        lines = projector.slices(start, stop)(torch.from_numpy(attenuation))
+        result[:, start:stop] = _mean_over_cells(lines.numpy(), 1)
     return result
 
 
@@ -122,8 +122,8 @@ def _by_views(
     result = np.empty((geometry.views, *geometry.shape), np.float32)
     for start in range(0, geometry.views, VIEWS_AT_A_TIME):
         views = slice(start, start + VIEWS_AT_A_TIME)
-        part = Projector(_split_cells(geometry[views], RAYS_PER_CELL), fine)(slice_last)
-        result[views] = _mean_over_cells(part.numpy(), RAYS_PER_CELL)
+        lines = Projector(_split_cells(geometry[views], RAYS_PER_CELL), fine)(slice_last)
+        result[views] = _mean_over_cells(lines.numpy(), RAYS_PER_CELL)
     return result
 
 
@@ -133,8 +133,8 @@ def _finer(grid: Grid, factors: tuple[int, int, int]) -> Grid:
     return Grid((z, y, x), (dz, dy, dx), grid.centre_mm)
 
 
-def _attenuation(image: Volume, part: slice, factors: tuple[int, int, int]) -> Float32[np.ndarray, "z y x"]:
-    values = image.values[part]
+def _attenuation(image: Volume, slab: slice, factors: tuple[int, int, int]) -> Float32[np.ndarray, "z y x"]:
+    values = image.values[slab]
     if image.unit == "HU":
         values = hu_to_attenuation(np.maximum(values, np.float32(AIR_HU)), MU_WATER)
     values = np.maximum(values, np.float32(0))

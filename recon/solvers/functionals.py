@@ -124,6 +124,6 @@ def _soft(v: Tensor, threshold: Tensor) -> Tensor:
 def _length(x: Tensor) -> Tensor:
     """Return the Euclidean length along axis 0; slower, torch.linalg.norm reduces a strided axis."""
     squared = x[0] * x[0]
-    for part in x[1:]:
-        squared.addcmul_(part, part)
+    for component in x[1:]:
+        squared.addcmul_(component, component)
     return squared.sqrt_()

@@ -159,5 +159,5 @@ def _relative_change(new: Tensor, old: Tensor) -> float:
     """Return |new - old| / |new|, in parts that fit the cache: a large temporary costs ten times as much."""
     axis = max(new.dim() - 2, 0)
     count = -(-new.shape[axis] // 8)
-    parts = zip(new.tensor_split(count, axis), old.tensor_split(count, axis), strict=True)
-    return math.hypot(*(float((a - b).norm()) for a, b in parts)) / max(float(new.norm()), 1e-30)
+    pairs = zip(new.tensor_split(count, axis), old.tensor_split(count, axis), strict=True)
+    return math.hypot(*(float((a - b).norm()) for a, b in pairs)) / max(float(new.norm()), 1e-30)

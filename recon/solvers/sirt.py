@@ -47,14 +47,14 @@ class Subset:
     @classmethod
     def of(cls, term: LeastSquares, *, statistical: bool) -> "Subset":
         """Return the subset with W_k the inverse variances, or 1 / (A_k 1) on the rays that count."""
-        one = torch.ones(term.operator.domain, dtype=term.target.dtype, device=term.target.device)
-        length = term.operator(one)
+        ones = torch.ones(term.operator.domain, dtype=term.target.dtype, device=term.target.device)
+        length = term.operator(ones)
         # A ray that only grazes the grid would get a weight without bound.
         least = LEAST_SEEN * float(length.max())
         metric = term.weights if statistical else (term.weights > 0) / length.clamp(min=max(least, 1e-30))
         curvature = term.operator.adjoint(metric * length)
         seen = curvature > LEAST_SEEN * float(curvature.mean())
-        return cls(term, metric, torch.where(seen, 1 / torch.where(seen, curvature, one), 0 * one))
+        return cls(term, metric, torch.where(seen, 1 / torch.where(seen, curvature, ones), 0 * ones))
 
 
 @dataclass(frozen=True, eq=False)

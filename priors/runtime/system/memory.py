@@ -82,7 +82,7 @@ class MemoryPlan:
         return self.own <= free
 
     def table(self) -> str:
-        """Return one aligned line per item and one for the total."""
+        """Return one aligned line per use of memory and one for the total."""
         rows = [*self.by_purpose().items(), ("total", self.total)]
         width = max(len(label) for label, _ in rows)
         return "\n".join(f"{label:<{width}}  {human(size):>10}" for label, size in rows)

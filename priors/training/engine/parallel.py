@@ -82,7 +82,7 @@ def first_message(message: str | None) -> tuple[int, str] | None:
 
 
 def in_step(work: Callable[[], Made]) -> Made:
-    """Do the same preparation in every process; a mistake is told once, by the first process that saw it.
+    """Do the same preparation in every process; a mistake is raised once, by the first process that saw it.
 
     Raises:
         InputError: this process is the one to tell it.

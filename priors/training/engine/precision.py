@@ -44,10 +44,10 @@ def checkpoint_blocks(network: nn.Module) -> int:
 
     The names of the weights stay, since ``forward`` is replaced and no module is put around another.
     """
-    chosen = _residual_blocks(network)
-    for block in chosen:
+    blocks = _residual_blocks(network)
+    for block in blocks:
         block.forward = _twice(block.forward)
-    return len(chosen)
+    return len(blocks)
 
 
 def _residual_blocks(network: nn.Module) -> list[nn.Module]:

@@ -111,15 +111,15 @@ class Trainer:
     def _batches(self, step: int) -> list[Batch]:
         """Return this process's samples of a step, in the parts that go through the network one by one."""
         count, micro = self.subject.batch_size(step), self.config.parallel.accumulate
-        parts = micro * self.ranks
-        if count < parts:
+        shares = micro * self.ranks
+        if count < shares:
             raise InputError(
-                f"batch: found {count} samples in a step, expected {parts} at least: one for each of "
+                f"batch: found {count} samples in a step, expected {shares} at least: one for each of "
                 f"{self.ranks} processes times parallel.accumulate ({micro})"
             )
         first = processes.rank() * micro if self.ranks > 1 else 0
         dtype = torch.float64 if self.precision == "float64" else torch.float32
-        return [self.subject.batch(step, part_of(count, first + k, parts)).to(dtype) for k in range(micro)]
+        return [self.subject.batch(step, part_of(count, first + k, shares)).to(dtype) for k in range(micro)]
 
     def advance(self) -> float:
         """Do one optimisation step and return its loss, the mean over the values of all processes.
@@ -189,10 +189,11 @@ class Trainer:
             begun, done = json.loads(state["config"]), int(state["step"])
         except Exception as error:
             raise InputError(f"{path}: not a training checkpoint ({type(error).__name__})") from error
-        found = first_difference(begun, self.config, done=done)
-        if found is not None:
+        difference = first_difference(begun, self.config, done=done)
+        if difference is not None:
             raise InputError(
-                f"{path}: written by another configuration ({found[0]} differs); choose another --out or the same one"
+                f"{path}: written by another configuration ({difference[0]} differs); choose another --out or "
+                "the same one"
             )
         try:
             load_full(self.denoiser.network, state["network"])

@@ -98,7 +98,7 @@ class PreparedArrays:
                 f"{path}: not found; expected a prepared folder (see `tomocast prepare slices --help`)"
             )
         manifest = validate(PreparedManifest, read_yaml(path), source=str(path))
-        series = tuple(item for item in manifest.series if item.split == split)
+        series = tuple(entry for entry in manifest.series if entry.split == split)
         if not series:
             raise InputError(f"{path}: holds no series of the split {split!r}")
         return cls(manifest, tuple(_read_array(path.parent / s.file, manifest.unit) for s in series), series)
@@ -141,8 +141,8 @@ class PreparedArrays:
     def draw(self, generator: np.random.Generator, count: int) -> list[np.ndarray]:
         """Return ``count`` whole fields, series weighted by slices times share."""
         weights = np.array([len(a) * s.share for a, s in zip(self.arrays, self.series, strict=True)])
-        chosen = generator.choice(len(self.arrays), size=count, p=weights / weights.sum())
-        return [self.arrays[k][generator.integers(len(self.arrays[k]))] for k in chosen]
+        indices = generator.choice(len(self.arrays), size=count, p=weights / weights.sum())
+        return [self.arrays[k][generator.integers(len(self.arrays[k]))] for k in indices]
 
 
 def _read_array(path: Path, unit: str) -> np.ndarray:

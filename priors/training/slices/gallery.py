@@ -129,14 +129,14 @@ def save_trajectory_page(
     groups = [("sample", samples[:, :, 0])] + ([] if real is None else [("real", real[:, :, 0])])
     shown = groups[-1][1]
     low, high = (float(torch.nanquantile(shown.flatten()[:1_000_000], q)) for q in (0.002, 0.998))
-    chosen = np.linspace(0, samples.shape[1] - 1, min(PAGE_FRAMES, samples.shape[1])).round().astype(int)
+    frames = np.linspace(0, samples.shape[1] - 1, min(PAGE_FRAMES, samples.shape[1])).round().astype(int)
     rows = [
         (f"{name}, frame {k}", fields[n, k])
         for name, fields in groups
         for n in range(len(fields))
-        for k in chosen
+        for k in frames
     ]
-    columns = len(chosen)
+    columns = len(frames)
     height = 2.1 * samples.shape[-2] / samples.shape[-1] + 0.2
     figure, axes = pyplot.subplots(
         len(rows) // columns,

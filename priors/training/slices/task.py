@@ -73,9 +73,9 @@ def validation_fields(config: TrainConfig) -> Float[Tensor, "b k y x"]:
     data = PreparedArrays.load(config.data, "validation")
     # Patients are reconstructed on different fields: the middle that all have is compared.
     height, width = (min(array.shape[axis] for array in data.arrays) for axis in (1, 2))
-    places = [(array, k) for array in data.arrays for k in range(len(array))]
-    chosen = np.linspace(0, len(places) - 1, config.validation_fields).round().astype(int)
-    cut = [_middle(places[index][0][places[index][1]], height, width) for index in chosen]
+    slices = [(array, k) for array in data.arrays for k in range(len(array))]
+    indices = np.linspace(0, len(slices) - 1, config.validation_fields).round().astype(int)
+    cut = [_middle(slices[index][0][slices[index][1]], height, width) for index in indices]
     fields = torch.from_numpy(np.stack(cut).astype(np.float32))[:, None]
     encoded = config.codec.encode(fields.clamp(config.codec.low, config.codec.high))
     # Every channel of a colour prior shows the same slice, under noise of its own.
@@ -166,10 +166,10 @@ class Slices(TrainingTask):
         """See `TrainingTask`."""
         config = self.config
         late = config.final_share if config.final_crops else 0.0
-        parts = [(config.crops, 1 - late)] + ([(config.final_crops, late)] if late else [])
+        stages = [(config.crops, 1 - late)] + ([(config.final_crops, late)] if late else [])
         return [
-            (part * crop.share / sum(other.share for other in crops), self._only(crop))
-            for crops, part in parts
+            (share * crop.share / sum(other.share for other in crops), self._only(crop))
+            for crops, share in stages
             for crop in crops
         ]
 

@@ -200,8 +200,8 @@ def spread_windows(data: PreparedTrajectories, count: int, *, frames: int, size:
     ]
     generator = np.random.default_rng(0)
     windows = []
-    for place in np.linspace(0, len(places) - 1, count).round().astype(int):
-        k, n, begin = places[place]
+    for index in np.linspace(0, len(places) - 1, count).round().astype(int):
+        k, n, begin = places[index]
         window = data.arrays[k][n, begin : begin + frames]
         if size is None:
             windows.append(window)
@@ -214,8 +214,8 @@ def spread_windows(data: PreparedTrajectories, count: int, *, frames: int, size:
 
 def _check_values(array: np.ndarray, event: Event, codec: FieldCodec) -> None:
     few = array[:, :: max(1, array.shape[1] // 8)]
-    for place, variable in enumerate(codec.variables):
-        values = few[:, :, place]
+    for index, variable in enumerate(codec.variables):
+        values = few[:, :, index]
         values = values[np.isfinite(values)]
         if not values.size:
             continue
@@ -236,7 +236,7 @@ def _read(path: Path, variables: int) -> np.ndarray:
     if array.shape[2] != variables:
         raise InputError(f"{path}: found {array.shape[2]} variables, the manifest names {variables}")
     # Frame by frame: an array on disk is not taken into memory as a whole.
-    frames = [array[place] for place in np.ndindex(array.shape[:2])]
+    frames = [array[index] for index in np.ndindex(array.shape[:2])]
     if any(np.isinf(frame).any() for frame in frames) or not any(
         np.isfinite(frame).any() for frame in frames
     ):

@@ -56,11 +56,11 @@ def denoising_errors(
     for level in levels:
         generator = torch.Generator().manual_seed(seed)
         errors = []
-        for part in x.to(weight_dtype(denoiser)).split(HELD_OUT_BATCH):
-            t = denoiser.schedule.inverse(torch.full(part.shape[:2], level, dtype=torch.float64))
-            alpha, sigma = (scale[..., None, None, None].to(part) for scale in denoiser.schedule(t))
-            noise = torch.randn(part.shape, generator=generator)
-            errors.append(denoiser(alpha * part + sigma * noise, t) - part)
+        for batch in x.to(weight_dtype(denoiser)).split(HELD_OUT_BATCH):
+            t = denoiser.schedule.inverse(torch.full(batch.shape[:2], level, dtype=torch.float64))
+            alpha, sigma = (scale[..., None, None, None].to(batch) for scale in denoiser.schedule(t))
+            noise = torch.randn(batch.shape, generator=generator)
+            errors.append(denoiser(alpha * batch + sigma * noise, t) - batch)
         result[level] = masked_rms(torch.cat(errors), valid)
     return result
 
@@ -70,13 +70,13 @@ def forecast_errors(denoiser: NetworkDenoiser, x: Windows, valid: Valid) -> tupl
     """Return the errors of the mean one frame ahead of clean context, and of persistence."""
     generator = torch.Generator().manual_seed(0)
     errors = []
-    for part in x.to(weight_dtype(denoiser)).split(HELD_OUT_BATCH):
-        t = torch.zeros(part.shape[:2], dtype=torch.float64)
+    for batch in x.to(weight_dtype(denoiser)).split(HELD_OUT_BATCH):
+        t = torch.zeros(batch.shape[:2], dtype=torch.float64)
         t[:, -1] = 1
         sigma = float(denoiser.schedule(t[0, -1])[1])
-        state = part.clone()
-        state[:, -1] = sigma * torch.randn(part[:, -1].shape, generator=generator)
-        errors.append(denoiser(state, t)[:, -1] - part[:, -1])
+        state = batch.clone()
+        state[:, -1] = sigma * torch.randn(batch[:, -1].shape, generator=generator)
+        errors.append(denoiser(state, t)[:, -1] - batch[:, -1])
     both = valid[:, -1] & valid[:, -2]
     return masked_rms(torch.cat(errors), both), masked_rms(x[:, -2] - x[:, -1], both)
 
@@ -95,8 +95,8 @@ class Trajectories(TrainingTask):
         self.config = config
         self.data = PreparedTrajectories.load(config.data, "train")
         self.validation = PreparedTrajectories.load(config.data, "validation")
-        for part in (self.data, self.validation):
-            part.require(frames=config.frames, size=config.size, codec=config.codec)
+        for data in (self.data, self.validation):
+            data.require(frames=config.frames, size=config.size, codec=config.codec)
         self.windows = self._held_out_windows(config.validation_fields)
 
     def _held_out_windows(self, count: int) -> tuple[Windows, Valid]:
@@ -113,14 +113,14 @@ class Trajectories(TrainingTask):
         series = [
             codec.encode(codec.clip(torch.from_numpy(own))) for array in self.data.arrays for own in array
         ]
-        found = eigenmodes(
+        modes = eigenmodes(
             series,
             modes=config.network.modes,
             lags=network.filter.table.shape[1],
             mixing=config.mixing,
             shift=[size / v.scale for size, v in zip(config.shift, codec.variables, strict=False)],
         )
-        found.put(network.filter)
+        modes.put(network.filter)
         return True
 
     def batch_size(self, step: int) -> int:

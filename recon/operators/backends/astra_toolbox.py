@@ -133,7 +133,7 @@ class VolumeEngine(Engine):
 def stack_geometry(grid: Grid, scan: ScanGeometry) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return ASTRA's two-dimensional volume and projection geometry of a slice, mirrored at y = 0."""
     (_, ny, nx), (x0, x1, y0, y1, _, _) = grid.shape, _edges(grid)
-    vectors = np.hstack([part[:, :2] * FLAT for part in (scan.source_mm, scan.detector_mm, scan.u_mm)])
+    vectors = np.hstack([vector[:, :2] * FLAT for vector in (scan.source_mm, scan.detector_mm, scan.u_mm)])
     kind = "parallel_vec" if scan.parallel else "fanflat_vec"
     astra = _toolbox()
     return (

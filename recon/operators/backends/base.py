@@ -126,7 +126,7 @@ def refuse_fading(fading: bool) -> None:
     """
     if fading:
         raise InputError(
-            "projector: faded_adjoint is for parallel and fan beams; a cone's adjoint fades by itself"
+            "projector: distance_weighted_adjoint is for parallel and fan beams; a cone's adjoint fades by itself"
         )
 
 

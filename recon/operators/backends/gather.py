@@ -65,13 +65,13 @@ class ColumnMap:
         y, x = (_ends(size, edge, device) for size, edge in zip(grid, tile, strict=True))
         y, x = y[None, :, None, :, None], x[None, None, :, None, :]
         views = max(1, CORNERS // (4 * y.shape[3] * x.shape[4]))
-        parts = [self._reach(slice(v, v + views), y, x) for v in range(0, len(self.turn), views)]
-        return torch.cat(parts).to(torch.float32).contiguous()
+        reaches = [self._reach(slice(v, v + views), y, x) for v in range(0, len(self.turn), views)]
+        return torch.cat(reaches).to(torch.float32).contiguous()
 
     def _reach(self, views: slice, y: Tensor, x: Tensor) -> Tensor:
         n, d, turn = (
-            torch.from_numpy(part[views]).to(y.device)[..., None, None, None, None]
-            for part in (self.over, self.under, self.turn)
+            torch.from_numpy(matrix[views]).to(y.device)[..., None, None, None, None]
+            for matrix in (self.over, self.under, self.turn)
         )
         under = d[:, 0] + d[:, 1] * x + d[:, 2] * y
         q = (n[:, 0] + n[:, 1] * x + n[:, 2] * y) / under

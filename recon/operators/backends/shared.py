@@ -31,7 +31,7 @@ class SlabEngine(Engine):
 
     def adjoint(self, sinogram: Float[Tensor, "v c r"], *, fading: bool = False) -> Float[Tensor, "y x z"]:
         """Return the backprojection of a contiguous sinogram, the same on every process."""
-        return self._shared(lambda part: self.engine.adjoint(part, fading=fading), sinogram)
+        return self._shared(lambda slab: self.engine.adjoint(slab, fading=fading), sinogram)
 
     @staticmethod
     def _shared(work: Callable[[Tensor], Tensor], array: Tensor) -> Tensor:
@@ -67,4 +67,4 @@ def shared(traced: Traced, device: torch.device, build: Callable[[Traced, torch.
         return build(traced, device)
     if traced.geometry.sliced:
         return SlabEngine(build(traced, device))
-    return ViewEngine(traced, lambda part: build(part, device))
+    return ViewEngine(traced, lambda block: build(block, device))

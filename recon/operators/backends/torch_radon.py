@@ -58,8 +58,8 @@ class TorchRadon(Backend):
 
     def refusal(self, traced: Traced) -> str | None:
         """Return what torch-radon cannot represent."""
-        found = arguments(traced.grid, traced.geometry)
-        return found if isinstance(found, str) else None
+        known = arguments(traced.grid, traced.geometry)
+        return known if isinstance(known, str) else None
 
     def engine(self, traced: Traced, device: torch.device) -> Engine:
         """Return an engine on a GPU."""
@@ -86,14 +86,14 @@ class RadonEngine(Engine):
     def __init__(self, traced: Traced, device: torch.device) -> None:
         import torch_radon
 
-        found = arguments(traced.grid, traced.geometry)
-        if isinstance(found, str):
-            raise ValueError(found)
-        self._solid = found.solid
-        kind = torch_radon.Volume3D if found.solid else torch_radon.Volume2D
-        grid = kind(**found.volume)
-        grid.set_size(*(traced.grid.shape if found.solid else traced.grid.shape[1:]))
-        self._radon = getattr(torch_radon, found.kind)(**found.beam, volume=grid)
+        known = arguments(traced.grid, traced.geometry)
+        if isinstance(known, str):
+            raise ValueError(known)
+        self._solid = known.solid
+        kind = torch_radon.Volume3D if known.solid else torch_radon.Volume2D
+        grid = kind(**known.volume)
+        grid.set_size(*(traced.grid.shape if known.solid else traced.grid.shape[1:]))
+        self._radon = getattr(torch_radon, known.kind)(**known.beam, volume=grid)
         ones = torch.ones((*traced.grid.shape[1:], traced.grid.shape[0]), device=device)
         projected = self.forward(ones)
         self._scale = 1.0
@@ -133,7 +133,9 @@ def arguments(grid: Grid, scan: ScanGeometry) -> Arguments | str:
             return "it needs a centred detector at right angles to the rays"
         beam = {"det_count": scan.shape[1], "angles": torch.tensor(-angle), "det_spacing": float(u.mean())}
         return Arguments("ParallelBeam", beam, _grid(grid, 2))
-    source, detector = (np.einsum("vi,vi->v", part, along) for part in (-scan.source_mm, scan.detector_mm))
+    source, detector = (
+        np.einsum("vi,vi->v", vector, along) for vector in (-scan.source_mm, scan.detector_mm)
+    )
     height = scan.source_mm[:, 2]
     lifted = height[:, None] * [0.0, 0.0, 1.0]
     if _differs(scan.source_mm - lifted, -source.mean() * along, source.mean()):
@@ -180,8 +182,8 @@ def _frame(angle: Float64[np.ndarray, " v"]) -> tuple[Float64[np.ndarray, "v 3"]
     return np.stack([sine, -cosine, zero], axis=1), np.stack([cosine, sine, zero], axis=1)
 
 
-def _differs(found: np.ndarray, expected: np.ndarray, size: float) -> bool:
-    return bool(abs(found - expected).max() > CLOSE * abs(size))
+def _differs(value: np.ndarray, expected: np.ndarray, size: float) -> bool:
+    return bool(abs(value - expected).max() > CLOSE * abs(size))
 
 
 def _grid(grid: Grid, axes: int) -> dict[str, tuple[float, ...]]:

@@ -68,24 +68,24 @@ class NerdProblem:
         """Return E[x | u] slice by slice, without gradients, slice-last."""
         self.calls["looks"] += 1
         with torch.no_grad():
-            return slice_last(self._by_chunk(lambda part, _: self._estimate(part, level), u, u))
+            return slice_last(self._by_chunk(lambda slices, _: self._estimate(slices, level), u, u))
 
     def vjp(self, u: Volumes, cotangent: Volumes, level: float) -> Volumes:
         """Return J(u).T cotangent, J the Jacobian of `denoise`, slice by slice."""
 
-        def pullback(part: Tensor, weight: Tensor) -> Tensor:
+        def pullback(slices: Tensor, weight: Tensor) -> Tensor:
             with torch.enable_grad():
-                leaf = part.detach().requires_grad_(True)
+                leaf = slices.detach().requires_grad_(True)
                 return torch.autograd.grad(self._estimate(leaf, level), leaf, weight)[0]
 
         self.calls["gradients"] += 1
         return slice_last(self._by_chunk(pullback, u, cotangent))
 
-    def _estimate(self, part: Tensor, level: float) -> Tensor:
+    def _estimate(self, slices: Tensor, level: float) -> Tensor:
         """Return E[x | u] of some slices, seen in the mirror or not."""
         if not self.mirrored:
-            return clean_estimate(self.denoiser, part, level)
-        return clean_estimate(self.denoiser, part.flip(-1), level).flip(-1)
+            return clean_estimate(self.denoiser, slices, level)
+        return clean_estimate(self.denoiser, slices.flip(-1), level).flip(-1)
 
     def data_solve(
         self,
@@ -136,18 +136,18 @@ class NerdProblem:
         """Apply ``function`` to (b, 1, y, x) chunks of two volumes and stack the results; processes share slices."""
         if processes.count() > 1 and len(u) >= processes.count():
             own = processes.share(len(u))
-            part = slice(own.start, own.stop)
-            return processes.all_gather(self._own_chunks(function, u[part], other[part]), 0, len(u))
+            share = slice(own.start, own.stop)
+            return processes.all_gather(self._own_chunks(function, u[share], other[share]), 0, len(u))
         return self._own_chunks(function, u, other)
 
     def _own_chunks(self, function: ChunkFunction, u: Volumes, other: Volumes) -> Volumes:
         while True:
             try:
-                parts = [
+                results = [
                     function(a[:, None].contiguous(), b[:, None].contiguous())[:, 0]
                     for a, b in zip(u.split(self.chunk), other.split(self.chunk), strict=True)
                 ]
-                return torch.cat(parts)
+                return torch.cat(results)
             except (torch.OutOfMemoryError, MemoryError) as error:
                 if self.chunk == 1:
                     raise InputError(

@@ -79,11 +79,11 @@ def filtered_backprojection(
     starts = range(0, geometry.views, each)
     with torch.no_grad():
         for count, start in enumerate(starts):
-            part = slice(start, start + each)
-            bad_filled = fill_bad(measurement.sinogram[part].cpu(), measurement.weights[part].cpu())
-            scale = weight[part, :, None] * _obliquity(fan.ray[part], geometry[part])
+            block = slice(start, start + each)
+            bad_filled = fill_bad(measurement.sinogram[block].cpu(), measurement.weights[block].cpu())
+            scale = weight[block, :, None] * _obliquity(fan.ray[block], geometry[block])
             line = bad_filled.permute(0, 2, 1) * torch.from_numpy(scale).to(bad_filled.dtype)
-            backproject(convolve_columns(line, taps, margin), views[part], volume, image=image)
+            backproject(convolve_columns(line, taps, margin), views[block], volume, image=image)
             on_step(StepRecord(count + 1, len(starts), {}))
     return image.permute(2, 0, 1).to(measurement.sinogram.device)
 

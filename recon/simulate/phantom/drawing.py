@@ -113,6 +113,6 @@ def add_capsule(
     )
     radius = radii[0] + position * (radii[1] - radii[0])
     # A vessel thinner than a voxel never fills it.
-    part = grid.cover(distance - radius) * np.minimum(1, 2 * radius / grid.pixel)
+    capsule = grid.cover(distance - radius) * np.minimum(1, 2 * radius / grid.pixel)
     target = cover[box[2], box[1], box[0]]
-    np.maximum(target, part, out=target)
+    np.maximum(target, capsule, out=target)

@@ -58,11 +58,11 @@ def grow(
         share = rng.uniform(0.2, 0.8)
         normal = np.cross(direction, rng.normal(size=3))
         normal /= np.linalg.norm(normal) + 1e-6
-        for part, sign in ((share, 1), (1 - share, -1)):
-            child = size * part ** (1 / 3)
+        for flow, sign in ((share, 1), (1 - share, -1)):
+            child = size * flow ** (1 / 3)
             if child > radii[1]:
                 queue.append(
-                    (point, direction + sign * rng.uniform(0.4, 0.95) * (1.25 - part) * normal, child)
+                    (point, direction + sign * rng.uniform(0.4, 0.95) * (1.25 - flow) * normal, child)
                 )
     return segments
 

@@ -37,11 +37,11 @@ def paint_spine(
     transverse = np.maximum(
         np.hypot((y - 18 - 0.28 * np.abs(x)), 0 * z) - 4.6, np.maximum(reach, 10 - np.abs(x))
     )
-    for part in (spinous, transverse, arch):
+    for process in (spinous, transverse, arch):
         paint_bone(
             image,
             grid,
-            smooth_max(part, -2 * lamina + 0 * part, 1),
+            smooth_max(process, -2 * lamina + 0 * process, 1),
             density=anatomy.bone,
             marrow=marrow * 1.2,
         )

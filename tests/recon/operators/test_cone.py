@@ -172,7 +172,7 @@ def test_views_of_a_projector() -> None:
             assert torch.equal(A[views](x), A(x)[views])
         with pytest.raises(InputError, match="cross slices"):
             A.slices(0, 1)
-        with pytest.raises(InputError, match="faded_adjoint"):
+        with pytest.raises(InputError, match="distance_weighted_adjoint"):
             A.distance_weighted_adjoint(torch.zeros(A.range))
 
 

@@ -229,9 +229,9 @@ def collect(profile, stride, buffer, pixels, slices):
     for k in range(k0 - k0 % LANES, k1 + 1, LANES):
         total = load(profile, k, WIDE)
         store(profile, k, zero)
-        for part in range(1, 4):
-            total = add(total, load(profile, part * stride + k, WIDE))
-            store(profile, part * stride + k, zero)
+        for copy in range(1, 4):
+            total = add(total, load(profile, copy * stride + k, WIDE))
+            store(profile, copy * stride + k, zero)
         if low <= k < top:
             here, there = at + k, beyond + k
             store(buffer, here, fma(near, total, load(buffer, here, WIDE)))

@@ -129,10 +129,10 @@ def add_scaled(typing: Any, array: Any, at: Any, weight: Any, bundle: Any) -> An
         data = context.make_array(array)(context, builder, args[0]).data
         weights = _repeat(builder, context.cast(builder, args[2], weight, bundle.dtype), vector)
         for first in range(0, bundle.lanes, lanes):
-            place = builder.add(args[1], ir.Constant(args[1].type, first))
-            address = builder.bitcast(builder.gep(data, [place]), vector.as_pointer())
-            part = _picked(builder, args[3], range(first, first + lanes))
-            builder.store(_fma(builder, weights, part, builder.load(address, align=4)), address, align=4)
+            index = builder.add(args[1], ir.Constant(args[1].type, first))
+            address = builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
+            piece = _picked(builder, args[3], range(first, first + lanes))
+            builder.store(_fma(builder, weights, piece, builder.load(address, align=4)), address, align=4)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, weight, bundle), generate
@@ -188,9 +188,9 @@ def remainder(typing: Any, array: Any, bundle: Any, integers: Any) -> Any:
     narrow = Bundle(array.dtype, bundle.lanes)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        rest = builder.fsub(args[1], builder.sitofp(args[2], args[1].type))
-        wanted = context.get_value_type(narrow)
-        return rest if wanted == rest.type else builder.fptrunc(rest, wanted)
+        difference = builder.fsub(args[1], builder.sitofp(args[2], args[1].type))
+        target = context.get_value_type(narrow)
+        return difference if target == difference.type else builder.fptrunc(difference, target)
 
     return narrow(array, bundle, integers), generate
 
@@ -204,15 +204,15 @@ def between(typing: Any, array: Any, at: Any, integers: Any, fraction: Any) -> A
         number = context.get_value_type(array.dtype)
         pair = ir.VectorType(number, 2)
         data = builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]])
-        parts = []
+        pairs = []
         for lane in range(lanes):
             where = builder.zext(builder.extract_element(args[2], index(lane)), ir.IntType(64))
-            parts.append(
+            pairs.append(
                 builder.load(builder.bitcast(builder.gep(data, [where]), pair.as_pointer()), align=4)
             )
-        while len(parts) > 1:
-            parts = [_joined(builder, a, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
-        near, far = (_picked(builder, parts[0], range(k, 2 * lanes, 2)) for k in (0, 1))
+        while len(pairs) > 1:
+            pairs = [_joined(builder, a, b) for a, b in zip(pairs[::2], pairs[1::2], strict=True)]
+        near, far = (_picked(builder, pairs[0], range(k, 2 * lanes, 2)) for k in (0, 1))
         return builder.fadd(near, builder.fmul(args[3], builder.fsub(far, near)))
 
     return fraction(array, types.intp, integers, fraction), generate
@@ -244,9 +244,9 @@ def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 def _repeat(builder: Any, scalar: Any, vector: ir.Type) -> Any:
     index = ir.IntType(32)
-    one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, index(0))
+    single = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, index(0))
     mask = ir.Constant(ir.VectorType(index, vector.count), [0] * vector.count)
-    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
+    return builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), mask)
 
 
 def _joined(builder: Any, a: Any, b: Any) -> Any:
@@ -255,8 +255,8 @@ def _joined(builder: Any, a: Any, b: Any) -> Any:
 
 
 def _picked(builder: Any, vector: Any, lanes: Any) -> Any:
-    chosen = list(lanes)
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(chosen)), chosen)
+    numbers = list(lanes)
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), numbers)
     return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
 
 
@@ -298,8 +298,8 @@ def add_pairs(typing: Any, array: Any, at: Any, stride: Any, integers: Any, pair
             where = builder.zext(builder.extract_element(args[3], index(lane)), ir.IntType(64))
             where = builder.add(where, starts[lane % 4])
             address = builder.bitcast(builder.gep(data, [where]), pair.as_pointer())
-            own = _picked(builder, args[4], (2 * lane, 2 * lane + 1))
-            builder.store(builder.fadd(builder.load(address, align=4), own), address, align=4)
+            shares_of_lane = _picked(builder, args[4], (2 * lane, 2 * lane + 1))
+            builder.store(builder.fadd(builder.load(address, align=4), shares_of_lane), address, align=4)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, integers, pairs), generate

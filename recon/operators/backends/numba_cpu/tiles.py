@@ -72,7 +72,7 @@ def columns_of_tiles(rays, tile, tiles):
     """Return, per view and tile, the first column that crosses it and one past the last."""
     along_y, offset, slope, _, first, stop = rays
     views, columns = offset.shape
-    found = np.zeros((views, tiles[0] * tiles[1], 2), np.int32)
+    ranges = np.zeros((views, tiles[0] * tiles[1], 2), np.int32)
     for v in range(views):
         for c in range(columns):
             if first[v, c] >= stop[v, c]:
@@ -85,10 +85,10 @@ def columns_of_tiles(rays, tile, tiles):
                 lowest, highest = min(p0, p1) // tile, (max(p0, p1) + 1) // tile
                 for k in range(max(0, lowest), min(across - 1, highest) + 1):
                     t = strip * tiles[1] + k if along_y[v, c] else k * tiles[1] + strip
-                    if found[v, t, 1] == 0:
-                        found[v, t, 0] = c
-                    found[v, t, 1] = c + 1
-    return found
+                    if ranges[v, t, 1] == 0:
+                        ranges[v, t, 0] = c
+                    ranges[v, t, 1] = c + 1
+    return ranges
 
 
 @compiled
@@ -141,13 +141,13 @@ def forward(image, sinogram, rays, work, doublings):
                     at += along
                 one = spread(image, 1.0, doublings)
                 total = fma(total, one, other)
-                place = (v * sinogram.shape[1] + c) * sinogram.shape[2] + slice0
+                line = (v * sinogram.shape[1] + c) * sinogram.shape[2] + slice0
                 if slices == lanes:
-                    store(lines, place, fma(total, one, load(lines, place, doublings)))
+                    store(lines, line, fma(total, one, load(lines, line, doublings)))
                 else:
                     store(spill, 0, total)
                     for k in range(slices):
-                        lines[place + k] += spill[k]
+                        lines[line + k] += spill[k]
 
 
 @compiled
@@ -178,12 +178,12 @@ def adjoint(sinogram, image, rays, work, doublings, source):
                 at = (begin - i0 + 1) * along - (j0 - 1) * across
                 p = ray[0] + ray[1] * begin
                 length, scale = real(image, step[v, c]), real(image, step[v, c] * SCALE)
-                place = (v * sinogram.shape[1] + c) * sinogram.shape[2] + slice0
+                line = (v * sinogram.shape[1] + c) * sinogram.shape[2] + slice0
                 if slices == lanes:
-                    value = load(lines, place, doublings)
+                    value = load(lines, line, doublings)
                 else:
                     for k in range(slices):
-                        spill[k] = lines[place + k]
+                        spill[k] = lines[line + k]
                     value = load(spill, 0, doublings)
                 for i in range(begin, end):
                     if source is not None:

@@ -84,10 +84,12 @@ def stored_matrix(table: RayTable, *, fading: bool = False) -> sparse.csr_matrix
         table.slope.reshape(-1)[ray] * 2.0**-FRACTION_BITS
     )
     near = np.floor(p).astype(np.int64)
-    parts = []
+    entries = []
     for j, weight in ((near, near + 1 - p), (near + 1, p - near)):
         inside = (j >= 0) & (j < np.where(along_y, width, height))
         pixel = np.where(along_y, i * width + j, j * width + i)
-        parts.append((weight[inside] * step[inside], ray[inside], pixel[inside]))
-    weight, row, column = (np.concatenate(part) for part in zip(*parts, strict=True))
+        entries.append((weight[inside] * step[inside], ray[inside], pixel[inside]))
+    weight, row, column = (
+        np.concatenate(column_of_entries) for column_of_entries in zip(*entries, strict=True)
+    )
     return sparse.csr_matrix((weight, (row, column)), shape=(count.size, height * width))

@@ -50,7 +50,7 @@ def cone_matrix(grid: Grid, geometry: ScanGeometry) -> sparse.csr_matrix:
     """Return the float64 matrix of a scan: rows (view, column, row), columns (y, x, z)."""
     voxel = np.array(grid.voxel_mm[::-1])
     corner = np.array([grid.coordinates(axis)[0] for axis in (2, 1, 0)])
-    start, way = (part.reshape(-1, 3) for part in pixel_rays(geometry))
+    start, way = (array.reshape(-1, 3) for array in pixel_rays(geometry))
     at, to = (start - corner) / voxel, way / voxel
     size = np.abs(to)
     # Ties go to x, then y.
@@ -60,13 +60,13 @@ def cone_matrix(grid: Grid, geometry: ScanGeometry) -> sparse.csr_matrix:
     driven = np.take_along_axis(to, axis[:, None], 1)[:, 0]
     begin = np.take_along_axis(at, axis[:, None], 1)[:, 0]
     length = np.linalg.norm(way, axis=1) / abs(driven)
-    parts = []
+    entries = []
     for i in range(int(shape.max())):
         travelled = (i - begin) / driven
         seen = (i < shape[axis]) & ((travelled >= 0) | geometry.parallel)
-        place = at[seen] + travelled[seen, None] * to[seen]
-        parts.append(_corners(place, axis[seen], i, shape, (np.flatnonzero(seen), length[seen])))
-    weight, row, column = (np.concatenate(part) for part in zip(*parts, strict=True))
+        crossing = at[seen] + travelled[seen, None] * to[seen]
+        entries.append(_corners(crossing, axis[seen], i, shape, (np.flatnonzero(seen), length[seen])))
+    weight, row, column = (np.concatenate(array) for array in zip(*entries, strict=True))
     return sparse.csr_matrix((weight, (row, column)), shape=(count, int(shape.prod())))
 
 
@@ -97,23 +97,23 @@ def pixel_rays(
 
 
 def _corners(
-    place: np.ndarray, axis: np.ndarray, i: int, shape: np.ndarray, rays: tuple[np.ndarray, np.ndarray]
+    crossing: np.ndarray, axis: np.ndarray, i: int, shape: np.ndarray, rays: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return weights, rays and voxels of the four voxels around each place on plane ``i`` of its axis."""
     ray, length = rays
-    low = np.floor(place)
-    found = []
+    low = np.floor(crossing)
+    entries = []
     for first in (0, 1):
         for second in (0, 1):
-            corner, weight = np.empty_like(place), length.copy()
+            corner, weight = np.empty_like(crossing), length.copy()
             for k in range(3):
                 # Of the two axes that are not driven, the first takes ``first``, the other ``second``.
                 step = np.where((k == 0) | ((k == 1) & (axis == 0)), first, second)
                 corner[:, k] = np.where(axis == k, i, low[:, k] + step)
-                share = 1 - abs(place[:, k] - corner[:, k])
+                share = 1 - abs(crossing[:, k] - corner[:, k])
                 weight = np.where(axis == k, weight, weight * share)
             inside = ((corner >= 0) & (corner < shape)).all(1) & (weight > 0)
             x, y, z = corner[inside].astype(np.int64).T
-            found.append((weight[inside], ray[inside], (y * shape[0] + x) * shape[2] + z))
-    weights, rows, voxels = (np.concatenate(part) for part in zip(*found, strict=True))
+            entries.append((weight[inside], ray[inside], (y * shape[0] + x) * shape[2] + z))
+    weights, rows, voxels = (np.concatenate(array) for array in zip(*entries, strict=True))
     return weights, rows, voxels

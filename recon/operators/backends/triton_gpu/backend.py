@@ -54,8 +54,8 @@ class Triton(Backend):
         """Return the engine for the kind of table."""
         module, kind = self.engines[type(traced.table)].split(".")
         # Triton takes a second to import and reads its environment when it is: only on first use.
-        found = importlib.import_module(f"recon.operators.backends.triton_gpu.{module}")
-        engine: Engine = getattr(found, kind)(traced, device)
+        kernels = importlib.import_module(f"recon.operators.backends.triton_gpu.{module}")
+        engine: Engine = getattr(kernels, kind)(traced, device)
         return engine
 
     def home(self, device: torch.device) -> torch.device:

@@ -39,8 +39,8 @@ class ConeEngine(Engine):
         self.device, track = device, self.table.track
         columns = column_map(traced.grid, traced.geometry)
         line = (track.offset, track.slope, signed_steps(track), track.first, track.stop)
-        parts = (*line, self.table.height, np.array([self.table.dz]))
-        self._rays = [torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in parts]
+        arrays = (*line, self.table.height, np.array([self.table.dz]))
+        self._rays = [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays]
         self._lines = torch.from_numpy(columns.rows()).to(device).float()
         self._reach = columns.reach(track.grid, TILE, device)
         self._row_reach = torch.from_numpy(row_reach(self.table)).to(device).float()
@@ -92,10 +92,10 @@ class ConeEngine(Engine):
     def _check_coverage(self) -> None:
         ones = partial(torch.ones, dtype=torch.float64, device=self.device)
         total = float(self.forward(ones(self.table.grid)).sum())
-        found = float(self.adjoint(ones(self.table.shape)).sum())
-        if abs(total - found) > COVERAGE * total:
+        covered = float(self.adjoint(ones(self.table.shape)).sum())
+        if abs(total - covered) > COVERAGE * total:
             raise InputError(
-                f"projector backend triton: the adjoint misses {1 - found / total:.2g} of the crossings: use numba"
+                f"projector backend triton: the adjoint misses {1 - covered / total:.2g} of the crossings: use numba"
             )
 
     def _empty(self, shape: tuple[int, ...], like: Tensor) -> Tensor:

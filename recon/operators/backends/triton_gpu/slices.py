@@ -59,7 +59,7 @@ class SliceEngine(Engine):
         self.device = device
         table, columns = self.table, column_map(traced.grid, traced.geometry)
         line = (table.offset, table.slope, signed_steps(table), table.first, table.stop)
-        self._rays = [self._put(part) for part in line]
+        self._rays = [self._put(array) for array in line]
         self._map, self._lines = columns, self._put(columns.rows()).float()
         self._reach: dict[tuple[int, int], Tensor] = {}
         self._source = None if table.source is None else self._put(table.source)
@@ -115,9 +115,9 @@ class SliceEngine(Engine):
         forward = self._forward(ones((*self.table.grid, 1)), rays)
         adjoint = self._adjoint(ones((*self.table.shape, 1)), rays, tile, fading=False)
         # Sums may wrap around: equality modulo 2**64 is meant.
-        total, found = (int((part * 2.0**FRACTION_BITS).long().sum()) for part in (forward, adjoint))
-        if total != found:
-            missed = (total - found) * 2.0**-FRACTION_BITS
+        total, covered = (int((weights * 2.0**FRACTION_BITS).long().sum()) for weights in (forward, adjoint))
+        if total != covered:
+            missed = (total - covered) * 2.0**-FRACTION_BITS
             raise InputError(
                 f"projector backend triton: the adjoint misses {missed:.3g} crossings: use numba"
             )
