@@ -5,7 +5,8 @@
 
 A place (y, x) has the fractional index (i, j) at which linear interpolation between grid points finds it. On a
 periodic axis the index lies in [0, n) and index n - 1/2 is halfway between the last point and the first.
-The area a point stands for is constant on a plane and proportional to cos(latitude) on a sphere.
+The area a point stands for is constant on a plane and proportional to cos(latitude) on a sphere, also where a rotated
+pole makes its latitudes and longitudes the y and x of a plane in degrees.
 """
 
 from dataclasses import dataclass
@@ -117,8 +118,9 @@ class Grid:
     def area_weights(self) -> Float[np.ndarray, "y x"]:
         """Return weights proportional to the area of every point, with mean 1."""
         weights = np.ones(self.shape)
-        if self.kind == "sphere":
-            # A point on a pole stands for a small cap, not for nothing; rounding must not make it negative.
+        if self.kind == "sphere" or "ob_tran" in self.projection:
+            # A rotated pole turns the sphere, and areas with it. A point on a pole stands for a small cap, not for
+            # nothing; rounding must not make it negative.
             weights *= np.clip(np.cos(np.deg2rad(self.y)), 1e-6, None)[:, None]
         return np.asarray(weights / weights.mean())
 

@@ -11,6 +11,8 @@ from itertools import islice
 import torch
 
 from assimilation.inference.assimilator import Assimilator, EnsemblePlan, TrajectoryRun
+from assimilation.inference.nowcast.cascade import Cascade
+from assimilation.inference.nowcast.nowcaster import Nowcaster
 from assimilation.inference.problem import Problem
 from priors.networks import SpaceTimeTransformer
 from priors.runtime.system.memory import MemoryPlan, available_bytes
@@ -68,8 +70,14 @@ def memory_plan(assimilator: Assimilator, problem: Problem, ensemble: EnsemblePl
         numbers += card.width * card.depth / card.stride**2
         per_frame = 2 * 4 * numbers * problem.shape[1] * problem.shape[2]
         cached = int(per_frame * min(reach, known + problem.frames))
+    bands = 0
+    if isinstance(assimilator, Nowcaster):
+        # Two anomalies and the noise of every band, double precision.
+        count = len(Cascade(problem.grid.shape).wavelengths)
+        bands = 8 * count * (2 * ensemble.members + 4) * problem.shape[1] * problem.shape[2]
     return MemoryPlan(
         {
+            "bands of wavelength": bands,
             "prior weights": weights,
             "frames in flight": 2 * ensemble.members * frames * state,
             # The window after a step stands beside the one before it while a chunk advances.
@@ -83,6 +91,8 @@ def memory_plan(assimilator: Assimilator, problem: Problem, ensemble: EnsemblePl
 
 def rehearse(assimilator: Assimilator, problem: Problem, ensemble: EnsemblePlan) -> float:
     """Return the seconds a run will take, from a few steps of one chunk."""
+    if isinstance(assimilator, Nowcaster):
+        return _rehearse_nowcast(assimilator, problem, ensemble)
     run = TrajectoryRun(assimilator, problem, ensemble, 0)
     members, state = ensemble.chunks()[0], run.start()
     rows = assimilator.schedule.rows(problem.frames)
@@ -99,3 +109,12 @@ def rehearse(assimilator: Assimilator, problem: Problem, ensemble: EnsemblePlan)
             computed += len(row.before) * len(members)
     total = assimilator.schedule.evaluations(problem.frames) * ensemble.members * problem.trajectories
     return seconds / max(1, computed) * total
+
+
+def _rehearse_nowcast(nowcaster: Nowcaster, problem: Problem, ensemble: EnsemblePlan) -> float:
+    """Return the seconds of a nowcast, from its first frames: all take as long."""
+    frames = min(TRIED_ROWS, problem.frames)
+    begin = time.perf_counter()
+    for _ in islice(nowcaster.run(problem, ensemble), frames):
+        pass
+    return (time.perf_counter() - begin) / frames * problem.frames * problem.trajectories

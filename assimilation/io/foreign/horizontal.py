@@ -2,7 +2,8 @@
 
     rows of one latitude, columns of one longitude     axes of a sphere
     beside a grid mapping                              y and x of the map, where the places form an even grid of it
-    otherwise                                          refused: nothing says how the grid lies on Earth
+    otherwise                                          the same on the map of WRF's attributes, or on one that fits
+    no map fits                                        refused: nothing says how the grid lies on Earth
 
 Rotated latitude and longitude (``grid_latitude``, ``grid_longitude``) are y and x in degrees.
 """
@@ -10,6 +11,8 @@ Rotated latitude and longitude (``grid_latitude``, ``grid_longitude``) are y and
 import numpy as np
 import xarray as xr
 
+from assimilation.io.foreign.curvilinear import fitted_projection
+from assimilation.io.foreign.wrf import wrf_projection
 from priors.runtime.errors import InputError, warn
 
 EVEN = 0.02  # of a cell: places further from an even grid are no grid of that map
@@ -44,11 +47,16 @@ def horizontal(dataset: xr.Dataset, projection: str, source: str) -> xr.Dataset:
     if names[0] == "latitude":
         y, x, unit = lat[:, 0], lon[0], {}
     else:
+        projection = (
+            projection or wrf_projection(dict(dataset.attrs), source) or fitted_projection(lat, lon, source)
+        )
         if not projection:
             raise InputError(
                 f"{source}: latitude: found two dimensions ({dims[0]}, {dims[1]}) without a grid mapping; expected "
-                "axes, or a projection on whose map they form an even grid"
+                "axes, or places that form an even grid on a Lambert, polar stereographic, Mercator or rotated map "
+                "(interpolate to one first)"
             )
+        dataset.attrs.setdefault("projection", projection)
         y, x = _on_map(lat, lon, projection, source)
         unit = {"units": "degree" if "ob_tran" in projection else "km"}
     dataset = dataset.drop_vars([name for name in (*dims, *names) if name in dataset.coords])

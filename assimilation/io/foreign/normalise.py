@@ -23,6 +23,7 @@ from assimilation.io.foreign.horizontal import horizontal
 from assimilation.io.foreign.leads import valid_time, with_leads
 from assimilation.io.foreign.levels import levels_apart
 from assimilation.io.foreign.sums import amounts
+from assimilation.io.foreign.wrf import with_times
 from priors.runtime.errors import InputError
 
 _HORIZONTAL = {
@@ -87,7 +88,7 @@ def normalise(dataset: xr.Dataset, source: str) -> xr.Dataset:
     """
     projection = _projection(dataset, source)
     bounds = _time_bounds(dataset)
-    dataset = valid_time(with_leads(_axes_named(dataset), source), source)
+    dataset = valid_time(with_leads(_axes_named(with_times(dataset, source)), source), source)
     dataset = horizontal(dataset, projection, source)
     dataset = _timed(_fields_only(dataset))
     dataset = amounts(levels_apart(dataset, source), bounds, source)

@@ -34,9 +34,7 @@ def read_bom(path: Path) -> Frame:
     check_hdf5(path)
     try:
         with h5py.File(path, "r") as file:
-            packed, packing = file["precipitation"][()], file["precipitation"].attrs
-            amount = packed.astype(np.float32) * np.float32(packing["scale_factor"][0])
-            amount[packed == packing["_FillValue"][0]] = np.nan
+            amount = _amount(file["precipitation"], path)
             start, end = (_time(file[name]) for name in ("start_time", "valid_time"))
             y, x = (_axis(file[name], path) for name in ("y", "x"))
             projection = _projection(
@@ -50,6 +48,21 @@ def read_bom(path: Path) -> Frame:
     order = np.argsort(y)
     rate = np.clip(amount[order], 0, None) / np.float32(hours)
     return Frame(rate, end.astype("datetime64[ns]"), Grid(y[order], x, "plane", "km", projection=projection))
+
+
+def _amount(dataset: h5py.Dataset, path: Path) -> np.ndarray:
+    """Return kg m-2 (mm), NaN where missing."""
+    packed, packing = dataset[()], dataset.attrs
+    scale, offset = (
+        float(np.ravel(packing.get(key, fallback))[0])
+        for key, fallback in (("scale_factor", 1), ("add_offset", 0))
+    )
+    unit = _plain(packing["units"])
+    to_mm, _ = affine(unit, "mm", label=f"{path}: precipitation")
+    amount = (packed.astype(np.float32) * np.float32(scale) + np.float32(offset)) * np.float32(to_mm)
+    for key in ("_FillValue", "missing_value"):
+        amount[np.isin(packed, packing.get(key, []))] = np.nan
+    return np.asarray(amount, np.float32)
 
 
 def _axis(dataset: h5py.Dataset, path: Path) -> np.ndarray:

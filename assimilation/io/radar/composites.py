@@ -64,7 +64,7 @@ FORMATS = (
     RadarFormat(
         "KNMI",
         _any(_named(r"RAD_NL25_RAP_5min_\d{12}\.h5"), is_knmi),
-        lambda path, relation, place: read_knmi(path),
+        lambda path, relation, place: read_knmi(path, relation),
     ),
     RadarFormat("ODIM", is_odim, read_odim, moments_of),
 )

@@ -52,10 +52,23 @@ def read_fmi(path: Path, relation: RainRelation = DEFAULT_RELATION) -> Frame:
     cells = np.frombuffer(raw, np.uint8, offset=header.end())
     if cells.size != rows * columns:
         raise InputError(f"{path}: found {cells.size} cells, expected {rows} x {columns}; truncated?")
+    _check_meaning(comments, path)
     stamp = _find(comments, r"obstime (\d{12})", path)[0]
     time = np.datetime64(f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}T{stamp[8:10]}:{stamp[10:]}", "ns")
     image = cells.reshape(rows, columns)[::-1]
     return Frame(_rate(image, relation), time, _grid(comments, (rows, columns), path))
+
+
+def _check_meaning(comments: str, path: Path) -> None:
+    """Refuse another quantity or map than those the service's composites of reflectivity have.
+
+    Raises:
+        InputError: the comments state another.
+    """
+    for key, expected in (("param", "eflectivity"), ("type", "stereographic")):
+        stated = re.search(rf"^# {key} (\S+)", comments, re.MULTILINE)
+        if stated is not None and expected not in stated[1]:
+            raise InputError(f"{path}: {key}: found '{stated[1]}', expected one with '{expected}'")
 
 
 def _rate(image: UInt8[np.ndarray, "y x"], relation: RainRelation) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Accumulations of KNMI (the Netherlands): HDF5 (KNMI's own layout 3.5), mm over five minutes.
+"""Composites of KNMI (the Netherlands): HDF5 (KNMI's own layout 3.5), mm over five minutes, or dBZ.
 
 Calibration, missing value, cell size, projection and times are attributes of the file; lengths are in km, the
 row offset counts cells from the pole to the upper edge.
@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from assimilation.fields.grid import Grid
-from assimilation.io.radar.frame import Frame, centres, holds
+from assimilation.io.radar.frame import DEFAULT_RELATION, Frame, RainRelation, centres, holds, rain_rate
 from priors.runtime.errors import InputError
 from priors.runtime.files.hdf5_probe import check_hdf5
 
@@ -23,35 +23,51 @@ def is_knmi(path: Path) -> bool:
     return holds(path, "overview", "geographic", "image1/image_data", "image1/calibration")
 
 
-def read_knmi(path: Path) -> Frame:
+def read_knmi(path: Path, relation: RainRelation = DEFAULT_RELATION) -> Frame:
     """Return one file's rain rate.
 
     Raises:
-        InputError: the file is damaged or lacks what these files hold.
+        InputError: the file is damaged or lacks what these files hold, or holds another quantity.
     """
     check_hdf5(path)
     try:
         with h5py.File(path, "r") as file:
-            return _frame(file, path)
+            return _frame(file, path, relation)
     except (OSError, KeyError, ValueError, RuntimeError, IndexError) as error:
         raise InputError(f"{path}: is not a readable accumulation of KNMI ({error})") from error
 
 
-def _frame(file: h5py.File, path: Path) -> Frame:
+def _frame(file: h5py.File, path: Path, relation: RainRelation) -> Frame:
     counts = file["image1/image_data"][()]
     calibration = file["image1/calibration"].attrs
-    formula = re.fullmatch(r"GEO=([-+\d.eE]+)\*PV([-+][\d.eE]+)", _text(calibration["calibration_formulas"]))
+    formula = re.fullmatch(
+        r"GEO=([-+\d.eE]+)\*PV\+?([-+]?[\d.eE]+)", _text(calibration["calibration_formulas"])
+    )
     if formula is None:
         raise InputError(
             f"{path}: calibration: found {_text(calibration['calibration_formulas'])}, expected a line"
         )
     outside = [int(_first(calibration[f"calibration_{key}"])) for key in ("missing_data", "out_of_image")]
-    amount = float(formula[1]) * counts.astype(np.float64) + float(formula[2])
+    values = float(formula[1]) * counts.astype(np.float64) + float(formula[2])
     overview = file["overview"].attrs
     start, end = (_time(_text(_first(overview[f"product_datetime_{key}"]))) for key in ("start", "end"))
-    hours = float((end - start) / np.timedelta64(1, "h"))
-    rate = np.where(np.isin(counts, outside), np.nan, amount / hours).astype(np.float32)
+    rain = _rain(values, _text(file["image1"].attrs["image_geo_parameter"]), end - start, path, relation)
+    rate = np.where(np.isin(counts, outside), np.nan, rain).astype(np.float32)
     return Frame(rate[::-1], end.astype("datetime64[ns]"), _grid(file["geographic"], counts.shape))
+
+
+def _rain(
+    values: np.ndarray, quantity: str, duration: np.timedelta64, path: Path, relation: RainRelation
+) -> np.ndarray:
+    """Return mm/h from what the file says its values are."""
+    if "[MM]" in quantity:
+        hours = float(duration / np.timedelta64(1, "h"))
+        if not hours > 0:
+            raise InputError(f"{path}: found an accumulation over {hours:g} h, expected a positive time")
+        return np.asarray(values / hours)
+    if "[DBZ]" in quantity:
+        return np.asarray(rain_rate(values, relation))
+    raise InputError(f"{path}: image_geo_parameter: found '{quantity}', expected one in [MM] or [DBZ]")
 
 
 def _grid(geographic: h5py.Group, shape: tuple[int, int]) -> Grid:

@@ -119,8 +119,6 @@ def test_curvilinear_coordinates_with_a_mapping_become_axes(tmp_path):
 
 
 def test_curvilinear_coordinates_that_are_no_grid_are_refused(tmp_path):
-    with pytest.raises(InputError, match="without a grid mapping"):
-        read(on_map(mapped=False, step=300.0), tmp_path)
     with pytest.raises(InputError, match="cells from an even grid"):
         read(on_map(noise=20.0), tmp_path)
     with pytest.warns(InputWarning, match="cells from an even grid"):
