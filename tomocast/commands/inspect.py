@@ -1,6 +1,7 @@
 """The verb ``inspect``: what a file, a folder, a prior or this machine is."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 def inspect(
     thing: Annotated[
         str,
-        typer.Argument(help="A prior, a file or folder (volume, scan, fields, observations), or 'backends'."),
+        typer.Argument(
+            help="A prior, a run folder, a file or folder (volume, scan, fields, observations), or 'backends'."
+        ),
     ],
     json: Json = None,
     png: Annotated[
@@ -46,6 +49,11 @@ def _inspect_file(path: Path, json: str | None, *, inside: bool, png: Path | Non
     import recon.inspect.files
 
     check_output(png, [path])
+    from priors.runtime.run_folder.inspection import inspect_run, is_run
+
+    if is_run(path):
+        _print(_with_result(inspect_run(path), path), json)
+        return
     if not inside and _is_checkpoint(path):
         from priors.commands.inspect_checkpoint import inspect_checkpoint
 
@@ -58,7 +66,21 @@ def _inspect_file(path: Path, json: str | None, *, inside: bool, png: Path | Non
         if family.claims(path):
             _print(family.inspect_file(path), json)
             return
-    raise InputError(f"{path}: unknown kind, expected a prior, a checkpoint, a CT volume or scan, or fields")
+    raise InputError(
+        f"{path}: unknown kind, expected a prior, a checkpoint, a run folder, a CT volume or scan, or fields"
+    )
+
+
+def _with_result(run: "Inspection", path: Path) -> "Inspection":
+    """Return the description of a run with that of the analyses in it, where there are some."""
+    import assimilation.inspect.files
+
+    result = next((path / name for name in ("analysis.nc", "analysis.zarr") if (path / name).exists()), None)
+    if result is None:
+        return run
+    held = assimilation.inspect.files.inspect_file(result)
+    facts = {**run.facts, **{key: text for key, text in held.facts.items() if key not in run.facts}}
+    return replace(run, facts=facts, warnings=(*run.warnings, *held.warnings))
 
 
 def _is_checkpoint(path: Path) -> bool:
