@@ -34,6 +34,7 @@ from priors.runtime.files.reads import reading
 from priors.runtime.output import check_json, emit_json
 from priors.runtime.progress import Progress, clock
 from priors.runtime.run_folder.fingerprint import fingerprint
+from priors.runtime.run_folder.privacy import without_paths
 from priors.runtime.run_folder.record import (
     RunFolder,
     check_complete,
@@ -155,9 +156,10 @@ def _run(
         folder.log("interrupted")
         raise Interrupted(f"continue with the same command and --resume (run folder {folder.path})") from None
     _write_report(folder, problem, figures)
+    said = [without_paths(text) for text in (*used(), *warned)]
     folder.write_json(
         METRICS,
-        {"command": settings.command, "prior": prior.card.name, **figures, "warnings": [*used(), *warned]},
+        {"command": settings.command, "prior": prior.card.name, **figures, "warnings": said},
     )
     folder.file(CHECKPOINT).unlink(missing_ok=True)
     folder.log(f"done in {figures['seconds']:.1f} s")

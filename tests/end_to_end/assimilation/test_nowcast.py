@@ -49,6 +49,13 @@ def test_rain_travels_unless_told_otherwise(start, tmp_path):
     ]
     assert told == ["advect", "none"]
     assert "motion: " in (tmp_path / "moved" / "log.txt").read_text()
+    inside("inspect", tmp_path / "moved", "--json", tmp_path / "inspected.json")
+    described = json.loads((tmp_path / "inspected.json").read_text())
+    assert described["kind"] == "run folder"
+    facts = described["facts"]
+    assert (facts["command"], facts["state"], facts["evolution"]) == ("forecast", "complete", "cascade")
+    assert facts["input start"].startswith("start.nc")
+    assert "rain_rate" in facts
     # The shower is at column 19, has a radius of 4.5 cells and goes on by 3 a frame: 9 cells at the end.
     np.testing.assert_allclose(east(tmp_path / "moved"), 19 + SPEED * np.arange(1, 4), atol=4.5)
     inside(*command, "motion=advect", "--out", tmp_path / "again")
