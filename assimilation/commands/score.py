@@ -11,6 +11,12 @@ from priors.commands.options import Json
 Numbers = Optional[list[float]]  # noqa: UP045 (typer reads the old spelling on every supported version)
 
 
+Scales = Annotated[
+    Optional[list[int]],  # noqa: UP045
+    typer.Option(help="Odd neighbourhood of the fractions skill score in cells; may be repeated."),
+]
+
+
 def score_ensemble(
     archive: Annotated[Path, typer.Argument(help="Run folder, or an archive (.nc, .zarr) with members.")],
     truth: Annotated[
@@ -21,10 +27,7 @@ def score_ensemble(
     threshold: Annotated[
         Numbers, typer.Option(help="Event threshold in the variable's unit; may be repeated.")
     ] = None,
-    scale: Annotated[
-        Optional[list[int]],  # noqa: UP045
-        typer.Option(help="Odd neighbourhood of the fractions skill score in cells; may be repeated."),
-    ] = None,
+    scale: Scales = None,
     fss_border: Annotated[
         Literal["valid", "zeros", "cut"],
         typer.Option(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,41 @@ OBSERVED = "observed.nc"
 """In a run folder: what the run was given, on the points of the state."""
 
 
+@dataclass(frozen=True)
+class RunReport:
+    """What a report is made from.
+
+    Attributes:
+        ensemble: analyses or forecasts.
+        config: settings of the run.
+        provenance: versions, inputs and measured figures of the run.
+        truth: fields that hold the ensemble's times; shown beside it.
+        scores: what ``assimilation.verification`` returned.
+        observations: on the grid and at the times of the ensemble, NaN where nothing was observed.
+    """
+
+    ensemble: Ensemble
+    config: Mapping[str, Any] | None = None
+    provenance: Mapping[str, Any] | None = None
+    truth: Fields | None = None
+    scores: Mapping[str, Any] | None = None
+    observations: Fields | None = None
+
+    def completed(self, folder: Path) -> "RunReport":
+        """Return the report with what is left out taken from a run folder, where it is one."""
+        config, provenance, observations = self.config, self.provenance, self.observations
+        if config is None and (folder / "config.yaml").exists():
+            config = read_yaml(folder / "config.yaml")
+        if provenance is None:
+            files = {name: folder / f"{name}.json" for name in ("metrics", "inputs", "versions")}
+            provenance = {
+                name: json.loads(path.read_text("utf-8")) for name, path in files.items() if path.exists()
+            }
+        if observations is None and (folder / OBSERVED).exists():
+            observations = read_fields(folder / OBSERVED)
+        return replace(self, config=config, provenance=provenance, observations=observations)
+
+
 def write_run_report(
     folder: RunFolder, path: Path, *, stream: ObservationStream | None, figures: Mapping[str, Any]
 ) -> None:
@@ -46,70 +82,40 @@ def write_run_report(
         observations = observed_fields(stream, ensemble)
         write_fields(observations, folder.file(OBSERVED))
     provenance = {"figures": dict(figures), "versions": versions()}
-    write_report(folder.file("report.html"), ensemble, provenance=provenance, observations=observations)
+    report = RunReport(ensemble, provenance=provenance, observations=observations)
+    write_report(folder.file("report.html"), report)
 
 
-def write_report(
-    path: Path,
-    ensemble: Ensemble,
-    *,
-    config: Mapping[str, Any] | None = None,
-    provenance: Mapping[str, Any] | None = None,
-    truth: Fields | None = None,
-    scores: Mapping[str, Any] | None = None,
-    observations: Fields | None = None,
-) -> None:
+def write_report(path: Path, report: RunReport) -> None:
     """Write the HTML file; what is left out is taken from the run folder the file lies in, if it is one.
-
-    Args:
-        path: file to write.
-        ensemble: analyses or forecasts.
-        config: settings of the run.
-        provenance: versions, inputs and measured figures of the run.
-        truth: fields that hold the ensemble's times; shown beside it.
-        scores: what ``assimilation.verification`` returned.
-        observations: on the grid and at the times of the ensemble, NaN where nothing was observed.
 
     Raises:
         InputError: the truth does not fit the ensemble, or the file cannot be written.
     """
-    folder = Path(path).parent
-    if config is None and (folder / "config.yaml").exists():
-        config = read_yaml(folder / "config.yaml")
-    if provenance is None:
-        names = [name for name in ("metrics", "inputs", "versions") if (folder / f"{name}.json").exists()]
-        provenance = {name: json.loads((folder / f"{name}.json").read_text("utf-8")) for name in names}
-    if observations is None and (folder / OBSERVED).exists():
-        observations = read_fields(folder / OBSERVED)
-    report_page(
-        ensemble, config=config, provenance=provenance, truth=truth, scores=scores, observations=observations
-    ).write(Path(path))
+    report_page(report.completed(Path(path).parent)).write(Path(path))
 
 
-def report_page(
-    ensemble: Ensemble,
-    *,
-    config: Mapping[str, Any] | None = None,
-    provenance: Mapping[str, Any] | None = None,
-    truth: Fields | None = None,
-    scores: Mapping[str, Any] | None = None,
-    observations: Fields | None = None,
-) -> Page:
-    """Return the page; see ``write_report``."""
+def report_page(report: RunReport) -> Page:
+    """Return the page.
+
+    Raises:
+        InputError: the truth does not fit the ensemble.
+    """
+    ensemble, truth, observations = report.ensemble, report.truth, report.observations
     if truth is not None:
         matched = match(ensemble, truth)
         ensemble, truth = matched.ensemble.ensemble(), matched.truth.fields()
     if observations is not None:
         observations = observations.select(times=ensemble.times)
     data, note = display(ensemble, truth, observations)
-    details = {"Configuration": config, "Provenance": provenance}
+    details = {"Configuration": report.config, "Provenance": report.provenance}
     return Page(
         "assimilation",
         ensemble.attributes.get("title", "Assimilation"),
         data,
         _facts(ensemble),
         note,
-        sections=scores_section(scores or {}),
+        sections=scores_section(report.scores or {}),
         details={name: to_json(dict(content)) if content else "" for name, content in details.items()},
         foot=f"Made by {ensemble.attributes.get('source', 'tomocast')}.",
     )

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from assimilation.baselines.persistence import held_observations
 from assimilation.io.archive import analysis_path, read_ensemble, read_fields
 from assimilation.io.streams import read_observations
-from assimilation.report.assimilation_report import write_report
+from assimilation.report.assimilation_report import RunReport, write_report
 from assimilation.run import jobs
 from assimilation.run.observe import ObserveSettings, observe_file
 from assimilation.run.settings import AssimilateSettings
@@ -83,5 +83,6 @@ def _scored(run_folder: Path, truth: Path) -> dict[str, Any]:
     """Return the scores of a run and write its report again, with the truth in it."""
     ensemble, fields = read_ensemble(analysis_path(run_folder)), read_fields(truth)
     figures = verify(ensemble, fields)
-    write_report(RunFolder(run_folder).file(jobs.REPORT), ensemble, truth=fields, scores=figures)
+    report = RunReport(ensemble, truth=fields, scores=figures)
+    write_report(RunFolder(run_folder).file(jobs.REPORT), report)
     return figures

@@ -197,12 +197,12 @@ def _departures(path: Path, ensemble: FieldStream) -> dict[str, Any]:
 
 def _report(archive: Path, ensemble: FieldStream, truth: FieldStream, scores: dict[str, Any]) -> None:
     """Write the run's report again, with the truth and the scores in it."""
-    from assimilation.report.assimilation_report import REPORT_BYTES, write_report
+    from assimilation.report.assimilation_report import REPORT_BYTES, RunReport, write_report
 
     if not archive.is_dir() or archive.suffix == ".zarr":
         raise InputError(f"{archive}: --report needs the run folder, found an archive")
     shown = match(ensemble.thinned(REPORT_BYTES), truth)
     with open_run(archive, resume=True) as folder:
         folder.claim("report.html")
-        truth_fields = shown.truth.fields()
-        write_report(folder.file("report.html"), shown.ensemble.ensemble(), truth=truth_fields, scores=scores)
+        report = RunReport(shown.ensemble.ensemble(), truth=shown.truth.fields(), scores=scores)
+        write_report(folder.file("report.html"), report)

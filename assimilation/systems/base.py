@@ -9,6 +9,7 @@ are asked for (up to the rounding of the batched transforms).
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -41,10 +42,14 @@ class System(BaseModel, ABC):
     def grid(self) -> Grid:
         """Where the points of a state lie."""
 
+    if TYPE_CHECKING:
+        # Declared by every system in its own place: the order of fields is that of its settings.
+        frame: float
+
     @property
-    @abstractmethod
     def frame_s(self) -> float:
-        """Seconds of physical time from one frame to the next."""
+        """Seconds of physical time from one frame to the next; one unit of model time is one second."""
+        return self.frame
 
     @property
     @abstractmethod

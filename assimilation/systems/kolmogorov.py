@@ -55,11 +55,6 @@ class Kolmogorov(System):
         return periodic_square(self.size)
 
     @property
-    def frame_s(self) -> float:
-        """Seconds from one frame to the next."""
-        return self.frame
-
-    @property
     def spin_up(self) -> int:
         """Frames until the start is forgotten: 30 units of time."""
         return math.ceil(30 / self.frame)

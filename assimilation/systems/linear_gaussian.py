@@ -182,11 +182,6 @@ class LinearGaussian(System):
         return ring(self.size)
 
     @property
-    def frame_s(self) -> float:
-        """Seconds from one frame to the next."""
-        return self.frame
-
-    @property
     def spin_up(self) -> int:
         """None: the start is stationary."""
         return 0

@@ -72,11 +72,6 @@ class NavierStokes(System):
         return periodic_square(self.size)
 
     @property
-    def frame_s(self) -> float:
-        """Seconds from one frame to the next."""
-        return self.frame
-
-    @property
     def spin_up(self) -> int:
         """Frames until the start is forgotten."""
         return math.ceil(_SPIN_UP / self.frame)

@@ -44,19 +44,9 @@ def match(ensemble: Ensemble | FieldStream, truth: Fields | FieldStream) -> Matc
             members.
     """
     mine, theirs = FieldStream.of(ensemble), FieldStream.of(truth)
-    if theirs.members > 1:
-        raise InputError(f"truth: found the dimension member ({theirs.members}), expected single fields")
+    _check_truth(theirs, mine.trajectories)
     columns = [_column(variable, theirs.variables) for variable in mine.variables]
-    if theirs.trajectories not in (1, mine.trajectories):
-        raise InputError(
-            f"truth: found {theirs.trajectories} trajectories, expected {mine.trajectories} as in the analysis, "
-            "or one"
-        )
     valid = mine.valid_times()
-    if theirs.starts is not None:
-        raise InputError(
-            "truth: found several starts by several leads, expected fields of one time each (--lead)"
-        )
     there = places_of(valid.ravel(), theirs.times).reshape(valid.shape)
     here = np.flatnonzero((there >= 0).any(axis=0))
     if here.size == 0:
@@ -92,6 +82,24 @@ def match(ensemble: Ensemble | FieldStream, truth: Fields | FieldStream) -> Matc
         ),
         mine.times.size,
     )
+
+
+def _check_truth(truth: FieldStream, trajectories: int) -> None:
+    """Refuse a truth that is an ensemble, a set of forecasts, or of another number of trajectories.
+
+    Raises:
+        InputError: it is one of these.
+    """
+    if truth.members > 1:
+        raise InputError(f"truth: found the dimension member ({truth.members}), expected single fields")
+    if truth.trajectories not in (1, trajectories):
+        raise InputError(
+            f"truth: found {truth.trajectories} trajectories, expected {trajectories} as in the analysis, or one"
+        )
+    if truth.starts is not None:
+        raise InputError(
+            "truth: found several starts by several leads, expected fields of one time each (--lead)"
+        )
 
 
 def to_grid(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:

@@ -8,7 +8,7 @@ embedded one, verifies the weights' hash, builds the network the card names and 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -26,6 +26,7 @@ from priors.networks import ForeignNetwork, OwnModule, SongUNet
 from priors.runtime.config import nearest, read_yaml, validate
 from priors.runtime.errors import InputError
 
+C = TypeVar("C", Codec, FieldCodec)
 EMBEDDED = Path(__file__).parents[1] / "pretrained"
 
 
@@ -128,11 +129,7 @@ class Prior:
         Raises:
             InputError: this is a prior of trajectories.
         """
-        if not isinstance(self.codec, Codec):
-            raise InputError(
-                f"prior {self.card.name!r}: found a prior of trajectories, expected one of slices"
-            )
-        return self.codec
+        return self._codec(Codec)
 
     @property
     def fields(self) -> FieldCodec:
@@ -141,11 +138,14 @@ class Prior:
         Raises:
             InputError: this is a prior of slices.
         """
-        if not isinstance(self.codec, FieldCodec):
-            raise InputError(
-                f"prior {self.card.name!r}: found a prior of slices, expected one of trajectories"
-            )
-        return self.codec
+        return self._codec(FieldCodec)
+
+    def _codec(self, kind: type[C]) -> C:
+        if isinstance(self.codec, kind):
+            return self.codec
+        names = {Codec: "slices", FieldCodec: "trajectories"}
+        found, expected = names[type(self.codec)], names[kind]
+        raise InputError(f"prior {self.card.name!r}: found a prior of {found}, expected one of {expected}")
 
 
 def embedded_names() -> list[str]:

@@ -20,6 +20,11 @@ from priors.commands.options import (
     show,
 )
 
+Formats = Annotated[
+    Optional[list[str]],  # noqa: UP045 (typer reads the old spelling on every supported version)
+    typer.Option("--format", help="Write the volume in this format too, such as dicom; may be repeated."),
+]
+
 
 def reconstruct(
     scan: Annotated[
@@ -49,10 +54,7 @@ def reconstruct(
     views_step: Annotated[int | None, typer.Option(min=1, help="Use every K-th view.")] = None,
     slices: Annotated[str | None, typer.Option(help="Slices to reconstruct, START:STOP.")] = None,
     grid: Annotated[int | None, typer.Option(min=1, help="Pixels of the square slice.")] = None,
-    formats: Annotated[
-        Optional[list[str]],  # noqa: UP045 (typer reads the old spelling on every supported version)
-        typer.Option("--format", help="Write the volume in this format too, such as dicom; may be repeated."),
-    ] = None,
+    formats: Formats = None,
     strict: Annotated[bool, typer.Option("--strict", help="Make every warning an error.")] = False,
     plan: Plan = False,
     resume: Resume = False,
@@ -62,6 +64,7 @@ def reconstruct(
 ) -> None:
     """Reconstruct a volume from a scan into a run folder."""
     from recon.run import jobs
+    from recon.run.plan import printing
 
     if views_step is not None and views is not None:
         raise typer.BadParameter("give --views or --views-step, not both")
@@ -80,8 +83,6 @@ def reconstruct(
     if print_config:
         show(settings)
     elif plan:
-        from recon.run.planning import print_plan
-
-        print_plan(scan, settings, as_json=json)
+        printing.print_plan(scan, settings, as_json=json)
     else:
         jobs.reconstruct(scan, settings, required(out), resume=resume, overwrite=overwrite, as_json=json)

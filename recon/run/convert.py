@@ -5,7 +5,7 @@ from pathlib import Path
 
 from priors.runtime.files.protect import check_output
 from recon.io.volumes.registry import ReadOptions, WriteOptions, read_volume, write_volume, writer
-from recon.run.nonsense import check_size
+from recon.run.checks.nonsense import check_size
 from recon.run.outputs import result_path
 
 

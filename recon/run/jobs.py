@@ -40,9 +40,9 @@ from recon.inspect.warnings import warnings_of
 from recon.reconstructors.base import RunContext, StepRecord
 from recon.reconstructors.checkpoint import Checkpoint
 from recon.run import outputs
-from recon.run.doubts import doubts_of, say
+from recon.run.checks.doubts import doubts_of, say
+from recon.run.checks.nonsense import check_problem, check_result
 from recon.run.draws import remarks
-from recon.run.nonsense import check_problem, check_result
 from recon.run.problem import Problem, decisive, read_problem
 from recon.run.settings import ReconstructSettings, kind_of
 from recon.run.solve import Outcome, solve

@@ -12,7 +12,7 @@ from recon.data.intervals import IntervalVolume
 from recon.data.resample import resample
 from recon.data.volume import Volume
 from recon.io.volumes.registry import read_volume
-from recon.run.nonsense import check_size
+from recon.run.checks.nonsense import check_size
 from recon.run.outputs import DEVIATION, LOWER, UPPER, result_path
 from recon.score.coverage import Spread, coverage
 from recon.score.metrics import body_mask

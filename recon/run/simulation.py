@@ -11,7 +11,7 @@ from recon.data.scan import Scan
 from recon.data.volume import Volume
 from recon.io.scans.registry import write_scan
 from recon.io.volumes.registry import ReadOptions, read_volume, write_nifti
-from recon.run.nonsense import check_size
+from recon.run.checks.nonsense import check_size
 from recon.run.settings import PhantomSettings, SimulateSettings, parse_span
 from recon.simulate.phantom.thorax import thorax
 from recon.simulate.scan import simulate as simulate_scan

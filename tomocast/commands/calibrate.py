@@ -32,16 +32,19 @@ class SeveralViews(TyperCommand):
         return super().parse_args(ctx, words)
 
 
+Views = Annotated[
+    Optional[list[int]],  # noqa: UP045 (typer reads the old spelling on every supported version)
+    typer.Option("--views", min=1, help="Views of the scans simulated from VOLUME: 8 16 30 by default."),
+]
+
+
 def calibrate(
     prior: Annotated[str, typer.Argument(help="Folder with card.yaml (an embedded prior only with --out).")],
     volume: Annotated[
         Path | None,
         typer.Argument(help="Volume in HU of a patient the prior has not seen: fits the intervals of draws."),
     ] = None,
-    views: Annotated[
-        Optional[list[int]],  # noqa: UP045 (typer reads the old spelling on every supported version)
-        typer.Option("--views", min=1, help="Views of the scans simulated from VOLUME: 8 16 30 by default."),
-    ] = None,
+    views: Views = None,
     method: Annotated[str, typer.Option(help="Diffusion method whose intervals are fitted.")] = "nerd-fast",
     i0: Annotated[float, typer.Option("--i0", min=1, help="Photons per ray of these scans.")] = 1e5,
     draws: Annotated[int, typer.Option(min=2, help="Draws per scan.")] = 4,

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from assimilation.fields.fields import Ensemble, Grid, Variable
 from assimilation.io.archive import write_ensemble
 from assimilation.observation.base import Observation, ObservationOperator, ObservationStream
-from assimilation.report.assimilation_report import OBSERVED, report_page, write_report, write_run_report
+from assimilation.report.assimilation_report import (
+    OBSERVED,
+    RunReport,
+    report_page,
+    write_report,
+    write_run_report,
+)
 from assimilation.report.fields import decode, display, encode
 from assimilation.report.observed import observed_fields
 from assimilation.verification.verify import verify
@@ -119,19 +125,19 @@ def test_colours_suit_the_variable(variable, shift, colours):
 def test_fields_without_contrast_or_values_are_normal(value):
     ensemble = some_ensemble()
     flat = replace(ensemble, members=np.full_like(ensemble.members, value))
-    data = embedded(report_page(flat).render())
+    data = embedded(report_page(RunReport(flat)).render())
     assert np.array_equal(shown(data, "mean"), np.full((5, 6, 8), value, np.float32), equal_nan=True)
 
 
 def test_a_single_member_and_a_single_time_are_normal():
-    data = embedded(report_page(some_ensemble(m=1, time=1)).render())
+    data = embedded(report_page(RunReport(some_ensemble(m=1, time=1))).render())
     assert [panel["key"] for panel in data["panels"]] == ["mean", "member-0"]
 
 
 def test_a_row_of_points_is_shown_over_time():
     grid = Grid(np.zeros(1), np.arange(8.0), "plane", "1", (False, True))
     ensemble = some_ensemble(grid=grid, time=7)
-    data = embedded(report_page(ensemble).render())
+    data = embedded(report_page(RunReport(ensemble)).render())
     assert data["strip"]
     assert data["shape"] == [1, 7, 8]
     mean = ensemble.mean().values[0, :, 0, 0]
@@ -180,7 +186,8 @@ def test_a_run_folder_gets_its_report_and_verification_adds_to_it(tmp_path):
     assert "Scores" not in page
     assert {"mean", "observations"} <= {panel["key"] for panel in embedded(page)["panels"]}
     truth = ensemble.member(0)
-    write_report(folder.file("report.html"), ensemble, truth=truth, scores=verify(ensemble, truth))
+    report = RunReport(ensemble, truth=truth, scores=verify(ensemble, truth))
+    write_report(folder.file("report.html"), report)
     page = folder.file("report.html").read_text()
     assert "a-prior" in page
     assert "Rank of the truth among the members" in page
@@ -208,7 +215,8 @@ def test_text_cannot_break_the_page_and_nothing_is_requested():
     )
     scores = verify(ensemble, ensemble.member(1))
     checker = Checker()
-    checker.feed(report_page(ensemble, config={"a": nasty}, provenance={"b": nasty}, scores=scores).render())
+    report = RunReport(ensemble, config={"a": nasty}, provenance={"b": nasty}, scores=scores)
+    checker.feed(report_page(report).render())
     assert checker.scripts == 2
     assert checker.outside == []
 
@@ -216,4 +224,4 @@ def test_text_cannot_break_the_page_and_nothing_is_requested():
 def test_a_truth_of_another_grid_is_refused():
     other = some_ensemble(grid=Grid(np.arange(6.0) + 0.3, np.arange(8.0), "plane", "m")).member(0)
     with pytest.raises(InputError, match="truth: y"):
-        report_page(some_ensemble(), truth=other)
+        report_page(RunReport(some_ensemble(), truth=other))

@@ -9,7 +9,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
-from assimilation.report.assimilation_report import write_report
+from assimilation.report.assimilation_report import RunReport, write_report
 from assimilation.verification.verify import verify
 from tests.support.browser import canvas, needs_browser, opened, wait
 
@@ -32,8 +32,7 @@ def page(tmp_path_factory):
     seen = truth.values.copy()
     seen[..., ::2, :] = np.nan
     seen[..., ::3] = np.nan
-    write_report(
-        folder / "report.html",
+    report = RunReport(
         ensemble,
         config={"lag": 0},
         provenance={"versions": {"tomocast": "0"}},
@@ -41,6 +40,7 @@ def page(tmp_path_factory):
         scores=verify(ensemble, truth),
         observations=Fields(seen, times, variables, grid),
     )
+    write_report(folder / "report.html", report)
     yield from opened(folder / "report.html")
 
 

@@ -33,79 +33,87 @@ def resampled(x: Tensor, kind: str, taps=FIR) -> Tensor:
     return make(x.shape[-2], taps) @ x @ make(x.shape[-1], taps).T
 
 
+class _Modules:
+    """Random weights, module after module in score_sde's order."""
+
+    def __init__(self, width: int, seed: int) -> None:
+        self.width, self.draw, self.modules = width, torch.Generator().manual_seed(seed), []
+
+    def weight(self, *shape: int) -> Tensor:
+        size = max(1, torch.Size(shape[1:]).numel())
+        return torch.randn(shape, generator=self.draw) * 0.3 / size**0.5
+
+    def norm(self, name: str, c: int) -> dict[str, Tensor]:
+        return {f"{name}weight": 1 + 0.1 * self.weight(c), f"{name}bias": 0.1 * self.weight(c)}
+
+    def conv(self, name: str, out: int, c: int, side: int = 3) -> dict[str, Tensor]:
+        return {f"{name}weight": self.weight(out, c, side, side), f"{name}bias": self.weight(out)}
+
+    def dense(self, name: str, out: int, c: int) -> dict[str, Tensor]:
+        return {f"{name}weight": self.weight(out, c), f"{name}bias": self.weight(out)}
+
+    def block(self, c: int, out: int, *, resamples: bool = False) -> None:
+        shortcut = self.conv("Conv_2.", out, c, 1) if c != out or resamples else {}
+        first = {**self.norm("GroupNorm_0.", c), **self.conv("Conv_0.", out, c)}
+        first |= self.dense("Dense_0.", out, 4 * self.width)
+        second = {**self.norm("GroupNorm_1.", out), **self.conv("Conv_1.", out, out)}
+        self.modules.append({**first, **second, **shortcut})
+
+    def attend(self, c: int) -> None:
+        weights = self.norm("GroupNorm_0.", c)
+        for n in range(4):
+            weights |= {f"NIN_{n}.W": 2 * self.weight(c, c), f"NIN_{n}.b": self.weight(c)}
+        self.modules.append(weights)
+
+    def output(self, c: int) -> None:
+        self.modules.extend([self.norm("", c), self.conv("", 1, c)])
+
+
 def random_state(
     *, multipliers, blocks, attention, progressive, progressive_input, embedding="fourier", width=16, seed=0
 ) -> dict[str, Tensor]:
     """Return random weights by the names, and in the order, of score_sde's modules."""
-    draw, modules = torch.Generator().manual_seed(seed), []
-
-    def weight(*shape: int) -> Tensor:
-        size = max(1, torch.Size(shape[1:]).numel())
-        return torch.randn(shape, generator=draw) * 0.3 / size**0.5
-
-    def norm(name: str, c: int) -> dict[str, Tensor]:
-        return {f"{name}weight": 1 + 0.1 * weight(c), f"{name}bias": 0.1 * weight(c)}
-
-    def conv(name: str, out: int, c: int, side: int = 3) -> dict[str, Tensor]:
-        return {f"{name}weight": weight(out, c, side, side), f"{name}bias": weight(out)}
-
-    def dense(name: str, out: int, c: int) -> dict[str, Tensor]:
-        return {f"{name}weight": weight(out, c), f"{name}bias": weight(out)}
-
-    def block(c: int, out: int, *, resamples: bool = False) -> None:
-        shortcut = conv("Conv_2.", out, c, 1) if c != out or resamples else {}
-        first = {**norm("GroupNorm_0.", c), **conv("Conv_0.", out, c), **dense("Dense_0.", out, 4 * width)}
-        modules.append({**first, **norm("GroupNorm_1.", out), **conv("Conv_1.", out, out), **shortcut})
-
-    def attend(c: int) -> None:
-        own = norm("GroupNorm_0.", c)
-        for n in range(4):
-            own |= {f"NIN_{n}.W": 2 * weight(c, c), f"NIN_{n}.b": weight(c)}
-        modules.append(own)
-
-    def output(c: int) -> None:
-        modules.extend([norm("", c), conv("", 1, c)])
-
+    m = _Modules(width, seed)
     if embedding == "fourier":
         # Gaussian frequencies of deviation one: the features of neighbouring levels differ smoothly.
-        modules.append({"W": torch.randn(width, generator=draw)})
-    modules += [
-        dense("", 4 * width, width * (2 if embedding == "fourier" else 1)),
-        dense("", 4 * width, 4 * width),
+        m.modules.append({"W": torch.randn(width, generator=m.draw)})
+    m.modules += [
+        m.dense("", 4 * width, width * (2 if embedding == "fourier" else 1)),
+        m.dense("", 4 * width, 4 * width),
     ]
-    modules.append(conv("", width, 1))
+    m.modules.append(m.conv("", width, 1))
     c, skips, pyramid, last = width, [width], 1, len(multipliers) - 1
     for level, factor in enumerate(multipliers):
         for _ in range(blocks):
-            block(c, factor * width)
+            m.block(c, factor * width)
             c = factor * width
             if attention[level]:
-                attend(c)
+                m.attend(c)
             skips.append(c)
         if level < last:
-            block(c, c, resamples=True)
+            m.block(c, c, resamples=True)
             if progressive_input == "residual":
-                modules.append(conv("Conv2d_0.", c, pyramid))
+                m.modules.append(m.conv("Conv2d_0.", c, pyramid))
                 pyramid = c
             elif progressive_input == "input_skip":
-                modules.append(conv("Conv_0.", c, 1, 1))
+                m.modules.append(m.conv("Conv_0.", c, 1, 1))
             skips.append(c)
-    block(c, c)
-    attend(c)
-    block(c, c)
+    m.block(c, c)
+    m.attend(c)
+    m.block(c, c)
     for level in range(last, -1, -1):
         for _ in range(blocks + 1):
-            block(c + skips.pop(), multipliers[level] * width)
+            m.block(c + skips.pop(), multipliers[level] * width)
             c = multipliers[level] * width
         if attention[level]:
-            attend(c)
+            m.attend(c)
         if progressive == "output_skip":
-            output(c)
+            m.output(c)
         if level:
-            block(c, c, resamples=True)
+            m.block(c, c, resamples=True)
     if progressive == "none":
-        output(c)
-    return {f"all_modules.{n}.{key}": value for n, own in enumerate(modules) for key, value in own.items()}
+        m.output(c)
+    return {f"all_modules.{n}.{key}": value for n, own in enumerate(m.modules) for key, value in own.items()}
 
 
 class Reference:

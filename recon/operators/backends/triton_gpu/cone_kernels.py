@@ -50,6 +50,16 @@ def row_through(a, b, k, hit, rows):
 
 
 @compiled
+def row_share(a, b, r, k, REAL: tl.constexpr):
+    """Return whether row r meets slice k, (column, slice), and the share of its ray that the slice gets."""
+    # float32 only proposed the rows; this integer height, the same as in ``forward``, decides.
+    z = a[:, None] + b[:, None] * r
+    level = (z >> 40).to(tl.int32) - k[None, :]
+    g = fraction(z, REAL)
+    return (level == 0) | (level == -1), tl.where(level == 0, 1 - g, g)
+
+
+@compiled
 def ray_lengths(step, climb, change, r, REAL: tl.constexpr):
     """Return the length of ray per driving index, (column, row), in mm; climb and change are A1 and B1 in mm."""
     zero = tl.zeros((step.shape[0], r.shape[0]), REAL)
@@ -200,13 +210,9 @@ def adjoint(
             line = sinogram + ray.to(tl.int64)[:, None] * rows
             for s in range((2 * nearby).to(tl.int32) + 1):
                 r = lowest + s
-                # float32 only proposed the rows; this integer height, the same as in ``forward``, decides.
-                z = a[:, None] + b[:, None] * r
-                level = (z >> 40).to(tl.int32) - k[None, :]
-                g = fraction(z, REAL)
-                seen = hit[:, None] & lanes & (r >= 0) & (r < rows) & ((level == 0) | (level == -1))
+                near, share = row_share(a, b, r, k, REAL)
+                seen = hit[:, None] & lanes & (r >= 0) & (r < rows) & near
                 value = tl.load(line + r, mask=seen, other=0).to(REAL)
-                share = tl.where(level == 0, 1 - g, g)
                 total += value * share * weight
     target = image + (y * width + x).to(tl.int64)[:, None] * slices + k[None, :]
     tl.store(target, total, mask=((y < rows_of_grid) & (x < width))[:, None] & lanes)

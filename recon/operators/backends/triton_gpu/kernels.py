@@ -118,6 +118,24 @@ def pixels_of(tile, width, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
 
 
 @compiled
+def lanes_within(z, slices, SLICES: tl.constexpr):
+    """Return which lanes of four neighbouring bundles hold a slice."""
+    # Written so that the compiler sees aligned masks, without which it loads number by number.
+    lanes, lanes1 = (z < slices)[None, :], (z + SLICES < slices)[None, :]
+    return lanes, lanes1, (z + 2 * SLICES < slices)[None, :], (z + 3 * SLICES < slices)[None, :]
+
+
+@compiled
+def size_of(length, i, source, REAL: tl.constexpr, FADING: tl.constexpr):
+    """Return the length of rays per driving index, or with ``FADING`` one over the distance from their source."""
+    size = tl.abs(length).to(REAL)
+    if FADING:
+        origin = tl.load(source + tl.where(length > 0, 1, 0))
+        size = tl.where(size > 0, 1 / tl.abs(i.to(tl.float64) - origin), 0.0).to(REAL)
+    return size
+
+
+@compiled
 def put(target, totals, inside, lanes, SLICES: tl.constexpr, PARTS: tl.constexpr):
     """Write one, two or four blocks of slices."""
     tl.store(target, totals[0], mask=inside & lanes[0])
@@ -167,9 +185,7 @@ def forward(
     along, across, count = ways(length, width, height)
     begin, end, start, last, p, drift = walk(offset, slope, first, stop, ray, inside)
     pixel = along * start
-    # Written so that the compiler sees aligned masks, without which it loads number by number.
-    lanes, lanes1 = (z < slices)[None, :], (z + SLICES < slices)[None, :]
-    lanes2, lanes3 = (z + 2 * SLICES < slices)[None, :], (z + 3 * SLICES < slices)[None, :]
+    lanes, lanes1, lanes2, lanes3 = lanes_within(z, slices, SLICES)
     total = tl.zeros((COLUMNS, SLICES), REAL)
     total1, total2, total3 = total, total, total
     for i in range(start, last):
@@ -230,9 +246,7 @@ def adjoint(
     """
     tile = tl.program_id(0)
     z = tl.program_id(1) * (SLICES * PARTS) + tl.arange(0, SLICES)
-    # Written so that the compiler sees aligned masks, without which it loads number by number.
-    lanes, lanes1 = (z < slices)[None, :], (z + SLICES < slices)[None, :]
-    lanes2, lanes3 = (z + 2 * SLICES < slices)[None, :], (z + 3 * SLICES < slices)[None, :]
+    lanes, lanes1, lanes2, lanes3 = lanes_within(z, slices, SLICES)
     y, x = pixels_of(tile, width, HEIGHT, WIDTH)
     rows, cols = y.to(tl.float32), x.to(tl.float32)
     total = tl.zeros((HEIGHT * WIDTH, SLICES), REAL)
@@ -246,10 +260,7 @@ def adjoint(
             inside = (c >= 0) & (c < columns)
             ray = v * columns + c
             length, i, share, hit = met(offset, slope, step, first, stop, ray, inside, y, x, REAL, CUT)
-            size = tl.abs(length).to(REAL)
-            if FADING:
-                origin = tl.load(source + 2 * v + tl.where(length > 0, 1, 0))
-                size = tl.where(size > 0, 1 / tl.abs(i.to(tl.float64) - origin), 0.0).to(REAL)
+            size = size_of(length, i, source + 2 * v, REAL, FADING)
             weight, hit = (share * size)[:, None], hit[:, None]
             line = sinogram + ray.to(tl.int64)[:, None] * slices + z[None, :]
             total += tl.load(line, mask=hit & lanes, other=0).to(REAL) * weight
@@ -259,6 +270,5 @@ def adjoint(
                 total2 += tl.load(line + 2 * SLICES, mask=hit & lanes2, other=0).to(REAL) * weight
                 total3 += tl.load(line + 3 * SLICES, mask=hit & lanes3, other=0).to(REAL) * weight
     target = image + (y * width + x).to(tl.int64)[:, None] * slices + z[None, :]
-    inside = ((y < height) & (x < width))[:, None]
-    totals = (total, total1, total2, total3)
+    totals, inside = (total, total1, total2, total3), ((y < height) & (x < width))[:, None]
     put(target, totals, inside, (lanes, lanes1, lanes2, lanes3), SLICES, PARTS)

@@ -11,9 +11,9 @@ from recon.operators.projector import Projector
 from recon.reconstructors import CGLS, TV
 from recon.reconstructors.base import RunContext, StepRecord
 from recon.reconstructors.iterative import forecast
-from recon.run import estimate as module
-from recon.run import planning
-from recon.run.estimate import estimate
+from recon.run.plan import estimate as module
+from recon.run.plan import printing
+from recon.run.plan.estimate import estimate
 from recon.run.problem import Problem
 from recon.run.settings import ReconstructSettings
 from recon.solvers.base import Stop
@@ -75,17 +75,17 @@ def test_an_end_is_forecast_from_the_fall_of_the_figures():
 
 def test_a_plan_survives_where_memory_is_short(monkeypatch, capsys, tmp_path):
     task = problem(TV())
-    monkeypatch.setattr(planning, "read_problem", lambda scan, settings, sample: task)
-    monkeypatch.setattr(planning, "available_bytes", lambda: 1000)
-    planning.print_plan(tmp_path, task.settings, as_json=None)
+    monkeypatch.setattr(printing, "read_problem", lambda scan, settings, sample: task)
+    monkeypatch.setattr(printing, "available_bytes", lambda: 1000)
+    printing.print_plan(tmp_path, task.settings, as_json=None)
     shown = capsys.readouterr().out
     assert "does not fit" in shown
     assert "time" not in shown
-    monkeypatch.setattr(planning, "available_bytes", lambda: 1 << 40)
+    monkeypatch.setattr(printing, "available_bytes", lambda: 1 << 40)
 
     def none_left(problem):
         raise MemoryError
 
-    monkeypatch.setattr(planning, "estimate", none_left)
-    planning.print_plan(tmp_path, task.settings, as_json=None)
+    monkeypatch.setattr(printing, "estimate", none_left)
+    printing.print_plan(tmp_path, task.settings, as_json=None)
     assert "fits" in capsys.readouterr().out

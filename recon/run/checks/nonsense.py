@@ -1,6 +1,6 @@
 """What cannot be a reconstruction of a measured object: an error before the work, or after it, unless ``--force``.
 
-Doubts (``recon.run.doubts``) have honest exceptions and are warnings. What is refused here has none among scans that
+Doubts (see ``doubts``) have honest exceptions and are warnings. What is refused here has none among scans that
 were measured: voxels smaller than an atom, a grid that no ray meets, views of one pose that see different things, rays
 that are all black or all brighter than the open beam, a result that leaves most of the measurement unexplained.
 """

@@ -7,8 +7,8 @@ import torch
 from priors.runtime.output import emit_json
 from priors.runtime.progress import clock
 from priors.runtime.system.memory import available_bytes, human
-from recon.run.estimate import TRIAL_SLICES, Estimate, estimate, trial_of
-from recon.run.nonsense import check_problem
+from recon.run.checks.nonsense import check_problem
+from recon.run.plan.estimate import TRIAL_SLICES, Estimate, estimate, trial_of
 from recon.run.problem import Problem, read_problem
 from recon.run.settings import ReconstructSettings
 

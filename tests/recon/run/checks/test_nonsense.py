@@ -6,7 +6,7 @@ import pytest
 from priors.runtime.errors import InputError
 from priors.runtime.files.permissions import permitted
 from recon.data.volume import Volume
-from recon.run.nonsense import check_result
+from recon.run.checks.nonsense import check_result
 
 FIT = {"chi2_per_ray": 1.0, "relative_residual": 0.01, "method": "tv"}
 
