@@ -27,7 +27,8 @@ from priors.diffusion.fitted import Orientation
 from priors.diffusion.sampler import clean_estimate
 from priors.runtime.errors import InputError
 
-Slices = Float[Tensor, "b 1 y x"]
+Slices = Float[Tensor, "b d y x"]
+Answers = Float[Tensor, "b e y x"]
 LEVELS_HU = (30.0, 100.0, 300.0)
 SCALES = (0.4, 0.5, 0.64, 0.8, 1.0, 1.25, 1.56, 2.0, 2.5)
 SHIFTS = (-1.0, -0.5, -0.2, 0.0, 0.2, 0.5, 1.0)
@@ -156,12 +157,19 @@ def denoising_error(
     for level in levels:
         if not low <= level / codec.scale <= high:
             return float("inf")
-        difference = codec.scale * (_answer(asked, codec, slices, level) - codec.encode(slices))
+        wanted = codec.encode(_answered(prior, slices))
+        difference = codec.scale * (_answer(asked, codec, slices, level) - wanted)
         errors.append(float(difference.square().mean().sqrt()))
     return float(np.exp(np.mean(np.log(errors))))
 
 
-def _answer(prior: Prior, codec: Codec, slices: Slices, level: float) -> Slices:
+def _answered(prior: Prior, slices: Slices) -> Answers:
+    """Return of every window the slices that the prior answers: the middle one of neighbours, else all."""
+    middle = slices.shape[1] // 2
+    return slices[:, middle : middle + 1] if prior.card.fit.channels == "neighbours" else slices
+
+
+def _answer(prior: Prior, codec: Codec, slices: Slices, level: float) -> Answers:
     """Return the denoised slices in network units, the same noise at every call."""
     noise = torch.randn(slices.shape, generator=torch.Generator().manual_seed(0))
     noisy = codec.encode(slices) + level / codec.scale * noise
@@ -196,8 +204,8 @@ def _rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def reference_slices(path: Path, count: int) -> Slices:
-    """Return evenly spread slices of an array file (n, y, x), float32.
+def reference_slices(path: Path, count: int, prior: Prior) -> Slices:
+    """Return evenly spread slices of an array file (n, y, x), float32, each with the neighbours that a prior takes.
 
     Raises:
         InputError: it is no such array, or holds values that are not finite.
@@ -210,8 +218,9 @@ def reference_slices(path: Path, count: int) -> Slices:
         raise InputError(
             f"{path}: found {getattr(array, 'shape', 'an archive')}, expected slices (slice, y, x)"
         )
-    chosen = np.linspace(0, len(array) - 1, min(count, len(array))).round().astype(int)
-    slices = torch.from_numpy(np.stack([np.asarray(array[k], np.float32) for k in chosen]))[:, None]
+    held = prior.denoiser.slabs(len(array)).held.numpy()
+    chosen = held[np.linspace(0, len(held) - 1, min(count, len(held))).round().astype(int)]
+    slices = torch.from_numpy(np.stack([np.asarray(array[window], np.float32) for window in chosen]))
     if not bool(torch.isfinite(slices).all()):
         raise InputError(f"{path}: holds NaN or infinite values, expected finite ones")
     return slices

@@ -32,7 +32,9 @@ class Told(BaseModel):
         high: largest one; by default offset + scale.
         pixel_mm: smallest and largest pixel spacing seen in training.
         size: side of the square slices of training.
-        channels: ``rgb`` where three channels are a colour image.
+        channels: ``rgb`` where three channels are a colour image, ``neighbours`` where channels are slices around the
+            one that is answered.
+        slices: depth of the blocks that a network over volumes was trained on.
         label: class to condition on.
         mirrored: slices were mirrored at random in training.
         orientation: axes of the prior's slices in terms of ours.
@@ -74,7 +76,8 @@ class Told(BaseModel):
     high: float | None = Field(None, allow_inf_nan=False)
     pixel_mm: tuple[float, float] | None = None
     size: int | None = Field(None, ge=8)
-    channels: Literal["grey", "rgb"] | None = None
+    channels: Literal["grey", "rgb", "neighbours", "block"] | None = None
+    slices: int | None = Field(None, ge=2)
     label: int | None = Field(None, ge=0)
     mirrored: bool | None = None
     orientation: Orientation | None = None

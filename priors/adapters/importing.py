@@ -1,6 +1,7 @@
 """From a foreign checkpoint to a prior folder: read, built, checked, measured, written."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from priors.adapters.folder import write_prior
 from priors.adapters.foreign import Foreign, Told, first, joined_notes
 from priors.adapters.measure import footprint
 from priors.adapters.registry import read_checkpoint
+from priors.adapters.slices import answered, slices_seen
 from priors.card import Prior, PriorCard, denoiser_of, file_sha256
 from priors.card.origin import Source
 from priors.card.self_test import SELF_TEST_SHARE, WRONG, self_test_errors
@@ -42,6 +44,7 @@ def assembled(foreign: Foreign, told: Told, source: Path) -> Prior:
         InputError: the weights do not fit, or something must be told.
     """
     card = card_of(foreign, told, source)
+    foreign = replace(foreign, network=card.network)
     return Prior.assembled(denoiser_of(card, foreign.build()), card)
 
 
@@ -58,7 +61,7 @@ def card_of(foreign: Foreign, told: Told, source: Path) -> PriorCard:
     fields: dict[str, Any] = {
         "name": first(told.name, stated.get("name"), _plain_name(source)),
         "sha256": file_sha256(foreign.path),
-        "network": foreign.network,
+        "network": answered(foreign, told),
         "schedule": foreign.schedule,
         "parametrisation": foreign.parametrisation,
         "conditioning": foreign.conditioning,
@@ -115,30 +118,12 @@ def _slice_fields(foreign: Foreign, told: Told) -> dict[str, Any]:
         "pixel_mm": first(told.pixel_mm, stated.get("pixel_mm"), ANY_PIXEL_MM),
         "mirrored": first(told.mirrored, stated.get("mirrored"), False),
         "fit": SliceFit(
-            channels=_channels(foreign, told),
+            **slices_seen(foreign, told),
             size=tuple(size) if attends and size is not None else None,
             stride=getattr(network, "stride", 1),
             orientation=first(told.orientation, fit.get("orientation"), "y x"),
         ),
     }
-
-
-def _channels(foreign: Foreign, told: Told) -> str:
-    """Return whether slices are grey or colour images to the network.
-
-    Raises:
-        InputError: neither.
-    """
-    found = foreign.network.field_channels
-    if found not in (1, 3):
-        raise InputError(
-            f"{foreign.path}: takes {found} channels, expected 1 (grey) or 3 (a colour image); stacks of neighbouring "
-            "slices and latents cannot be used"
-        )
-    told_channels = {None: found, "grey": 1, "rgb": 3}[told.channels]
-    if told_channels != found:
-        raise InputError(f"{foreign.path}: channels: found {told.channels!r}, but the network takes {found}")
-    return "rgb" if found == 3 else "grey"
 
 
 def _trajectory_fields(foreign: Foreign) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def _call(prior: Prior, size: int, *, vjp: bool, slices: int = 1) -> None:
     ends = denoiser.schedule.ratio(torch.tensor([0.0, 1.0], dtype=torch.float64))
     level = min(max(LEVEL, float(ends[0]) * 1.01), float(ends[1]) * 0.99)
     t = denoiser.schedule.inverse(torch.full((slices,), level, dtype=torch.float64))
-    x = torch.zeros(slices, 1, size, size)
+    x = torch.zeros(slices, prior.card.fit.slices, size, size)
     if not vjp:
         with torch.no_grad():
             denoiser(x, t)

@@ -21,6 +21,7 @@ from priors.diffusion.conditioning import (
     Step,
 )
 from priors.diffusion.denoiser import Denoiser
+from priors.diffusion.fitted import SliceFit
 from priors.diffusion.parametrisation import AnyParametrisation, Clean, Parametrisation, Preconditioned
 from priors.diffusion.schedule import EDM, VP, AnySchedule, Geometric, Rectified, Schedule, Table
 from priors.networks import DiffusersUNet, OwnModule
@@ -152,10 +153,10 @@ def usual_conditioning(schedule: Schedule, parametrisation: Parametrisation) -> 
 def own_network(module: nn.Module, card: PriorCard) -> nn.Module:
     """Return a user's module as the network of its card."""
     if isinstance(card.network, DiffusersUNet):
-        channels = int(card.network.config["in_channels"])
         label = card.network.checked_label()
-        return ForeignUNet(module, call_any, channels=channels, label=label)
-    return ForeignUNet(module, call_any, channels=card.network.field_channels)
+        return ForeignUNet(module, call_any, channels=card.network.kept_channels, label=label)
+    volume = card.fit.channels == "block"
+    return ForeignUNet(module, call_any, channels=card.network.field_channels, volume=volume)
 
 
 def weights_sha256(module: nn.Module) -> str:
@@ -170,7 +171,7 @@ def weights_sha256(module: nn.Module) -> str:
 def _network(module: nn.Module, kind: str, details: dict[str, Any]) -> OwnModule | DiffusersUNet:
     """Return the card entry of a module: of a diffusers U-Net one that can be built again."""
     label = details.pop("label", None)
-    channels = details.pop("field_channels", 3 if _channels_of(details) == "rgb" else 1)
+    channels = details.pop("field_channels", _channels_of(details))
     if kind.startswith("diffusers.") and type(module).__name__ == "UNet2DModel":
         stated: Any = module.config
         config = {key: value for key, value in dict(stated).items() if not key.startswith("_")}
@@ -178,10 +179,10 @@ def _network(module: nn.Module, kind: str, details: dict[str, Any]) -> OwnModule
     return OwnModule(kind=kind, field_channels=channels)
 
 
-def _channels_of(details: Mapping[str, Any]) -> str:
-    fit = details.get("fit", {})
-    found = fit.get("channels", "grey") if isinstance(fit, Mapping) else fit.channels
-    return str(found)
+def _channels_of(details: Mapping[str, Any]) -> int:
+    """Return the channels of a module, by what it expects of a slice."""
+    fit: SliceFit = _member("fit", SliceFit, details.get("fit", {}))
+    return {"rgb": 3, "neighbours": fit.slices}.get(fit.channels, 1)
 
 
 def _codec(codec: AnyCodec | tuple[float, float] | Mapping[str, Any]) -> AnyCodec | Mapping[str, Any]:

@@ -66,7 +66,10 @@ def _field(prior: "Prior") -> tuple[Tensor, Denoiser]:
         return _disc(card, DISC_PIXELS), denoiser
     size = -(-DISC_PIXELS // card.fit.stride) * card.fit.stride
     small = card.fit.model_copy(update={"size": None})
-    return _disc(card, size), FittedDenoiser(denoiser.inner, small, air=denoiser.air).eval()
+    # Of several slices every one shows the disc.
+    return _disc(card, size).expand(-1, card.fit.slices, -1, -1), FittedDenoiser(
+        denoiser.inner, small, air=denoiser.air
+    ).eval()
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from priors.diffusion.conditioning import Conditioning, LogRatio, Step
 from priors.diffusion.parametrisation import Parametrisation
 from priors.diffusion.schedule import Schedule
+from priors.diffusion.slabs import Slabs, single_slices
 from priors.gaussian.modes import Covariance
 from priors.gaussian.spectrum import Spectrum
 from priors.networks.space_time_dit import SpaceTimeTransformer
@@ -53,6 +54,10 @@ class Denoiser(nn.Module, ABC):
     @abstractmethod
     def forward(self, x_t: States, t: Times) -> States:
         """Return E[x | x_t], same shape and dtype as ``x_t``."""
+
+    def slabs(self, count: int) -> Slabs:
+        """Return the windows of neighbouring slices through which a volume of ``count`` slices is seen."""
+        return single_slices(count)
 
     def gaussian_covariance(self, t: Times, *, past: int = 0) -> Covariance | None:
         """Return Cov[x | x_t] of a Gaussian process near the prior, None where none is known.

@@ -15,6 +15,9 @@ u = x + s z becomes, with unit noise w and its mean m over channels,
 whose noises are independent, each of level sqrt(3) s. Repeating the slice and telling s is wrong: its noise is then the
 same in every channel.
 
+**Slices.** A network that takes neighbouring slices as channels, or a block of them, is given windows of the volume
+(`priors.diffusion.slabs`), and its answer about the middle one, or about all, is returned.
+
 The noise added here is a function of the level alone, so that the denoiser is one function of the state: a
 vector-Jacobian product belongs to the estimate it is taken of, and no answer depends on which slices share a call.
 """
@@ -24,25 +27,29 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
 from priors.diffusion.denoiser import Denoiser, NetworkDenoiser
 from priors.diffusion.schedule import AnySchedule, Schedule
+from priors.diffusion.slabs import Slabs, blocks, neighbours, single_slices
+from priors.diffusion.windows import bell, window_starts
 
-Slices = Float[Tensor, "b 1 y x"]
-Padded = Float[Tensor, "b 1 height width"]
+Slices = Float[Tensor, "b d y x"]
+Answer = Float[Tensor, "b e y x"]
+Padded = Float[Tensor, "b depth height width"]
 Times = Float[Tensor, "b"]
 Orientation = Literal["y x", "-y x", "y -x", "-y -x", "x y", "-x y", "x -y", "-x -y"]
-OVERLAP = 0.25
 
 
 class SliceFit(BaseModel):
     """What a network expects of a slice.
 
     Attributes:
-        channels: ``grey`` takes one channel, ``rgb`` three of a colour image.
+        channels: ``grey`` takes one slice, ``rgb`` three channels of a colour image; ``neighbours`` takes slices around
+            one as channels and answers the one, ``block`` takes a block of slices and answers all.
+        slices: how many slices it takes.
         size: the only field size (y, x) it takes; None where any multiple of the stride will do.
         stride: pixels that every side must be a multiple of.
         orientation: axes of the prior's slices in terms of ours; ``-y x`` are upside down, ``x y`` transposed.
@@ -50,10 +57,21 @@ class SliceFit(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    channels: Literal["grey", "rgb"] = "grey"
+    channels: Literal["grey", "rgb", "neighbours", "block"] = "grey"
+    slices: int = Field(1, ge=1)
     size: tuple[int, int] | None = None
     stride: int = Field(1, ge=1)
     orientation: Orientation = "y x"
+
+    @model_validator(mode="after")
+    def _slices_fit(self) -> "SliceFit":
+        several = self.channels in ("neighbours", "block")
+        if several != (self.slices > 1) or (self.channels == "neighbours" and self.slices % 2 == 0):
+            expected = {"neighbours": "an odd number from 3 on", "block": "2 or more"}.get(self.channels, "1")
+            raise ValueError(
+                f"slices: found {self.slices} with channels {self.channels!r}, expected {expected}"
+            )
+        return self
 
     @property
     def plain(self) -> bool:
@@ -98,48 +116,59 @@ class FittedDenoiser(Denoiser):
         """Where the network is."""
         return self.inner.device
 
-    def forward(self, x_t: Slices, t: Times) -> Slices:
+    def slabs(self, count: int) -> Slabs:
         """See `Denoiser`."""
+        if self.fit.channels == "neighbours":
+            return neighbours(count, self.fit.slices)
+        return blocks(count, self.fit.slices) if self.fit.channels == "block" else single_slices(count)
+
+    def forward(self, x_t: Slices, t: Times) -> Answer:
+        """See `Denoiser`; of neighbouring slices it answers the middle one."""
         turned = _turned(x_t, self.fit.orientation)
-        padded, corner = self._padded(turned, t)
+        padded, (front, top, left) = self._padded(turned, t)
         size = self.fit.size or tuple(padded.shape[-2:])
         whole = tuple(padded.shape[-2:]) == size
         estimate = self._estimate(padded, t) if whole else self._by_windows(padded, t, size)
-        top, left = corner
-        height, width = turned.shape[-2:]
-        return _turned_back(estimate[..., top : top + height, left : left + width], self.fit.orientation)
+        depth, height, width = turned.shape[-3:]
+        estimate = estimate[:, front : front + depth, top : top + height, left : left + width]
+        return _turned_back(estimate, self.fit.orientation)
 
-    def _estimate(self, x_t: Slices, t: Times) -> Slices:
+    def _estimate(self, x_t: Slices, t: Times) -> Answer:
         """Return the network's answer to slices of a size it takes."""
-        if self.fit.channels == "grey":
+        if self.fit.channels != "rgb":
             answer: Tensor = self.inner(x_t, t)
-            return answer
+            # A network that gives one slice and predicts noise answers all its slices with it: right is the middle.
+            middle = min(self.fit.slices // 2, answer.shape[1] - 1)
+            return answer[:, middle : middle + 1] if self.fit.channels == "neighbours" else answer
         w = self._noise(t, (3, *x_t.shape[-2:]), 1).to(x_t)
         sigma = self.inner.schedule(t)[1].reshape(-1, 1, 1, 1).to(x_t)
         colours: Tensor = self.inner(x_t + sigma * (w - w.mean(1, keepdim=True)), t)
         return colours.mean(1, keepdim=True)
 
-    def _padded(self, x: Slices, t: Times) -> tuple[Padded, tuple[int, int]]:
-        """Return slices extended by noisy air, and where they now begin."""
+    def _padded(self, x: Slices, t: Times) -> tuple[Padded, tuple[int, int, int]]:
+        """Return slices extended by noisy air, and where they now begin: slice, row, column."""
         wanted = [
             max(n, least) if self.fit.size else -(-n // self.fit.stride) * self.fit.stride
             for n, least in zip(x.shape[-2:], self.fit.size or (0, 0), strict=True)
         ]
-        missing = [after - n for after, n in zip(wanted, x.shape[-2:], strict=True)]
+        wanted = [max(self.fit.slices, x.shape[1]), *wanted]
+        missing = [after - n for after, n in zip(wanted, x.shape[-3:], strict=True)]
         if not any(missing):
-            return x, (0, 0)
-        top, left = missing[0] // 2, missing[1] // 2
-        borders = (left, missing[1] - left, top, missing[0] - top)
+            return x, (0, 0, 0)
+        front, top, left = (n // 2 for n in missing)
+        before = ((left, missing[2]), (top, missing[1]), (front, missing[0]))
+        borders = [side for first, both in before for side in (first, both - first)]
         alpha, sigma = (scale.reshape(-1, 1, 1, 1).to(x) for scale in self.schedule(t))
-        air = alpha * self.air + sigma * self._noise(t, (1, *wanted), 0).to(x)
+        air = alpha * self.air + sigma * self._noise(t, tuple(wanted), 0).to(x)
         inside = functional.pad(torch.ones_like(x[:1]), borders)
-        return torch.where(inside > 0, functional.pad(x, borders), air), (top, left)
+        return torch.where(inside > 0, functional.pad(x, borders), air), (front, top, left)
 
-    def _by_windows(self, x: Slices, t: Times, size: tuple[int, ...]) -> Slices:
+    def _by_windows(self, x: Slices, t: Times, size: tuple[int, ...]) -> Answer:
         """Return the weighted mean of the answers of all windows."""
-        bell = _bell(size[0])[:, None] * _bell(size[1])
-        weights, total = bell.to(x), torch.zeros_like(x)
-        count = torch.zeros_like(x[:1])
+        bells = bell(size[0])[:, None] * bell(size[1])
+        weights = bells.to(x)
+        total = torch.zeros_like(x[:, :1] if self.fit.channels == "neighbours" else x)
+        count = torch.zeros_like(x[:1, :1])
         for top in window_starts(x.shape[-2], size[0]):
             for left in window_starts(x.shape[-1], size[1]):
                 borders = (left, x.shape[-1] - left - size[1], top, x.shape[-2] - top - size[0])
@@ -159,19 +188,6 @@ class FittedDenoiser(Denoiser):
         if len(drawn) == 1:
             return next(iter(drawn.values()))[None]
         return torch.stack([drawn[seed] for seed in ratio.view(torch.int64).tolist()])
-
-
-def window_starts(length: int, size: int) -> list[int]:
-    """Return where windows begin that cover ``length`` and overlap by at least a quarter, evenly spread."""
-    if length <= size:
-        return [0]
-    count = math.ceil((length - size) / (size * (1 - OVERLAP))) + 1
-    return [round(k * (length - size) / (count - 1)) for k in range(count)]
-
-
-def _bell(size: int) -> Float[Tensor, "n"]:
-    """Return the weights along one axis of a window, positive everywhere."""
-    return torch.sin(math.pi * (torch.arange(size) + 0.5) / size) ** 2
 
 
 def _turned(x: Tensor, orientation: str) -> Tensor:

@@ -28,6 +28,7 @@ class ForeignUNet(nn.Module):
         channels: of the output that count; a learned variance behind them is dropped.
         label: class to condition on, where the network knows classes.
         unshuffle: factor of a pixel-unshuffle stem.
+        volume: the network is over three dimensions: channels of the states are the slices of a block.
     """
 
     def __init__(
@@ -38,17 +39,20 @@ class ForeignUNet(nn.Module):
         channels: int,
         label: int | None = None,
         unshuffle: int = 1,
+        volume: bool = False,
     ) -> None:
         super().__init__()
         self.module, self.call = module, call
-        self.channels, self.label, self.unshuffle = channels, label, unshuffle
+        self.channels, self.label, self.unshuffle, self.volume = channels, label, unshuffle, volume
 
-    def forward(self, x: Float[Tensor, "b k y x"], told: Float[Tensor, "b"]) -> Float[Tensor, "b k y x"]:
-        """Return the network's output, same shape as ``x``."""
+    def forward(self, x: Float[Tensor, "b k y x"], told: Float[Tensor, "b"]) -> Float[Tensor, "b out y x"]:
+        """Return the network's output: same shape as ``x`` unless it answers one of several slices."""
         labels = None if self.label is None else torch.full_like(told, self.label, dtype=torch.long)
         if self.unshuffle > 1:
             x = functional.pixel_unshuffle(x, self.unshuffle)
+        x = x[:, None] if self.volume else x
         output = self.call(self.module, x, told, labels)[:, : self.channels]
+        output = output[:, 0] if self.volume else output
         return functional.pixel_shuffle(output, self.unshuffle) if self.unshuffle > 1 else output
 
 
@@ -59,6 +63,7 @@ class ForeignNetwork(BaseModel):
         config: arguments of the library's class.
         label: class to condition on, of a network that knows classes.
         unshuffle: factor of a pixel-unshuffle stem in front of the network.
+        answers: channels of the output that count; None takes as many as the data have.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,11 +71,22 @@ class ForeignNetwork(BaseModel):
     config: dict[str, Any]
     label: int | None = Field(None, ge=0)
     unshuffle: int = Field(1, ge=1)
+    answers: int | None = Field(None, ge=1)
 
     @property
     def field_channels(self) -> int:
         """Channels of the data."""
         return int(self.config["in_channels"]) // self.unshuffle**2
+
+    @property
+    def output_channels(self) -> int:
+        """Channels of the output, a learned variance included."""
+        return int(self.config["out_channels"]) // self.unshuffle**2
+
+    @property
+    def kept_channels(self) -> int:
+        """Channels of the module's output that count."""
+        return self.answers or int(self.config["in_channels"])
 
     @property
     def classes(self) -> int | None:
@@ -135,7 +151,7 @@ class DiffusersUNet(ForeignNetwork):
         return ForeignUNet(
             module,
             _call_diffusers,
-            channels=int(self.config["in_channels"]),
+            channels=self.kept_channels,
             label=self.checked_label(),
             unshuffle=self.unshuffle,
         )
@@ -150,6 +166,11 @@ class MonaiDiffusionUNet(ForeignNetwork):
     def stride(self) -> int:
         """Pixels that every side must be a multiple of."""
         return int(2 ** (len(self.config["channels"]) - 1)) * self.unshuffle
+
+    @property
+    def volume(self) -> bool:
+        """Whether it is over three dimensions."""
+        return self.config.get("spatial_dims") == 3
 
     @property
     def attends(self) -> bool:
@@ -168,9 +189,10 @@ class MonaiDiffusionUNet(ForeignNetwork):
         return ForeignUNet(
             module,
             _call_monai,
-            channels=int(self.config["in_channels"]),
+            channels=self.kept_channels,
             label=self.checked_label(),
             unshuffle=self.unshuffle,
+            volume=self.volume,
         )
 
 

@@ -285,5 +285,9 @@ def inherited(files: Sequence[Path], overrides: Sequence[str]) -> dict[str, Any]
     card = read_card(find_prior(str(given["initial"])))
     if card.trajectory is not None:
         raise InputError(f"initial: prior {card.name!r} is one of trajectories, expected one of slices")
+    if card.fit.slices > 1:
+        raise InputError(
+            f"initial: prior {card.name!r} takes {card.fit.slices} slices at once, and training draws single ones"
+        )
     names = ("network", "schedule", "parametrisation", "conditioning", "codec")
     return {name: value for name, value in card.model_dump(mode="json").items() if name in names}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from priors.card import find_prior, load_prior, read_card
+from priors.card import PriorCard, find_prior, load_prior, read_card
 from priors.diffusion.denoiser import resolved_device
 from priors.diffusion.sampler import Multistep
 from priors.runtime.errors import InputError, Interrupted
@@ -211,9 +211,23 @@ def _folder(config: Training, out: Path, arrays: list[Path], *, resume: bool, ov
 def _check_initial(config: Training) -> None:
     """Check that the prior training starts from has the network of the configuration."""
     card = read_card(find_prior(str(config.initial)))
+    _require_single_slices(card, "initial", "training draws")
     if card.network != config.network:
         raise InputError(
             f"initial: prior {card.name!r} has the network {card.network!r}, expected {config.network!r}"
+        )
+
+
+def _require_single_slices(card: PriorCard, key: str, what: str) -> None:
+    """Check that a prior does not take several slices at once.
+
+    Raises:
+        InputError: it does.
+    """
+    if card.fit.slices > 1:
+        raise InputError(
+            f"{key}: prior {card.name!r} takes {card.fit.slices} slices at once, and {what} single ones; it can "
+            "reconstruct and be calibrated"
         )
 
 
@@ -232,6 +246,7 @@ def draw(
         raise InputError(f"{out}: found the suffix {out.suffix!r}, expected .npy (values) or .png (a page)")
     prior = load_prior(name)
     slices = prior.card.trajectory is None
+    _require_single_slices(prior.card, "sample", "samples are")
     if beside is not None and not slices:
         raise InputError("--beside: shows slices, and this is a prior of trajectories")
     real = None if beside is None else _real(beside, count)

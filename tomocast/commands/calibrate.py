@@ -104,7 +104,7 @@ def _codec(loaded: "Prior", data: Path, slices: int, target: Path) -> "PriorCard
     from priors.adapters.calibrate import calibrated, reference_slices
     from priors.runtime.progress import Progress
 
-    reference = reference_slices(data, slices)
+    reference = reference_slices(data, slices, loaded)
     with Progress(1, "calibrate") as progress:
 
         def on_step(done: int, total: int) -> None:

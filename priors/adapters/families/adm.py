@@ -90,7 +90,7 @@ def read(source: Path, content: Any, told: Told) -> Foreign:
     found = architecture(source, state)
     known = told.head_width is not None or told.heads is not None
     order = told_or(told.qkv, "old", "qkv order", notes)
-    if found.outputs == 2 * found.channels:
+    if found.outputs in (2, 2 * found.channels):
         notes.append("learned variance dropped")
     network = DiffusersUNet(
         config=configuration(found, told),
@@ -157,10 +157,6 @@ def architecture(source: Path, state: Mapping[str, Tensor]) -> Architecture:
             f"its first level has {widths[0]} channels for a base of {base}; only a factor of 1 converts",
         )
     outputs = _size(source, state, "out.2.weight")
-    if outputs not in (first.shape[1], 2 * first.shape[1]):
-        raise refuse(
-            source, f"takes {first.shape[1]} channels and gives {outputs}: it is conditioned on an image"
-        )
     projected = _size(source, state, f"input_blocks.{resnets[0]}.0.emb_layers.1.weight")
     return Architecture(
         channels=first.shape[1],

@@ -1,4 +1,4 @@
-r"""MONAI: bundles with a ``DiffusionModelUNet`` over slices, and bare state dicts of one.
+r"""MONAI: bundles with a ``DiffusionModelUNet`` over slices or blocks of slices, and bare state dicts of one.
 
 A bundle's configuration is JSON whose strings may hold code (``$...``) and references (``@name``). References to plain
 values are followed; code is never run, and a value that needs it must be told. State dicts of MONAI Generative, from
@@ -109,10 +109,10 @@ def _foreign(
     notes: list[str],
     missing: tuple[str, ...],
 ) -> Foreign:
-    if config.get("spatial_dims") != 2:
+    if config.get("spatial_dims") not in (2, 3):
         raise refuse(
             path,
-            f"its network is over {config.get('spatial_dims')} dimensions, expected 2: a prior of slices",
+            f"its network is over {config.get('spatial_dims')} dimensions, expected 2 (slices) or 3 (blocks)",
         )
     if config.get("with_conditioning"):
         raise refuse(path, "its network is conditioned on a context that nobody could give it here")

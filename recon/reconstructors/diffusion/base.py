@@ -168,7 +168,7 @@ class DiffusionReconstructor(Reconstructor, ABC):
         card = card_of_prior(self.prior)
         pixels = math.prod(card.fit.size or grid.shape[1:])
         if card.memory is None:
-            return GRAPH_BYTES_PER_PIXEL * pixels * slices
+            return GRAPH_BYTES_PER_PIXEL * pixels * slices * card.fit.slices
         return card.memory.chunk(slices, pixels, vjp=self.through_network)
 
     @property

@@ -2,7 +2,8 @@ r"""What every diffusion method works on: the data term, the denoiser slice by s
 
 The network sees slices in chunks; the projector, the differences and the duals see the whole volume and run without
 autograd. Peak memory therefore grows with the chunk, and beyond that only by volume buffers. A chunk that does not fit
-is halved, once and for all.
+is halved, once and for all. A prior that takes several slices at once sees windows of the volume in chunks, and what
+they answer is added up (`priors.diffusion.slabs`).
 """
 
 from collections import Counter
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from priors.diffusion.denoiser import Denoiser
 from priors.diffusion.sampler import clean_estimate
+from priors.diffusion.slabs import Slabs
 from priors.linalg import cg
 from priors.runtime.errors import InputError
 from priors.runtime.system import processes
@@ -24,6 +26,7 @@ from recon.reconstructors.diffusion.data_term import DataTerm
 
 Volumes = Float[Tensor, "z y x"]
 ChunkFunction = Callable[[Tensor, Tensor], Tensor]
+SlabFunction = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def slice_last(x: Volumes) -> Volumes:
@@ -67,19 +70,33 @@ class NerdProblem:
     def denoise(self, u: Volumes, level: float) -> Volumes:
         """Return E[x | u] slice by slice, without gradients, slice-last."""
         self.calls["looks"] += 1
+        slabs = self.denoiser.slabs(len(u))
+
+        def answer(windows: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+            return slabs.weight[rows, :, None, None] * self._estimate(windows, level), slabs.answered[rows]
+
         with torch.no_grad():
-            return slice_last(self._by_chunk(lambda slices, _: self._estimate(slices, level), u, u))
+            if slabs.single:
+                return slice_last(self._by_chunk(lambda slices, _: self._estimate(slices, level), u, u))
+            return slice_last(self._by_slabs(answer, u, slabs))
 
     def vjp(self, u: Volumes, cotangent: Volumes, level: float) -> Volumes:
         """Return J(u).T cotangent, J the Jacobian of `denoise`, slice by slice."""
+        slabs = self.denoiser.slabs(len(u))
 
         def pullback(slices: Tensor, weight: Tensor) -> Tensor:
             with torch.enable_grad():
                 leaf = slices.detach().requires_grad_(True)
                 return torch.autograd.grad(self._estimate(leaf, level), leaf, weight)[0]
 
+        def pulled(windows: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+            weight = slabs.weight[rows, :, None, None] * cotangent[slabs.answered[rows]]
+            return pullback(windows, weight), slabs.held[rows]
+
         self.calls["gradients"] += 1
-        return slice_last(self._by_chunk(pullback, u, cotangent))
+        if slabs.single:
+            return slice_last(self._by_chunk(pullback, u, cotangent))
+        return slice_last(self._by_slabs(pulled, u, slabs))
 
     def _estimate(self, slices: Tensor, level: float) -> Tensor:
         """Return E[x | u] of some slices, seen in the mirror or not."""
@@ -141,13 +158,38 @@ class NerdProblem:
         return self._own_chunks(function, u, other)
 
     def _own_chunks(self, function: ChunkFunction, u: Volumes, other: Volumes) -> Volumes:
+        def all_chunks() -> Volumes:
+            results = [
+                function(a[:, None].contiguous(), b[:, None].contiguous())[:, 0]
+                for a, b in zip(u.split(self.chunk), other.split(self.chunk), strict=True)
+            ]
+            return torch.cat(results)
+
+        return self._halving(all_chunks)
+
+    def _by_slabs(self, function: SlabFunction, u: Volumes, slabs: Slabs) -> Volumes:
+        """Add up what ``function`` makes of windows of slices, in chunks; processes share windows."""
+        own = processes.share(len(slabs))
+
+        def all_chunks() -> Volumes:
+            # Added in the order of the windows: the sum does not depend on the chunk.
+            total = torch.zeros(u.shape, dtype=u.dtype)
+            for rows in torch.arange(own.start, own.stop).split(self.chunk):
+                values, slices = function(u[slabs.held[rows]].contiguous(), rows)
+                total.index_add_(0, slices.flatten(), values.flatten(0, 1))
+            return total
+
+        return processes.all_reduce(self._halving(all_chunks))
+
+    def _halving(self, all_chunks: Callable[[], Volumes]) -> Volumes:
+        """Return what ``all_chunks`` does, with half the chunk as often as memory runs out.
+
+        Raises:
+            InputError: one slice, or one window of slices, does not fit.
+        """
         while True:
             try:
-                results = [
-                    function(a[:, None].contiguous(), b[:, None].contiguous())[:, 0]
-                    for a, b in zip(u.split(self.chunk), other.split(self.chunk), strict=True)
-                ]
-                return torch.cat(results)
+                return all_chunks()
             except (torch.OutOfMemoryError, MemoryError) as error:
                 if self.chunk == 1:
                     raise InputError(

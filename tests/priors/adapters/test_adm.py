@@ -136,7 +136,8 @@ def test_what_it_cannot_be(tmp_path):
     assert "label: found None, this prior knows the classes 0 to 2" in line(
         randomised(AdmNetwork(classes=3)).state_dict()
     )
-    assert "conditioned on an image" in line(randomised(AdmNetwork(channels=2, out=1)).state_dict())
+    assert "conditioned on an image" in line(randomised(AdmNetwork(channels=3, out=1)).state_dict())
+    assert "takes 2 channels" in line(randomised(AdmNetwork(channels=2, out=1)).state_dict())
     assert "must be told: size=" in line(state, size=None)
     changed = {**state, "input_blocks.0.0.weight": state["input_blocks.0.0.weight"][:16]}
     assert "only a factor of 1 converts" in line(changed)

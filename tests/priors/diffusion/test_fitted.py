@@ -9,10 +9,11 @@ from torch import nn
 
 from priors.diffusion.conditioning import LogRatio, Step
 from priors.diffusion.denoiser import NetworkDenoiser
-from priors.diffusion.fitted import Averaged, FittedDenoiser, SliceFit, window_starts
+from priors.diffusion.fitted import Averaged, FittedDenoiser, SliceFit
 from priors.diffusion.parametrisation import Clean
 from priors.diffusion.sampler import clean_estimate
 from priors.diffusion.schedule import EDM, Betas
+from priors.diffusion.windows import window_starts
 from priors.runtime.errors import InputError
 
 
