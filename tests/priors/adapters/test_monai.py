@@ -128,6 +128,39 @@ def test_a_state_dict_tells_all_but_heads_and_levels(tmp_path):
     assert relative(ask(wrong.denoiser, states(), 300 / 999), wanted) > 10 * EQUAL
 
 
+def test_a_network_over_volumes_answers_blocks(tmp_path):
+    definition = {**NETWORK, "spatial_dims": 3, "channels": [4, 8], "num_head_channels": 4}
+    module = network(**definition)
+    source = bundle(tmp_path / "b", module, definition=definition)
+    prior = imported(source, slices=4)
+    assert (prior.card.fit.channels, prior.card.fit.slices) == ("block", 4)
+    own = DDPMScheduler(**{key: value for key, value in SCHEDULER.items() if key != "_target_"})
+    x_t = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(3))
+    for number in (7, 500):
+        wanted = own.step(output(module, x_t[:, None], number), number, x_t[:, None])[1][:, 0]
+        assert relative(ask(prior.denoiser, x_t, number / 999), wanted) < EQUAL
+        assert relative(ask(prior.denoiser, x_t, (number + 1) / 999), wanted) > 10 * EQUAL
+    with pytest.raises(InputError, match="expected a multiple of 2"):
+        imported(source, slices=3)
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 5])
+def test_channels_that_are_neighbouring_slices(outputs, tmp_path):
+    module = network(in_channels=5, out_channels=outputs)
+    torch.save(module.state_dict(), tmp_path / "model.pt")
+    options = {"head_width": 8, "groups": 4, "betas": "scaled_linear", "start": 0.0015, "stop": 0.0195}
+    with pytest.raises(InputError, match="channels=neighbours"):
+        imported(tmp_path / "model.pt", **options)
+    prior = imported(tmp_path / "model.pt", channels="neighbours", **options)
+    assert (prior.card.fit.channels, prior.card.fit.slices) == ("neighbours", 5)
+    own = DDPMScheduler(**{key: value for key, value in SCHEDULER.items() if key != "_target_"})
+    x_t = torch.randn(2, 5, 16, 16, generator=torch.Generator().manual_seed(3))
+    # Of one output (and a learned variance) the first, of five the middle one is about the middle slice.
+    noise = output(module, x_t, 500)[:, 2:3] if outputs == 5 else output(module, x_t, 500)[:, :1]
+    wanted = own.step(noise, 500, x_t[:, 2:3])[1]
+    assert relative(ask(prior.denoiser, x_t, 500 / 999), wanted) < EQUAL
+
+
 def test_names_of_monai_generative(tmp_path):
     module = network()
     old = {
