@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from assimilation.commands.assimilate import assimilate
 from assimilation.commands.demo import demo_assimilation
 from assimilation.commands.forecast import forecast
+from assimilation.commands.nowcast import nowcast
 from assimilation.commands.observe import observe
 from assimilation.commands.prepare import prepare_trajectories
 from assimilation.commands.score import score_ensemble
@@ -83,7 +84,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _verb in (reconstruct, compare, convert, assimilate, forecast, observe, train, sample, inspect):
+for _verb in (reconstruct, compare, convert, assimilate, forecast, nowcast, observe, train, sample, inspect):
     app.command()(permissive(_verb))
 for _other in (phantom, import_prior, export_prior):
     app.command()(_other)

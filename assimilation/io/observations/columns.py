@@ -52,7 +52,6 @@ MISSING |= {
     "#n/a",
     "#na",
     "<na>",
-    "trace?",
     "\u2014",
     "\u2013",
 }
@@ -104,6 +103,30 @@ def separators(text: str) -> tuple[str, str]:
     # With ; between columns, digits on both sides of a comma are a decimal comma.
     decimal = "," if re.search(r"\d,\d", body) and not re.search(r"\d\.\d+[;\t|]", body) else "."
     return mark, decimal
+
+
+def described(text: str) -> str:
+    """Return a table without the line ``sep=;`` that spreadsheets put first."""
+    first, _, rest = text.partition("\n")
+    return rest if re.fullmatch(r"\s*sep=.\s*", first) else text
+
+
+def traces(frame: Any, source: str) -> Any:
+    """Return a frame in which traces of rain (T, trace, <0.1) are 0, and tell how many they were.
+
+    A trace is rain too little to be measured (WMO Guide to Instruments, 6.1.2): less than half of the smallest unit.
+    """
+    if frame["value"].dtype.kind in "fiub":
+        return frame
+    texts = frame["value"].astype("string").str.strip().str.lower()
+    rain = frame["variable"].astype("string").str.contains("rain|precip|^tp$|^pr$", case=False, regex=True)
+    small = texts.str.fullmatch(r"t|tr\.?|trace\??|<\s*0?[.,]\d+")
+    found = np.asarray((small & rain).fillna(False), bool)
+    if found.any():
+        warn(f"{source}: value: {int(found.sum())} traces of rain are read as 0")
+        frame = frame.copy()
+        frame.loc[found, "value"] = "0"
+    return frame
 
 
 def without_codes(frame: Any, names: tuple[str, ...]) -> Any:

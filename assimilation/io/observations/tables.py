@@ -18,8 +18,10 @@ from assimilation.io.observations.columns import (
     ALIASES,
     CODES,
     Rejected,
+    described,
     read_text,
     separators,
+    traces,
     without_codes,
 )
 from assimilation.io.observations.layout import Layout
@@ -106,10 +108,12 @@ def to_rows(frame: Any, *, variables: tuple[Variable, ...], grid: Grid, source: 
             that say twice what one instrument saw, or no row with a value.
     """
     rejected = Rejected(source, len(frame))
+    frame = traces(frame, source)
     frame = without_codes(frame, ("value", "sigma", "latitude", "longitude", "y", "x"))
     frame = frame[~_missing(frame["value"])].reset_index(drop=True)
     if len(frame) == 0:
         raise InputError(f"{source}: value: every row is missing, expected one observation at least")
+    frame = _with_numbers(frame, rejected)
     frame = _with_error(frame, rejected)
     frame = _inside(frame, grid, rejected)
     value, sigma = (_numbers(frame, name, source) for name in ("value", "sigma"))
@@ -150,6 +154,13 @@ def to_rows(frame: Any, *, variables: tuple[Variable, ...], grid: Grid, source: 
 
 def _spelt(name: str) -> str:
     return ALIASES.get(name, name)
+
+
+def _with_numbers(frame: Any, rejected: Rejected) -> Any:
+    """Return the rows whose value is a number; texts such as 12.3* are left out and counted."""
+    wrong = ~np.isfinite(np.asarray(_to_numeric(frame["value"]), np.float64))
+    texts = frame["value"].astype(str).to_numpy()
+    return rejected.leave_out(frame, wrong, lambda row: f"value: found '{texts[row]}', expected a number")
 
 
 def _with_error(frame: Any, rejected: Rejected) -> Any:
@@ -226,7 +237,7 @@ def _to_numeric(column: Any) -> Any:
 def _read_csv(path: Path) -> tuple[Any, str | None]:
     import pandas
 
-    text, _ = read_text(path)
+    text = described(read_text(path)[0])
     first = text.split("\n", 1)[0]
     told = first.removeprefix(_MARK) if first.startswith(_MARK) else None
     if not first.strip():
@@ -278,13 +289,23 @@ def _times(frame: Any, source: str) -> np.ndarray:
     """Return the column of times, UTC where a zone is stated."""
     import pandas
 
+    column = _compact(frame["time"])
     try:
-        times = pandas.to_datetime(frame["time"], utc=True, format="ISO8601")
+        times = pandas.to_datetime(column, utc=True, format="ISO8601")
     except (ValueError, TypeError, OverflowError) as error:
-        raise InputError(f"{source}: time: found a text that is no ISO 8601 time ({error})") from error
+        reason = str(error).split("You might")[0].strip().rstrip(".")
+        raise InputError(f"{source}: time: found a text that is no ISO 8601 time ({reason})") from error
     if times.isna().any():
         raise InputError(f"{source}: time: found a row without one, expected ISO 8601 times")
     return np.asarray(times.dt.tz_localize(None), dtype="datetime64[ns]")
+
+
+def _compact(column: Any) -> Any:
+    """Return times as ISO 8601 where all are written as twelve or fourteen digits, YYYYMMDDhhmm[ss]."""
+    texts = column.astype("string").str.strip()
+    if not bool(texts.str.fullmatch(r"(19|20)\d{10}(\d\d)?").fillna(False).all()):
+        return column
+    return texts.str.slice(0, 8) + "T" + texts.str.slice(8)
 
 
 def _channel(name: Any, variables: tuple[Variable, ...], source: str) -> int:

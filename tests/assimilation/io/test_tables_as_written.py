@@ -154,3 +154,39 @@ def test_stations_beyond_the_date_line(tmp_path):
     text = lines("288", place="52,-175") + lines("287", place="52,178").split("\n")[1] + "\n"
     found = read(tmp_path, text.replace("00:00,52,178", "01:00,52,178"), grid=pacific)
     assert found.value.tolist() == [288, 287]
+
+
+RAIN = (Variable("rain_rate", "mm/h", "rainfall_rate", 0.0),)
+
+
+@pytest.mark.parametrize("trace", ["T", "trace", "Tr.", "<0.1", "< 0,05"])
+def test_a_trace_of_rain_is_no_rain_and_told(tmp_path, trace):
+    text = lines(f'"{trace}"', "1.5", variable="rain_rate")
+    with pytest.warns(InputWarning, match="1 traces of rain are read as 0"):
+        assert read(tmp_path, text, variables=RAIN).value.tolist() == [0, 1.5]
+    with pytest.warns(InputWarning, match=r"1 of 2 rows left out: value: found"):
+        assert read(tmp_path, lines(f'"{trace}"', "288")).value.tolist() == [288]
+
+
+@pytest.mark.parametrize("wrong", ["288*", "288 K", '"1,013.2"', "inf", "0x120"])
+def test_a_value_that_is_no_number_leaves_its_row_out(tmp_path, wrong):
+    with pytest.warns(InputWarning, match=r"1 of 2 rows left out: value: found .* expected a number"):
+        assert read(tmp_path, lines(wrong, "289")).value.tolist() == [289]
+
+
+@pytest.mark.parametrize("mark", [",", ";"])
+def test_the_line_of_spreadsheets_that_names_the_separator(tmp_path, mark):
+    text = f"sep={mark}\n" + lines("288").replace(",", mark)
+    assert read(tmp_path, text).value.tolist() == [288]
+
+
+@pytest.mark.parametrize("time", ["202306011230", "20230601123000", "20230601T1230", "20230601 1230"])
+def test_times_without_marks(tmp_path, time):
+    text = lines("288").replace("2023-06-01T00:00", time)
+    assert read(tmp_path, text).time.tolist() == [np.datetime64("2023-06-01T12:30", "ns").astype(int)]
+
+
+@pytest.mark.parametrize("time", ["1685620800", "2023060112", "06/01/2023 12:00", "01.06.2023"])
+def test_times_that_may_mean_several_moments_are_refused(tmp_path, time):
+    with pytest.raises(InputError, match=r"time: found a text that is no ISO 8601 time"):
+        read(tmp_path, lines("288").replace("2023-06-01T00:00", time))
