@@ -72,17 +72,17 @@ def read_ct_pd(path: Path) -> Scan:
     # pydicom's warnings quote the offending value, which may be a patient's name: they are not passed on.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        items = _ordered([Slice(*named) for named in read_files(path)])
-        if not items:
+        projections = _ordered([Slice(*named) for named in read_files(path)])
+        if not projections:
             raise InputError(f"{path}: found no DICOM files, expected DICOM-CT-PD projections")
-        views = [read_view(item) for item in items]
+        views = [read_view(projection) for projection in projections]
         _check(path, views)
         sinogram = np.empty((len(views), views[0].rows, views[0].columns), np.float32)
         in_threads(lambda pair: _fill(*pair), zip(views, sinogram, strict=True))
         views, central = with_central_column(views, sinogram)
         poses = _poses(path, views)
-        weights, photons = _weights(items, sinogram)
-        position = str(items[0].get("PatientPosition") or "")
+        weights, photons = _weights(projections, sinogram)
+        position = str(projections[0].get("PatientPosition") or "")
         frame = np.diag([*_FRAMES.get(position, _FRAMES["HFS"]), 1.0])
         return Scan(
             sinogram,
@@ -90,12 +90,12 @@ def read_ct_pd(path: Path) -> Scan:
             _volume(views, poses.geometry),
             weights,
             frame=frame,
-            mu_water=_mu_water(items[0]),
+            mu_water=_mu_water(projections[0]),
             provenance={
                 "kind": "measured",
                 "format": "DICOM-CT-PD",
                 "photons": photons,
-                "flying_focal_spot": text(items[0], "FlyingFocalSpotMode") or "not stated",
+                "flying_focal_spot": text(projections[0], "FlyingFocalSpotMode") or "not stated",
                 "central_column": central.told,
                 "ray_error_columns": round(poses.misfit, 4),
                 "patient_position": position if position in _FRAMES else "not stated, taken as HFS",
@@ -104,12 +104,17 @@ def read_ct_pd(path: Path) -> Scan:
         )
 
 
-def _ordered(items: list[Slice]) -> list[Slice]:
+def _ordered(projections: list[Slice]) -> list[Slice]:
     """Return the views in the order of their instance numbers, or of their names where those are not usable."""
-    places = [item.number("InstanceNumber") for item in items]
-    if None in places or len(set(places)) < len(places):
-        return items
-    return [item for _, item in sorted(zip(places, items, strict=True), key=lambda pair: float(pair[0] or 0))]
+    instances = [projection.number("InstanceNumber") for projection in projections]
+    if None in instances or len(set(instances)) < len(instances):
+        return projections
+    return [
+        projection
+        for _, projection in sorted(
+            zip(instances, projections, strict=True), key=lambda pair: float(pair[0] or 0)
+        )
+    ]
 
 
 def _check(path: Path, views: list[View]) -> None:
@@ -247,25 +252,27 @@ def _volume(views: list[View], geometry: ScanGeometry) -> Grid:
 
 
 def _fill(view: View, out: Float32[np.ndarray, "r c"]) -> None:
-    item = view.item
-    stored = stored_pixels(item)
+    projection = view.item
+    stored = stored_pixels(projection)
     # The image of a projection is stored row by row or column by column; its shape says which.
     if stored.shape == out.shape[::-1] and stored.shape != out.shape:
         stored = stored.T
     if stored.shape != out.shape:
-        raise InputError(f"{item.name}: found pixels of shape {stored.shape}, expected {out.shape}")
-    slope, intercept = item.number("RescaleSlope"), item.number("RescaleIntercept")
+        raise InputError(f"{projection.name}: found pixels of shape {stored.shape}, expected {out.shape}")
+    slope, intercept = projection.number("RescaleSlope"), projection.number("RescaleIntercept")
     if not slope or intercept is None:
         raise InputError(
-            f"{item.name}: RescaleSlope and RescaleIntercept are missing, expected line integrals"
+            f"{projection.name}: RescaleSlope and RescaleIntercept are missing, expected line integrals"
         )
     out[:] = stored * slope + intercept
 
 
-def _weights(items: list[Slice], sinogram: Float32[np.ndarray, "v r c"]) -> tuple[np.ndarray, str]:
+def _weights(projections: list[Slice], sinogram: Float32[np.ndarray, "v r c"]) -> tuple[np.ndarray, str]:
     """Return inverse variances, and where the number of photons comes from."""
-    if all(TAGS["PhotonStatistics"][0] in item.dataset for item in items):
-        photons = np.stack([numbers(item, "PhotonStatistics", sinogram.shape[2]) for item in items])
+    if all(TAGS["PhotonStatistics"][0] in projection.dataset for projection in projections):
+        photons = np.stack(
+            [numbers(projection, "PhotonStatistics", sinogram.shape[2]) for projection in projections]
+        )
         if (photons <= 0).any():
             raise InputError("PhotonStatistics: found photons of 0 or less, expected positive numbers")
         weights = photons[:, None, :] * np.exp(-np.clip(sinogram, -1, 20))
@@ -274,13 +281,13 @@ def _weights(items: list[Slice], sinogram: Float32[np.ndarray, "v r c"]) -> tupl
     return weights_without_counts(sinogram, i0), f"{i0:.0f}, estimated from the noise"
 
 
-def _mu_water(item: Slice) -> float:
-    found = optional(item, "WaterAttenuationCoefficient", MU_WATER)
-    if not 0.01 <= found <= 0.05:
+def _mu_water(projection: Slice) -> float:
+    attenuation = optional(projection, "WaterAttenuationCoefficient", MU_WATER)
+    if not 0.01 <= attenuation <= 0.05:
         raise InputError(
-            f"{item.name}: WaterAttenuationCoefficient: found {found:.4g}, expected about 0.02 per mm"
+            f"{projection.name}: WaterAttenuationCoefficient: found {attenuation:.4g}, expected about 0.02 per mm"
         )
-    return found
+    return attenuation
 
 
 def _claims(path: Path, head: bytes) -> bool:

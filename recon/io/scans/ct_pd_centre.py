@@ -48,11 +48,11 @@ def with_central_column(
     how = "the opposite rays say so" if decided else "by the maker, the data do not decide"
     changed = [replace(view, central=(_read(view, taken), view.central[1])) for view in views]
     said = f"DetectorCentralElement {stated:g} of {maker or 'this maker'} is read {taken}: {how}"
-    told = Central(
+    central = Central(
         f"{column:g} from DetectorCentralElement {stated:g}, {taken}: {how}",
         () if taken == usual else (said,),
     )
-    return changed, told
+    return changed, central
 
 
 def disagreement(views: list[View], sinogram: Float32[np.ndarray, "v r c"], column: float) -> float:

@@ -63,80 +63,82 @@ class View:
         return (self.rows, self.columns, self.column_mm, self.row_mm, self.shape)
 
 
-def read_view(item: Slice) -> View:
+def read_view(projection: Slice) -> View:
     """Return the geometry of a projection.
 
     Raises:
         InputError: a tag is missing or holds something else.
     """
-    x, y = numbers(item, "DetectorCentralElement", 2)
+    x, y = numbers(projection, "DetectorCentralElement", 2)
     return View(
-        item,
-        rows=int(_number(item, "NumberofDetectorRows")),
-        columns=int(_number(item, "NumberofDetectorColumns")),
-        column_mm=_number(item, "DetectorElementTransverseSpacing"),
-        row_mm=_number(item, "DetectorElementAxialSpacing"),
-        shape=text(item, "DetectorShape"),
-        angle=_number(item, "DetectorFocalCenterAngularPosition"),
-        height_mm=_number(item, "DetectorFocalCenterAxialPosition"),
-        radius_mm=_number(item, "DetectorFocalCenterRadialDistance"),
-        depth_mm=_number(item, "ConstantRadialDistance"),
+        projection,
+        rows=int(_number(projection, "NumberofDetectorRows")),
+        columns=int(_number(projection, "NumberofDetectorColumns")),
+        column_mm=_number(projection, "DetectorElementTransverseSpacing"),
+        row_mm=_number(projection, "DetectorElementAxialSpacing"),
+        shape=text(projection, "DetectorShape"),
+        angle=_number(projection, "DetectorFocalCenterAngularPosition"),
+        height_mm=_number(projection, "DetectorFocalCenterAxialPosition"),
+        radius_mm=_number(projection, "DetectorFocalCenterRadialDistance"),
+        depth_mm=_number(projection, "ConstantRadialDistance"),
         central=(x, y),
         shift=(
-            optional(item, "SourceAngularPositionShift", 0.0),
-            optional(item, "SourceAxialPositionShift", 0.0),
-            optional(item, "SourceRadialDistanceShift", 0.0),
+            optional(projection, "SourceAngularPositionShift", 0.0),
+            optional(projection, "SourceAxialPositionShift", 0.0),
+            optional(projection, "SourceRadialDistanceShift", 0.0),
         ),
     )
 
 
-def text(item: Slice, name: str) -> str:
+def text(projection: Slice, name: str) -> str:
     """Return a tag that holds a word, empty where it is absent."""
-    found = _value(item, name)
-    return "" if found is None else str(found).strip().upper()
+    value = _value(projection, name)
+    return "" if value is None else str(value).strip().upper()
 
 
-def optional(item: Slice, name: str, otherwise: float) -> float:
+def optional(projection: Slice, name: str, otherwise: float) -> float:
     """Return a tag that holds a number, or ``otherwise`` where it is absent."""
-    return otherwise if _value(item, name) is None else _number(item, name)
+    return otherwise if _value(projection, name) is None else _number(projection, name)
 
 
-def numbers(item: Slice, name: str, count: int | None = None) -> Float64[np.ndarray, " n"]:
+def numbers(projection: Slice, name: str, count: int | None = None) -> Float64[np.ndarray, " n"]:
     """Return a tag that holds ``count`` numbers, any number of them where it is None.
 
     Raises:
         InputError: it is absent or holds something else.
     """
-    found = _value(item, name)
+    value = _value(projection, name)
     tag = f"({TAGS[name][0] >> 16:04X},{TAGS[name][0] & 0xFFFF:04X}) {name}"
-    if found is None:
-        raise InputError(f"{item.name}: {tag} is missing, expected DICOM-CT-PD projection data")
+    if value is None:
+        raise InputError(f"{projection.name}: {tag} is missing, expected DICOM-CT-PD projection data")
     try:
-        vector = np.atleast_1d(np.asarray(found, np.float64))
+        vector = np.atleast_1d(np.asarray(value, np.float64))
     except (TypeError, ValueError):
         vector = np.array([np.nan])
     if (count is not None and len(vector) != count) or not np.isfinite(vector).all():
-        raise InputError(f"{item.name}: {tag}: found {str(found)[:60]}, expected {count or 'finite'} numbers")
+        raise InputError(
+            f"{projection.name}: {tag}: found {str(value)[:60]}, expected {count or 'finite'} numbers"
+        )
     return vector
 
 
-def _number(item: Slice, name: str) -> float:
-    return float(numbers(item, name, 1)[0])
+def _number(projection: Slice, name: str) -> float:
+    return float(numbers(projection, name, 1)[0])
 
 
-def _value(item: Slice, name: str) -> Any:
+def _value(projection: Slice, name: str) -> Any:
     tag, kind = TAGS[name]
     try:
-        if tag not in item.dataset:
+        if tag not in projection.dataset:
             return None
-        found = item.dataset[tag].value
-        if not isinstance(found, bytes):
-            return found
+        value = projection.dataset[tag].value
+        if not isinstance(value, bytes):
+            return value
         if kind in ("CS", "DS"):
-            return found.decode("ascii").strip(" \0")
+            return value.decode("ascii").strip(" \0")
         form = "H" if kind == "US" else "f"
-        values = struct.unpack(f"<{len(found) // struct.calcsize(form)}{form}", found)
+        values = struct.unpack(f"<{len(value) // struct.calcsize(form)}{form}", value)
         return values[0] if len(values) == 1 else values
     except Exception as error:
         # pydicom decodes on access; what a damaged element raises is of no certain kind.
-        raise InputError(f"{item.name}: {name}: cannot be decoded ({type(error).__name__})") from error
+        raise InputError(f"{projection.name}: {name}: cannot be decoded ({type(error).__name__})") from error

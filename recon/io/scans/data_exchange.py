@@ -34,9 +34,9 @@ def read_data_exchange(path: Path, options: ScanOptions = ScanOptions()) -> Scan
     """
     with opened(path) as file:
         data, dark, white = (_frames(file, name) for name in ("data", "data_dark", "data_white"))
-        for name, found in (("dark", dark), ("flat", white)):
-            if found.shape[-2:] != data.shape[-2:]:
-                wanted = f"{found.shape[-2:]} rows and columns, expected those of the data, {data.shape[-2:]}"
+        for name, field in (("dark", dark), ("flat", white)):
+            if field.shape[-2:] != data.shape[-2:]:
+                wanted = f"{field.shape[-2:]} rows and columns, expected those of the data, {data.shape[-2:]}"
                 raise InputError(f"{name} field: found {wanted}")
         if data.ndim != 3:
             raise InputError(f"exchange/data: found shape {data.shape}, expected (view, row, column)")
@@ -61,22 +61,24 @@ def read_data_exchange(path: Path, options: ScanOptions = ScanOptions()) -> Scan
 
 
 def _frames(file: Hdf5, name: str) -> h5py.Dataset:
-    found = file.dataset(file.root, f"exchange/{name}")
-    if found is None or found.shape is None:
+    dataset = file.dataset(file.root, f"exchange/{name}")
+    if dataset is None or dataset.shape is None:
         raise InputError(f"exchange/{name}: is missing")
-    if found.ndim not in (2, 3) or 0 in found.shape:
-        raise InputError(f"exchange/{name}: found shape {found.shape}, expected (view or frame, row, column)")
-    axes = text_of(found.attrs.get("axes", "")).replace(" ", "")
-    if found.ndim == 3 and axes and axes.split(":")[1:] != ["y", "x"]:
+    if dataset.ndim not in (2, 3) or 0 in dataset.shape:
+        raise InputError(
+            f"exchange/{name}: found shape {dataset.shape}, expected (view or frame, row, column)"
+        )
+    axes = text_of(dataset.attrs.get("axes", "")).replace(" ", "")
+    if dataset.ndim == 3 and axes and axes.split(":")[1:] != ["y", "x"]:
         raise InputError(f"exchange/{name}: axes: found {axes[:40]!r}, expected theta:y:x")
-    return found
+    return dataset
 
 
-def _field(found: h5py.Dataset) -> Frames:
+def _field(dataset: h5py.Dataset) -> Frames:
     """Return a reader of the frames of a field; one frame may be stored without an axis of frames."""
-    if found.ndim == 2:
-        return lambda rows: np.asarray(found[rows])[None]
-    return frames_of(lambda frames, rows: np.asarray(found[frames, rows]), np.arange(len(found)))
+    if dataset.ndim == 2:
+        return lambda rows: np.asarray(dataset[rows])[None]
+    return frames_of(lambda frames, rows: np.asarray(dataset[frames, rows]), np.arange(len(dataset)))
 
 
 def _pixel_mm(file: Hdf5) -> tuple[float, float] | None:

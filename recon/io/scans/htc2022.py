@@ -104,8 +104,8 @@ def _read(path: Path) -> tuple[Float32[np.ndarray, "_ _"], Float64[np.ndarray, "
 def _plain(group: h5py.Group) -> dict[str, Any]:
     """Return a MATLAB 7.3 struct; its arrays are stored with reversed axes."""
     return {
-        name: _plain(item) if isinstance(item, h5py.Group) else np.asarray(item[()]).T
-        for name, item in group.items()
+        name: _plain(member) if isinstance(member, h5py.Group) else np.asarray(member[()]).T
+        for name, member in group.items()
     }
 
 

@@ -103,11 +103,13 @@ def _keys(file: Hdf5, detector: h5py.Group, frames: int) -> np.ndarray:
 def _axis(file: Hdf5, detector: h5py.Group, columns: int, mirrored: bool) -> tuple[float, ...]:
     """Return the recorded axis; of a mirrored detector both readings, between which the data decide."""
     for name in _AXIS:
-        found = file.numbers(detector, name)
-        if found is not None and len(found) == 1 and np.isfinite(found[0]):
-            column = (columns - 1) / 2 + float(found[0])
+        numbers = file.numbers(detector, name)
+        if numbers is not None and len(numbers) == 1 and np.isfinite(numbers[0]):
+            column = (columns - 1) / 2 + float(numbers[0])
             if not -columns <= column <= 2 * columns:
-                file.warnings.append(f"{name}: found {found[0]:g}, far outside the detector; it is not used")
+                file.warnings.append(
+                    f"{name}: found {numbers[0]:g}, far outside the detector; it is not used"
+                )
                 continue
             return (column, columns - 1 - column) if mirrored else (column,)
     return ()
@@ -140,14 +142,18 @@ def _told(file: Hdf5, entry: h5py.Group, views: np.ndarray) -> None:
             share = 100 * np.ptp(seen) / abs(seen).max()
             file.warnings.append(f"the beam monitor (control/data) varies by {share:.0f} % and is not used")
     for axis in "xyz":
-        place = f"sample/{axis}_translation"
-        if not _constant(file, entry, place):
-            file.warnings.append(f"{place} varies from view to view: the sample is taken to stand still")
+        name = f"sample/{axis}_translation"
+        if not _constant(file, entry, name):
+            file.warnings.append(f"{name} varies from view to view: the sample is taken to stand still")
 
 
 def _constant(file: Hdf5, entry: h5py.Group, name: str) -> bool:
-    found = file.numbers(entry, name)
-    return found is None or not len(found) or float(np.ptp(found)) <= 1e-6 + 1e-6 * float(abs(found).max())
+    numbers = file.numbers(entry, name)
+    return (
+        numbers is None
+        or not len(numbers)
+        or float(np.ptp(numbers)) <= 1e-6 + 1e-6 * float(abs(numbers).max())
+    )
 
 
 def _entry(file: Hdf5) -> h5py.Group:
@@ -172,8 +178,8 @@ def _entries(file: h5py.File) -> list[h5py.Group]:
 
 def _members(group: h5py.Group) -> list[h5py.Group]:
     # A link to nothing raises where values() is asked for all of them.
-    found = (group.get(name) for name in group)
-    return [item for item in found if isinstance(item, h5py.Group)]
+    members = (group.get(name) for name in group)
+    return [member for member in members if isinstance(member, h5py.Group)]
 
 
 def _claims(path: Path, head: bytes) -> bool:

@@ -16,12 +16,12 @@ def flips(file: Hdf5, detector: h5py.Group) -> tuple[bool, bool]:
     flags = tuple(_flag(file, detector, name) for name in ("x_flipped", "y_flipped"))
     group = detector.get("transformations")
     turned = [False, False]
-    found = False
+    flipped = False
     for name in group if isinstance(group, h5py.Group) else ():
         angle = _rotation(file, group, str(name))
         if angle is None:
             continue
-        found = True
+        flipped = True
         axis, size = angle
         if abs(size % 360) < 1e-3 or abs(size % 360 - 360) < 1e-3:
             continue
@@ -35,7 +35,7 @@ def flips(file: Hdf5, detector: h5py.Group) -> tuple[bool, bool]:
             turned[0] = not turned[0]
         if axis != 1:
             turned[1] = not turned[1]
-    if found:
+    if flipped:
         if any(flags) and tuple(turned) != flags:
             file.warnings.append("x_flipped and y_flipped contradict the transformations, which were taken")
         return turned[0], turned[1]
@@ -43,8 +43,8 @@ def flips(file: Hdf5, detector: h5py.Group) -> tuple[bool, bool]:
 
 
 def _flag(file: Hdf5, detector: h5py.Group, name: str) -> bool:
-    found = file.numbers(detector, name)
-    return found is not None and len(found) == 1 and bool(found[0] != 0)
+    numbers = file.numbers(detector, name)
+    return numbers is not None and len(numbers) == 1 and bool(numbers[0] != 0)
 
 
 def _rotation(file: Hdf5, group: h5py.Group, name: str) -> tuple[int, float] | None:

@@ -41,15 +41,15 @@ def interpolated(
     low, high = known[after - 1], known[after]
     share = ((wanted - low) / (high - low)).astype(np.float32)
     result = np.empty((len(wanted), *values.shape[1:]), np.float32)
-    for k, (index, part) in enumerate(zip(after, share, strict=True)):
-        result[k] = (1 - part) * values[index - 1] + part * values[index]
+    for k, (index, fraction) in enumerate(zip(after, share, strict=True)):
+        result[k] = (1 - fraction) * values[index - 1] + fraction * values[index]
     made = len(wanted) - len(known)
     return result, f"{made} of {len(wanted)} slices are missing and were interpolated from their neighbours"
 
 
 def _numbers(names: list[str]) -> list[int] | None:
-    found = [[int(word) for word in re.findall(r"\d+", name)] for name in names]
-    if not found or len({len(words) for words in found}) != 1:
+    words_of = [[int(word) for word in re.findall(r"\d+", name)] for name in names]
+    if not words_of or len({len(words) for words in words_of}) != 1:
         return None
-    differing = [k for k in range(len(found[0])) if len({words[k] for words in found}) > 1]
-    return [words[differing[-1]] for words in found] if len(differing) == 1 else None
+    differing = [k for k in range(len(words_of[0])) if len({words[k] for words in words_of}) > 1]
+    return [words[differing[-1]] for words in words_of] if len(differing) == 1 else None

@@ -47,14 +47,14 @@ def with_unit(
     return Volume(real, affine, "HU", warnings=warnings)
 
 
-def self_described(path: Path, values: Shaped[np.ndarray, "z y x"], told: Any) -> Volume:
+def self_described(path: Path, values: Shaped[np.ndarray, "z y x"], stated: Any) -> Volume:
     """Return the image of a file written here that carries ``{unit, affine}``.
 
     Raises:
         InputError: what it carries is damaged.
     """
     try:
-        unit, affine = told["unit"], np.array(told["affine"], np.float64).reshape(4, 4)
+        unit, affine = stated["unit"], np.array(stated["affine"], np.float64).reshape(4, 4)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: its description of unit and affine is damaged") from error
     if unit not in DESCRIPTIONS:

@@ -51,8 +51,8 @@ class Slice:
         assert self.frame is not None
         frames = self.dataset.get("PerFrameFunctionalGroupsSequence") or []
         own = [frames[self.frame]] if self.frame < len(frames) else []
-        for item in [*own, *(self.dataset.get("SharedFunctionalGroupsSequence") or [])]:
-            for element in item:
+        for group in [*own, *(self.dataset.get("SharedFunctionalGroupsSequence") or [])]:
+            for element in group:
                 if isinstance(element.value, Sequence) and len(element.value):
                     yield element.value[0]
 
@@ -62,13 +62,13 @@ class Slice:
         Raises:
             InputError: it is not there, or something else.
         """
-        found = self.get(key)
+        numbers = self.get(key)
         try:
-            vector = np.array([float(number) for number in found], np.float64)
+            vector = np.array([float(number) for number in numbers], np.float64)
         except (TypeError, ValueError):
             vector = np.empty(0)
         if len(vector) != length or not np.isfinite(vector).all():
-            raise InputError(f"{self.name}: {key}: found {str(found)[:80]}, expected {length} numbers")
+            raise InputError(f"{self.name}: {key}: found {str(numbers)[:80]}, expected {length} numbers")
         return vector
 
     def number(self, key: str) -> float | None:
@@ -77,15 +77,15 @@ class Slice:
         Raises:
             InputError: it is something else.
         """
-        found = self.get(key)
-        if found is None or found == "":
+        stored = self.get(key)
+        if stored is None or stored == "":
             return None
         try:
-            number = float(found)
+            number = float(stored)
         except (TypeError, ValueError) as error:
-            raise InputError(f"{self.name}: {key}: found {str(found)[:80]}, expected a number") from error
+            raise InputError(f"{self.name}: {key}: found {str(stored)[:80]}, expected a number") from error
         if not np.isfinite(number):
-            raise InputError(f"{self.name}: {key}: found {found}, expected a finite number")
+            raise InputError(f"{self.name}: {key}: found {stored}, expected a finite number")
         return number
 
     @cached_property
@@ -172,30 +172,30 @@ def stacked(path: Path, slices: list[Slice], *, allow_gaps: bool = False) -> Sta
             absent.
     """
     first = slices[0]
-    for item in slices[1:]:
-        _check_alike(path, first, item)
+    for plane in slices[1:]:
+        _check_alike(path, first, plane)
     normal = first.axes[2]
-    ordered = sorted(slices, key=lambda item: float(item.position @ normal))
+    ordered = sorted(slices, key=lambda plane: float(plane.position @ normal))
     affine = np.eye(4)
     affine[:3, 0] = first.axes[0] * first.spacing[1]
     affine[:3, 1] = first.axes[1] * first.spacing[0]
-    step, places = _step(path, ordered, normal, allow_gaps=allow_gaps)
+    step, indices = _step(path, ordered, normal, allow_gaps=allow_gaps)
     affine[:3, 2] = step
     affine[:3, 3] = ordered[0].position
-    return Stack(ordered, LPS_TO_RAS @ affine, places, contradictions(ordered, step, normal))
+    return Stack(ordered, LPS_TO_RAS @ affine, indices, contradictions(ordered, step, normal))
 
 
-def _check_alike(path: Path, first: Slice, item: Slice) -> None:
-    if item.size != first.size:
+def _check_alike(path: Path, first: Slice, plane: Slice) -> None:
+    if plane.size != first.size:
         raise InputError(
-            f"{path}: {item.name} has {item.size} rows and columns, {first.name} has {first.size}"
+            f"{path}: {plane.name} has {plane.size} rows and columns, {first.name} has {first.size}"
         )
     # Plain comparisons: numpy.allclose would cost as much as reading the slice.
-    if (abs(item.spacing - first.spacing) > 1e-3 * abs(first.spacing)).any():
-        found = f"{item.spacing.tolist()} mm, {first.name} has {first.spacing.tolist()}"
-        raise InputError(f"{path}: {item.name} has PixelSpacing {found}")
-    if (abs(item.axes - first.axes) > 1e-3).any():
-        raise InputError(f"{path}: {item.name} and {first.name} have different ImageOrientationPatient")
+    if (abs(plane.spacing - first.spacing) > 1e-3 * abs(first.spacing)).any():
+        found = f"{plane.spacing.tolist()} mm, {first.name} has {first.spacing.tolist()}"
+        raise InputError(f"{path}: {plane.name} has PixelSpacing {found}")
+    if (abs(plane.axes - first.axes) > 1e-3).any():
+        raise InputError(f"{path}: {plane.name} and {first.name} have different ImageOrientationPatient")
 
 
 def _step(
@@ -203,7 +203,7 @@ def _step(
 ) -> tuple[Float64[np.ndarray, " 3"], Int[np.ndarray, " s"]]:
     if len(ordered) == 1:
         return normal * (ordered[0].number("SliceThickness") or 1.0), np.zeros(1, np.int64)
-    positions = np.stack([item.position for item in ordered])
+    positions = np.stack([plane.position for plane in ordered])
     gaps = np.diff(positions @ normal)
     usual = float(np.median(gaps))
     if (gaps < 1e-3).any():
@@ -211,11 +211,11 @@ def _step(
         raise InputError(
             f"{path}: {ordered[here].name} and {ordered[here + 1].name} are at the same position"
         )
-    places = np.concatenate([[0], np.cumsum(np.rint(gaps / usual))]).astype(np.int64)
+    indices = np.concatenate([[0], np.cumsum(np.rint(gaps / usual))]).astype(np.int64)
     whole = np.rint(gaps / usual)
     fits = (abs(gaps - whole * usual) <= SPACING_TOLERANCE * usual * np.maximum(whole, 1)).all()
     if allow_gaps and fits and (whole >= 1).all():
-        return np.asarray((positions[-1] - positions[0]) / places[-1]), places
+        return np.asarray((positions[-1] - positions[0]) / indices[-1]), indices
     if (abs(gaps - usual) > SPACING_TOLERANCE * usual).any():
         here = int(np.argmax(abs(gaps - usual)))
         between = f"{ordered[here].name} and {ordered[here + 1].name}"
@@ -230,10 +230,10 @@ def contradictions(
     ordered: list[Slice], step: Float64[np.ndarray, " 3"], normal: Float64[np.ndarray, " 3"]
 ) -> tuple[str, ...]:
     """Return what the headers say about lengths, tilt and values that is not used."""
-    first, told = ordered[0], []
+    first, sentences = ordered[0], []
     apart, stated = float(abs(step @ normal)), first.number("SpacingBetweenSlices")
     if len(ordered) > 1 and stated is not None and abs(abs(stated) - apart) > 0.01 * apart:
-        told.append(
+        sentences.append(
             f"SpacingBetweenSlices says {stated:.4g} mm, positions {apart:.4g} mm; the positions were taken"
         )
     tilt = first.number("GantryDetectorTilt")
@@ -245,13 +245,13 @@ def contradictions(
         and sheared < 0.05
         and abs(normal[2]) > 0.9999
     ):
-        told.append(
+        sentences.append(
             f"GantryDetectorTilt is {tilt:.4g} degrees, but the slices are straight: resampled before?"
         )
-    if len({str(item.get("FrameOfReferenceUID")) for item in ordered}) > 1:
-        told.append("the slices are of several frames of reference: did the patient move between them?")
+    if len({str(plane.get("FrameOfReferenceUID")) for plane in ordered}) > 1:
+        sentences.append("the slices are of several frames of reference: did the patient move between them?")
     if str(first.get("LossyImageCompression")) == "01":
-        told.append("the pixels were compressed with loss (LossyImageCompression 01)")
+        sentences.append("the pixels were compressed with loss (LossyImageCompression 01)")
     if first.get("RealWorldValueMappingSequence") is not None:
-        told.append("a RealWorldValueMappingSequence is not used: values are slope and intercept")
-    return tuple(told)
+        sentences.append("a RealWorldValueMappingSequence is not used: values are slope and intercept")
+    return tuple(sentences)

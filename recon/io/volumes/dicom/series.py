@@ -47,10 +47,10 @@ class Series:
         return f"{self.uid or 'no UID'} ({len(self.files)} {kind} file{plural}{size})"
 
 
-def _word(item: Slice, key: str) -> str:
+def _word(plane: Slice, key: str) -> str:
     """Return an attribute for a list; one that cannot be decoded is reported when its series is read."""
     try:
-        return str(item.get(key) or "")
+        return str(plane.get(key) or "")
     except InputError:
         return ""
 
@@ -64,13 +64,15 @@ def choose(path: Path, files: list[Named], wanted: str | None) -> tuple[list[Sli
     if not files:
         raise InputError(f"{path}: found no DICOM slices, expected one CT series")
     every = _by_uid(files)
-    chosen, remarks = _chosen(path, every, wanted)
-    slices = [item for name, data in chosen.files for item in frames(name, data)]
-    for item in slices:
-        check_ct(item)
-    if any(item.get("RescaleType") in _UNSPECIFIED for item in slices):
-        told = "RescaleType is US (unspecified): taken as HU, which CT images with slope and intercept are in"
-        remarks = (*remarks, told)
+    series, remarks = _chosen(path, every, wanted)
+    slices = [plane for name, data in series.files for plane in frames(name, data)]
+    for plane in slices:
+        check_ct(plane)
+    if any(plane.get("RescaleType") in _UNSPECIFIED for plane in slices):
+        sentence = (
+            "RescaleType is US (unspecified): taken as HU, which CT images with slope and intercept are in"
+        )
+        remarks = (*remarks, sentence)
     return slices, remarks
 
 
@@ -103,49 +105,49 @@ def _is_something_else(series: Series) -> bool:
     return all(_other_kind(Slice(name, data)) is not None for name, data in series.files)
 
 
-def _other_kind(item: Slice) -> str | None:
+def _other_kind(plane: Slice) -> str | None:
     """Return what a file is instead of a CT slice, None if it is one or does not say."""
-    modality, kind = item.get("Modality"), item.get("SOPClassUID")
+    modality, kind = plane.get("Modality"), plane.get("SOPClassUID")
     if modality is None:
         return None
-    if _PROJECTION_ROWS in item.dataset:
+    if _PROJECTION_ROWS in plane.dataset:
         return "holds projection data (DICOM-CT-PD), expected images; reconstruct it first"
     if modality != "CT" or (kind is not None and kind not in _STORAGE):
         return f"found modality {modality} ({getattr(kind, 'name', kind)}), expected CT Image Storage"
-    if "LOCALIZER" in (item.get("ImageType") or []):
+    if "LOCALIZER" in (plane.get("ImageType") or []):
         return "is a localizer (scout) image, expected axial slices"
     return None
 
 
-def check_ct(item: Slice) -> None:
+def check_ct(plane: Slice) -> None:
     """Refuse a slice that is not CT in HU.
 
     Raises:
         InputError: with what it is.
     """
-    name = item.name
-    if item.get("Modality") is None:
+    name = plane.name
+    if plane.get("Modality") is None:
         raise InputError(f"{name}: has no Modality; truncated DICOM file?")
-    other = _other_kind(item)
+    other = _other_kind(plane)
     if other is not None:
         raise InputError(f"{name}: {other}")
-    if "PixelData" not in item.dataset:
+    if "PixelData" not in plane.dataset:
         raise InputError(f"{name}: has no PixelData; truncated DICOM file?")
-    samples, bits = item.number("SamplesPerPixel") or 1, item.number("BitsStored") or 16
+    samples, bits = plane.number("SamplesPerPixel") or 1, plane.number("BitsStored") or 16
     if samples != 1 or bits <= 8:
         raise InputError(
             f"{name}: found pixels of {samples:.0f} sample(s) of {bits:.0f} bits, which is a picture, "
             "expected CT values of more than 8 bits"
         )
     # A multi-frame file may give them per frame; each frame is checked when its values are made.
-    if item.frame is None and item.get("PerFrameFunctionalGroupsSequence") is not None:
+    if plane.frame is None and plane.get("PerFrameFunctionalGroupsSequence") is not None:
         return
-    slope = item.number("RescaleSlope")
-    if slope is None or item.number("RescaleIntercept") is None:
+    slope = plane.number("RescaleSlope")
+    if slope is None or plane.number("RescaleIntercept") is None:
         raise InputError(
             f"{name}: RescaleSlope and RescaleIntercept are missing, so its values are not known to be HU"
         )
-    if item.get("RescaleType") not in (*_UNSPECIFIED, "HU", "", None):
-        raise InputError(f"{name}: RescaleType: found {str(item.get('RescaleType'))[:20]!r}, expected HU")
+    if plane.get("RescaleType") not in (*_UNSPECIFIED, "HU", "", None):
+        raise InputError(f"{name}: RescaleType: found {str(plane.get('RescaleType'))[:20]!r}, expected HU")
     if slope == 0:
         raise InputError(f"{name}: RescaleSlope: found 0, expected a number that is not 0")

@@ -66,9 +66,9 @@ def volume_of(
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        slices, chosen = choose(path, files, series)
+        slices, remarks_of_choice = choose(path, files, series)
         stack = stacked(path, slices, allow_gaps=allow_gaps)
-        ordered, remarks = stack.slices, (*chosen, *stack.warnings)
+        ordered, remarks = stack.slices, (*remarks_of_choice, *stack.warnings)
         check_size(ordered[0])
         values = np.empty((len(ordered), *ordered[0].size), np.float32)
         if ordered[0].frame is not None:
@@ -95,9 +95,9 @@ def _one_slice(only: Slice) -> str:
 
 
 def _facts(first: Slice) -> dict[str, str]:
-    found = {label: first.get(key) for key, label in _SHOWN.items()}
+    stated = {label: first.get(key) for key, label in _SHOWN.items()}
     syntax = getattr(first.dataset.file_meta.get("TransferSyntaxUID"), "name", "unknown")
-    return {"stored as": str(syntax), **{k: str(v)[:70] for k, v in found.items() if v not in (None, "")}}
+    return {"stored as": str(syntax), **{k: str(v)[:70] for k, v in stated.items() if v not in (None, "")}}
 
 
 def _claims(path: Path, head: bytes) -> bool:

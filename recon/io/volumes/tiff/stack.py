@@ -42,14 +42,14 @@ def read_tiff(path: Path, *, allow_gaps: bool = False) -> Volume:
         own = first.described.get(KEY)
         if own is not None:
             return self_described(path, _shaped(path, first.values, own), own)
-        values, told = numbers_3d(path, first.values), first.warnings
+        values, remarks = numbers_3d(path, first.values), first.warnings
         if first.planes is not None and first.planes != len(values):
             found = f"{len(values)} planes of the {first.planes} that its description promises"
             if not allow_gaps:
                 raise InputError(f"{path}: found {found}; slices missing? (--allow-gaps reads it)")
-            told = (*told, f"found {found}")
+            remarks = (*remarks, f"found {found}")
     else:
-        values, told = _folder(path, files, first, allow_gaps=allow_gaps)
+        values, remarks = _folder(path, files, first, allow_gaps=allow_gaps)
     scaled, said = calibrated(values, first.described)
     return described_array(
         path,
@@ -57,7 +57,7 @@ def read_tiff(path: Path, *, allow_gaps: bool = False) -> Volume:
         voxel_mm(first.described),
         calibrated=scaled,
         pixel_mm=first.described.get("pixel_mm"),
-        warnings=(*told, *said),
+        warnings=(*remarks, *said),
     )
 
 
@@ -75,8 +75,8 @@ def _folder(
     values = numbers_3d(path, np.stack([_page(file, first.values) for file in files]))
     if not missing:
         return values, first.warnings
-    values, told = filled(values, [file.name for file in files], missing)
-    return values, (*first.warnings, told)
+    values, remark = filled(values, [file.name for file in files], missing)
+    return values, (*first.warnings, remark)
 
 
 def _shaped(path: Path, values: np.ndarray, own: Any) -> Shaped[np.ndarray, "z y x"]:
@@ -104,9 +104,9 @@ def write_tiff(path: Path, image: Volume) -> None:
     if not path.name.lower().endswith(ENDINGS):
         raise InputError(f"{path}: expected a name that ends in .tif or .tiff")
     # ImageJ has no axis of length one: the shape is kept beside it.
-    told = {"unit": image.unit, "affine": image.affine.tolist(), "shape": image.values.shape}
+    stated = {"unit": image.unit, "affine": image.affine.tolist(), "shape": image.values.shape}
     z, y, x = image.voxel_mm
-    metadata = {"axes": "ZYX", "spacing": z, "unit": "mm", "Info": json.dumps({KEY: told})}
+    metadata = {"axes": "ZYX", "spacing": z, "unit": "mm", "Info": json.dumps({KEY: stated})}
     with atomic(path) as temporary:
         tifffile.imwrite(temporary, image.values, imagej=True, resolution=(1 / x, 1 / y), metadata=metadata)
 
