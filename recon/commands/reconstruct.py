@@ -53,6 +53,10 @@ def reconstruct(
     views: Annotated[str | None, typer.Option(help="Views to use, START:STOP:STEP.")] = None,
     views_step: Annotated[int | None, typer.Option(min=1, help="Use every K-th view.")] = None,
     slices: Annotated[str | None, typer.Option(help="Slices to reconstruct, START:STOP.")] = None,
+    slab: Annotated[
+        int | None,
+        typer.Option(min=1, help="Slices in memory at a time; as many as fit where not all of them do."),
+    ] = None,
     grid: Annotated[int | None, typer.Option(min=1, help="Pixels of the square slice.")] = None,
     formats: Formats = None,
     strict: Annotated[bool, typer.Option("--strict", help="Make every warning an error.")] = False,
@@ -75,6 +79,7 @@ def reconstruct(
         "draws": draws,
         "views": f"::{views_step}" if views_step else views,
         "slices": slices,
+        "slab": slab,
         "grid": grid,
         "formats": formats or None,
         "strict": strict or None,

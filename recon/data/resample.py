@@ -10,6 +10,8 @@ smoothed by a Gaussian of
 and interpolated linearly. Voxels of the target whose centre (or block) leaves the image are NaN.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float32, Float64
 from scipy.ndimage import gaussian_filter, map_coordinates
@@ -102,3 +104,37 @@ def _interpolated(
         interpolated = map_coordinates(smooth, at[::-1], order=1, mode="nearest")
         result[k] = np.where(outside, np.nan, interpolated).reshape(y, x)
     return result
+
+
+def reduced(
+    read: Callable[[int, int], Float32[np.ndarray, "_ y x"]],
+    shape: tuple[int, int, int],
+    affine: Float64[np.ndarray, "4 4"],
+    *,
+    most: int,
+) -> tuple[Float32[np.ndarray, "_ _ _"], Float64[np.ndarray, "4 4"]]:
+    """Return a volume of at most ``most`` voxels and its affine: means over cubes of neighbours.
+
+    Voxels beyond the last whole cube of an axis are left out.
+
+    Args:
+        read: returns slices START to STOP, of which a few are asked for at a time.
+        shape: of the volume (z, y, x).
+        affine: index (x, y, z) to mm.
+        most: voxels of the result.
+    """
+    factor = 1
+    while np.prod([max(1, n // factor) for n in shape]) > most:
+        factor += 1
+    sizes = [min(factor, n) for n in shape]
+    kept = [n // size for n, size in zip(shape, sizes, strict=True)]
+    height, width = kept[1] * sizes[1], kept[2] * sizes[2]
+    values = np.empty(kept, np.float32)
+    for k in range(kept[0]):
+        block = read(k * sizes[0], (k + 1) * sizes[0])[:, :height, :width]
+        cubes = block.reshape(sizes[0], kept[1], sizes[1], kept[2], sizes[2])
+        values[k] = cubes.mean(axis=(0, 2, 4), dtype=np.float64)
+    coarse = affine.copy()
+    coarse[:3, :3] *= sizes[::-1]
+    coarse[:3, 3] += affine[:3, :3] @ ((np.array(sizes[::-1]) - 1) / 2)
+    return values, coarse

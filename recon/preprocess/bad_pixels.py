@@ -4,9 +4,12 @@ A pixel, or up to ``WIDEST`` side by side, is bad (hot, cold, dead) if in most v
 both of the good pixels beside the group. An edge of the object does not: it lies between its neighbours, even where
 it stands in the same column in every view. How much beyond them is the median over the views, compared with
 ``deviations`` times the scatter of the row, 1.4826 times the median absolute deviation of a pixel from the mean of
-its two neighbours, and with ``LEAST`` of the largest line integral. The worst group is taken out before the next is
-looked for: a dead pixel must not make its neighbours look wrong. A pixel is stuck if its change from view to view
-is less than a tenth of that on both of its sides.
+its two neighbours, with ``LEAST`` of the largest line integral, and with ``ROUGHER`` times the same deviation of the
+good pixels beyond its neighbours; by as much it must leave the cubic through two good pixels on either side. The top
+of a narrow object exceeds both of its neighbours too, but bends there as much as all around, and smoothly. What is at
+most four columns wide and hardly moves (a wire near the rotation axis) cannot be told from bad pixels. The worst group
+is taken out before the next is looked for: a dead pixel must not make its neighbours look wrong. A pixel is stuck if
+its change from view to view is less than a tenth of that on both of its sides.
 """
 
 from typing import Literal
@@ -23,6 +26,10 @@ from recon.preprocess.radiographs import fill_dead
 STUCK = 0.1
 WIDEST = 3
 """Bad pixels side by side that are found; more are a module that fails, which nobody can interpolate."""
+ROUGHER = 5.0
+"""How many times more than the pixels around it a group must stand out."""
+BESIDE = 5
+"""Pixels on either side of a group, from the second on, that say how rough it is around it."""
 LEAST = 2e-3
 """Share of the largest line integral below which a deviation is not worth a pixel."""
 MOST = 0.2
@@ -87,6 +94,7 @@ class BadPixels(Step):
         middle = lines[:, 1:-1] - (lines[:, :-2] + lines[:, 2:]) / 2
         scatter = 1.4826 * float(np.median(abs(np.median(middle, axis=0))))
         limit = max(self.deviations * scatter, LEAST * float(np.quantile(abs(lines), 0.99)), 1e-12)
+        typical = np.pad(abs(np.median(middle, axis=0)), 1)
         band, most = (0, 0), 1.0
         for width in range(1, WIDEST + 1):
             start = np.arange(WIDEST, columns - WIDEST - width + 1)
@@ -94,10 +102,18 @@ class BadPixels(Step):
             low, high = np.minimum(one, other), np.maximum(one, other)
             inside = np.stack([lines[:, start + k] for k in range(width)])
             # Beyond its neighbours on one side in every pixel of the group; signed, 0 between them.
-            beyond = np.maximum(inside.min(axis=0) - high, 0) + np.minimum(inside.max(axis=0) - low, 0)
+            above, below = np.maximum(inside.min(axis=0) - high, 0), np.minimum(inside.max(axis=0) - low, 0)
+            # And beyond what a smooth line through two pixels on either side says, as the top of an object is not.
+            apart = inside - _smooth(lines, start, width)
+            beyond = np.minimum(above, np.maximum(apart.min(axis=0), 0))
+            beyond += np.maximum(below, np.minimum(apart.max(axis=0), 0))
             # Most views, or so many of them that their mean shows it; a single spike counts as eight limits.
             mean = abs(np.clip(beyond, -8 * limit, 8 * limit).mean(axis=0))
-            excess = np.maximum(abs(np.median(beyond, axis=0)), mean) / limit
+            steady = abs(np.median(beyond, axis=0))
+            excess = np.maximum(
+                steady / np.maximum(limit, np.minimum(*_beside(typical, start, width))),
+                mean / np.maximum(limit, np.maximum(*_beside(mean, start - start[:1], width))),
+            )
             best = int(np.argmax(excess)) if excess.size else 0
             if excess.size and excess[best] > most:
                 band, most = (int(start[best]), width), float(excess[best])
@@ -118,3 +134,26 @@ class BadPixels(Step):
             for side in (-1, 1)
         )
         return np.asarray(change < STUCK * np.minimum(left, right))
+
+
+def _beside(
+    rough: Float[np.ndarray, " c"], start: np.ndarray, width: int
+) -> tuple[Float[np.ndarray, " g"], Float[np.ndarray, " g"]]:
+    """Return ``ROUGHER`` times how rough it is to the left and to the right of groups of pixels."""
+    last = len(rough) - 1
+    left, right = (
+        ROUGHER * np.median([rough[np.clip(place, 0, last)] for place in places], axis=0)
+        for places in (
+            [start - k for k in range(2, BESIDE + 1)],
+            [start + width - 1 + k for k in range(2, BESIDE + 1)],
+        )
+    )
+    return left, right
+
+
+def _smooth(lines: Float[np.ndarray, "v c"], start: np.ndarray, width: int) -> Float[np.ndarray, "k v g"]:
+    """Return the cubic through the two pixels on either side of groups, at each pixel of a group."""
+    places = np.array([-2, -1, width, width + 1])
+    weights = [[np.prod([(k - q) / (p - q) for q in places if q != p]) for p in places] for k in range(width)]
+    beside = np.stack([lines[:, start + place] for place in places])
+    return np.asarray(np.tensordot(np.array(weights), beside, axes=1))

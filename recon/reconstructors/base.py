@@ -23,6 +23,7 @@ from recon.geometry.scan import ScanGeometry
 from recon.operators.base import LinearOperator
 from recon.operators.projector import Projector
 from recon.reconstructors.checkpoint import Checkpoint
+from recon.reconstructors.object_mean import ObjectSums
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class Measurement:
         weights: inverse variances of ``sinogram``, same shape; zero for a bad pixel (PWLS).
         mu_water: attenuation of water in 1/mm at the scan's energy, which places HU.
         unit: of volumes made from it, HU, or 1/mm where nobody states the attenuation of water.
+        object_sums: of the whole scan where this is a slab of it, so that all slabs are regularised alike.
     """
 
     sinogram: Float[Tensor, "v r c"]
     weights: Float[Tensor, "v r c"]
     mu_water: float = MU_WATER
     unit: str = "HU"
+    object_sums: ObjectSums | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ class RunContext:
         on_step: called after every iteration or noise level.
         stage: which part of a method runs, where it has several whose states are kept apart.
         initial: attenuation in 1/mm to begin with, in place of a method's own warm start; None leaves that to it.
+        first_slice: number of the first slice in the whole volume where a slab of it is reconstructed: random numbers
+            then belong to slices, the same ones whatever the slabs; None draws them for the volume in one.
     """
 
     seed: int = 0
@@ -98,6 +103,7 @@ class RunContext:
     on_step: Callable[[StepRecord], None] = field(default=_ignore)
     stage: str = ""
     initial: Float[Tensor, "z y x"] | None = None
+    first_slice: int | None = None
 
     def generator(self) -> torch.Generator:
         """Return a fresh CPU generator seeded with ``seed``."""
@@ -158,9 +164,20 @@ class Reconstructor(BaseModel, ABC):
         """Return a hash of everything that decides the result, ``more`` included; "" where no state is kept."""
         if context.checkpoint is None:
             return ""
-        measured = [measurement.sinogram, measurement.weights, measurement.mu_water]
+        measured: list[Any] = [measurement.sinogram, measurement.weights, measurement.mu_water]
+        if measurement.object_sums is not None or context.first_slice is not None:
+            measured += [measurement.object_sums, context.first_slice]
         decisive = [self, context.seed, *measured, *_identity(projector, measurement), *more]
         return fingerprint({"run": decisive})["run"]
+
+    def overlap(self) -> int:
+        """Return how many slices beside its own a slab of a volume needs, 0 where no slice depends on another."""
+        return 0
+
+    @property
+    def needs_object_sums(self) -> bool:
+        """Whether a slab of a volume needs the `ObjectSums` of the whole scan."""
+        return False
 
     def rehearsal(self) -> "Rehearsal | None":
         """Return a short run that tells the pace of the whole, None where the first steps tell it."""

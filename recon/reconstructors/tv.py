@@ -31,7 +31,6 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from priors.runtime.errors import InputError
 from priors.runtime.system.memory import MemoryPlan
 from recon.geometry.grid import Grid
 from recon.geometry.scan import ScanGeometry
@@ -45,6 +44,7 @@ from recon.reconstructors.base import (
     ray_table_bytes,
 )
 from recon.reconstructors.iterative import run_iterations
+from recon.reconstructors.object_mean import ObjectSums
 from recon.solvers.base import Stop
 from recon.solvers.functionals import L21, NonNegative, SquaredL2
 from recon.solvers.fused_variation import VariationTerm
@@ -56,6 +56,7 @@ from recon.solvers.pdhg import Pdhg, PdhgState, SaddleProblem, Term
 DATA_SCALE = 0.06
 EDGE_SCALE = 0.6
 LEAST_RAY = 1e-2
+OVERLAP = 8
 
 
 class TV(Reconstructor):
@@ -110,7 +111,7 @@ class TV(Reconstructor):
         """
         grid = grid_of(projector, "tv")
         y, weights = measurement.sinogram, measurement.weights
-        mean_weight, mass = _object_mean(y, weights)
+        mean_weight, mass = (measurement.object_sums or ObjectSums.of(y, weights)).means()
         differences = self._differences(grid)
         length = projector(y.new_ones(projector.domain))
         views = projector.adjoint(torch.ones_like(y)).mean()
@@ -138,6 +139,15 @@ class TV(Reconstructor):
             }
         )
 
+    def overlap(self) -> int:
+        """See `Reconstructor`: differences between slices reach across; how far was measured (docs/guides/scale.md)."""
+        return OVERLAP if self.slice_coupling > 0 else 0
+
+    @property
+    def needs_object_sums(self) -> bool:
+        """See `Reconstructor`: the strength and the steps rest on them."""
+        return True
+
     def _differences(self, grid: Grid) -> Differences:
         pixel = min(grid.voxel_mm[1:])
         dz, dy, dx = grid.voxel_mm
@@ -145,16 +155,3 @@ class TV(Reconstructor):
             return Differences(grid.shape, axes=(1, 2), weights=(pixel / dy, pixel / dx))
         weights = (self.slice_coupling * pixel / dz, pixel / dy, pixel / dx)
         return Differences(grid.shape, weights=weights)
-
-
-def _object_mean(y: Float[Tensor, "v r c"], weights: Float[Tensor, "v r c"]) -> tuple[float, float]:
-    """Return the mean weight of the rays that crossed the object, and the mean of y over good rays."""
-    good = (weights > 0).to(y.dtype)
-    if not bool(good.any()):
-        raise InputError("weights: every ray has zero weight, expected inverse variances of a measurement")
-    crossed = y.clamp(min=0) * good
-    total = crossed.sum(dtype=torch.float64)
-    if total <= 0:
-        return float(weights.sum(dtype=torch.float64) / good.sum()), 1.0
-    mass = total / good.sum()
-    return float((weights * crossed).sum(dtype=torch.float64) / total), float(mass)

@@ -138,7 +138,7 @@ def compare(
         run = out / "runs" / label
         _reconstruct(request.scan, one, run)
         metrics = json.loads((run / outputs.METRICS).read_text(encoding="utf-8"))
-        volumes[label] = read_volume(run / outputs.VOLUME)
+        volumes[label] = read_volume(outputs.result_path(run))
         rows.append(_row(label, metrics, volumes[label], truth))
         # After every method, so that a killed comparison has its table.
         folder.write_json(ROWS, {"rows": rows})

@@ -42,7 +42,7 @@ def _run(resolved: DemoSettings, folder: RunFolder, *, overwrite: bool) -> None:
     for name, settings in resolved.reconstructions.items():
         run = folder.file(name)
         metrics = reconstruct(folder.file("scan.h5"), settings, run, resume=False, overwrite=overwrite)
-        volumes[name] = read_volume(run / outputs.VOLUME)
+        volumes[name] = read_volume(outputs.result_path(run))
         figures = score_volumes(volumes[name], truth, window_hu=FULL_WINDOW_HU, mask=None)
         scores[name] = {**figures, **{key: metrics[key] for key in RUN_METRICS if key in metrics}}
     folder.write_json(outputs.METRICS, scores)

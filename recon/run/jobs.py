@@ -10,8 +10,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,7 +23,6 @@ from priors.runtime.files import permissions
 from priors.runtime.files.protect import check_output
 from priors.runtime.files.reads import reading
 from priors.runtime.output import check_json, emit_json
-from priors.runtime.progress import Progress
 from priors.runtime.run_folder.fingerprint import fingerprint
 from priors.runtime.run_folder.record import (
     RunFolder,
@@ -34,26 +33,23 @@ from priors.runtime.run_folder.record import (
 )
 from priors.runtime.shipped import shipped
 from priors.runtime.system import processes
-from priors.runtime.system.peak import peak_bytes, reset_peak
+from priors.runtime.system.peak import reset_peak
 from recon.ensembles.draws import checkpoint_files
 from recon.inspect.warnings import warnings_of
-from recon.reconstructors.base import RunContext, StepRecord
-from recon.reconstructors.checkpoint import Checkpoint
 from recon.run import outputs
 from recon.run.checks.doubts import doubts_of, say
 from recon.run.checks.nonsense import check_problem, check_result
 from recon.run.draws import remarks
-from recon.run.problem import Problem, decisive, read_problem
+from recon.run.problem import Problem, decisive
 from recon.run.settings import ReconstructSettings, kind_of
-from recon.run.solve import Outcome, solve
-from recon.run.steps import StepLog
+from recon.run.slabs.layout import SlabJob
+from recon.run.slabs.loop import STATE, kept_layout, run_slabs, slab_warnings
+from recon.run.slabs.source import read_job
+from recon.run.solve import Outcome
+from recon.run.solving import CHECKPOINT, STEPS, solve_in
 
 CONFIGS = shipped("configs")
-CHECKPOINT = "checkpoint.pt"
 CHECKPOINTS = checkpoint_files(CHECKPOINT)
-STEPS = "steps.jsonl"
-COUNTS = {"network_calls", "network_gradients"}
-"""Figures of a step that are summed over the run instead of drawn."""
 
 
 def settings(
@@ -89,19 +85,22 @@ def reconstruct(
     check_output(out, sources.values(), folder=True)
     check_json(as_json, sources.values())
     with processes.process_group():
+        if resume and (kept := kept_layout(out)) is not None:
+            resolved = resolved.model_copy(update=kept)
         with reading() as others:
-            problem = read_problem(scan, resolved)
+            job = read_job(scan, resolved)
+        problem = job.head if isinstance(job, SlabJob) else job
         refuse_warnings(warnings_of(problem.scan), strict=resolved.strict)
         check_problem(problem)
         outputs.check_formats(problem)
-        problem.plan().require()
+        job.plan().require()
         if processes.rank() > 0:
             return _assist(problem, out, resume=resume)
         processes.barrier()
         inputs = {role: describe_input(path) for role, path in sources.items() if role != "scan"}
         inputs["scan"] = describe_input(scan, others)
         with open_run(out, resume=resume, overwrite=overwrite, inputs=sources.values()) as run:
-            return _reconstruct(scan, problem, run, inputs=inputs, resume=resume, as_json=as_json)
+            return _reconstruct(scan, job, run, inputs=inputs, resume=resume, as_json=as_json)
 
 
 def _assist(problem: Problem, out: Path, *, resume: bool) -> dict[str, Any]:
@@ -115,28 +114,32 @@ def _assist(problem: Problem, out: Path, *, resume: bool) -> dict[str, Any]:
             processes.barrier()
             return {}
         processes.barrier()
-        return _solve(problem, run, resume=resume).metrics
+        return solve_in(run, problem, resume=resume).metrics
 
 
 def _reconstruct(
     scan: Path,
-    problem: Problem,
+    job: Problem | SlabJob,
     run: RunFolder,
     *,
     inputs: Mapping[str, Any],
     resume: bool,
     as_json: str | None,
 ) -> dict[str, Any]:
+    problem = job.head if isinstance(job, SlabJob) else job
     resolved = problem.settings
-    marks = fingerprint({**decisive(problem), "prior": inputs.get("prior", {}).get("sha256")})
+    # Of a scan in slabs a few slices were read: its file stands for the others.
+    file = {"file": inputs["scan"].get("sha256")} if isinstance(job, SlabJob) else {}
+    marks = fingerprint({**decisive(problem), "prior": inputs.get("prior", {}).get("sha256"), **file})
     if resume:
         check_same_config(run, resolved)
         run.check_same(marks, state=(*CHECKPOINTS, outputs.METRICS))
     if resume and run.file(outputs.METRICS).exists():
-        check_complete(run, (outputs.VOLUME, outputs.REPORT))
+        check_complete(run, (outputs.volume_name(run.path), outputs.REPORT))
         print(f"{run.path}: this run is complete", file=sys.stderr)
         return _finished(run, as_json)
-    run.claim(*CHECKPOINTS, STEPS, *outputs.names(problem))
+    slabs = (STATE, outputs.SLABS) if isinstance(job, SlabJob) else ()
+    run.claim(*CHECKPOINTS, STEPS, *slabs, *outputs.names(problem))
     run.begin(marks)
     run.write_config(resolved)
     run.write_inputs(inputs, command="reconstruct", seed=resolved.seed)
@@ -145,12 +148,14 @@ def _reconstruct(
     say(doubts)
     try:
         with warnings_kept() as said:
-            outcome = _solve(problem, run, resume=resume)
+            outcome = _outcome(job, run, resume=resume)
     except KeyboardInterrupt:
         run.log("interrupted")
         raise Interrupted(f"continue with the same command and --resume (run folder {run.path})") from None
     check_result(outcome.volume, outcome.metrics)
     own = [*said, *doubts_of(outcome.metrics, outcome.volume), *remarks(outcome.metrics)]
+    if isinstance(job, SlabJob):
+        own += slab_warnings(job, run)
     say(own)
     outcome.metrics["warnings"] = [*permissions.used(), *doubts, *own]
     outputs.save(run.path, problem, outcome, title=f"{scan.name}, {resolved.method.name}")
@@ -162,37 +167,12 @@ def _reconstruct(
     return metrics
 
 
-def _solve(problem: Problem, run: RunFolder, *, resume: bool) -> Outcome:
-    """Solve with a checkpoint in the run folder, showing and logging every step."""
-    log = StepLog(run.file(STEPS), resume=resume)
-    with _listener(problem.settings.method.name, log) as on_step:
-        seed, every_s = problem.settings.seed, problem.settings.checkpoint_s
-        checkpoint = Checkpoint(run.file(CHECKPOINT), resume=resume, every_s=every_s)
-        try:
-            outcome = solve(problem, RunContext(seed, checkpoint, on_step))
-        except KeyboardInterrupt:
-            checkpoint.save()
-            raise
-    outcome.metrics["peak_memory_bytes"] = peak_bytes()
-    curves = log.curves()
-    for key in COUNTS & curves.keys():
-        outcome.metrics[key] = int(sum(value for _, value in curves.pop(key)))
-    outcome.metrics["curves"] = curves
-    return outcome
-
-
-@contextmanager
-def _listener(label: str, log: StepLog) -> Iterator[Any]:
-    """Yield what is called after every step: it moves the progress display and keeps the figures."""
-    with Progress(None, label) as progress:
-
-        def on_step(record: StepRecord) -> None:
-            progress.total = record.total
-            shown = {key: value for key, value in record.figures.items() if key not in COUNTS}
-            progress.step(done=record.iteration, **shown)
-            log.add(record)
-
-        yield on_step
+def _outcome(job: Problem | SlabJob, run: RunFolder, *, resume: bool) -> Outcome:
+    """Solve all at once or slab after slab."""
+    if not isinstance(job, SlabJob):
+        return solve_in(run, job, resume=resume)
+    print(f"in slabs: {job.told()}", file=sys.stderr)
+    return run_slabs(job, run, resume=resume)
 
 
 def _finished(run: RunFolder, as_json: str | None) -> dict[str, Any]:
@@ -200,7 +180,13 @@ def _finished(run: RunFolder, as_json: str | None) -> dict[str, Any]:
     metrics: dict[str, Any] = json.loads(run.file(outputs.METRICS).read_text(encoding="utf-8"))
     if not emit_json(metrics, as_json):
         print(f"chi2 per ray {metrics['chi2_per_ray']:.4g}, {metrics['seconds']:.1f} s")
-        print(f"volume {run.file(outputs.VOLUME)}\nreport {run.file(outputs.REPORT)}")
+        if "border_rms" in metrics.get("slabs", {}):
+            slabs, unit = metrics["slabs"], metrics["unit"]
+            print(
+                f"slabs differ on their borders by {slabs['border_rms']:.3g} {unit} rms, at most "
+                f"{slabs['worst_border_rms']:.3g} (slice {slabs['worst_border_slice']})"
+            )
+        print(f"volume {run.file(outputs.volume_name(run.path))}\nreport {run.file(outputs.REPORT)}")
     return metrics
 
 

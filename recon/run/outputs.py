@@ -33,6 +33,8 @@ from recon.score.metrics import RUN_METRICS
 
 VOLUME = "volume.nii.gz"
 DEVIATION, LOWER, UPPER = "deviation.nii.gz", "lower.nii.gz", "upper.nii.gz"
+SLABS = "volume.nii"
+"""The volume of a run in slabs: not compressed, so that slabs are written in place and nobody must load it whole."""
 METRICS = "metrics.json"
 REPORT = "report.html"
 
@@ -43,24 +45,30 @@ def save(folder: Path, problem: Problem, outcome: Outcome, *, title: str) -> Non
     Raises:
         InputError: a file cannot be written.
     """
-    write_nifti(folder / VOLUME, outcome.volume)
-    if isinstance(outcome.volume, IntervalVolume):
+    volume = outcome.volume
+    if outcome.slabs is None:
+        write_nifti(folder / VOLUME, volume)
+    elif problem.settings.formats:
+        values, affine = outcome.slabs.values(), problem.scan.affine(problem.whole_grid())
+        volume = Volume(values, affine, problem.scan.unit)
+    if isinstance(volume, IntervalVolume):
         note = outcome.metrics["draws"]["calibration"]["status"]
-        write_nifti(folder / DEVIATION, outcome.volume.deviation, note=note)
-        write_nifti(folder / LOWER, outcome.volume.lower, note=note)
-        write_nifti(folder / UPPER, outcome.volume.upper, note=note)
+        write_nifti(folder / DEVIATION, volume.deviation, note=note)
+        write_nifti(folder / LOWER, volume.lower, note=note)
+        write_nifti(folder / UPPER, volume.upper, note=note)
     for name in problem.settings.formats:
-        _write_copy(folder, outcome.volume, name)
+        _write_copy(folder, volume, name)
     method = problem.settings.method.name
+    shown = outcome.shown or outcome.volume
     report = Report(
         title=title,
-        volumes={method: outcome.volume.values},
-        affine=outcome.volume.affine,
+        volumes={method: shown.values},
+        affine=shown.affine,
         unit=outcome.volume.unit,
         facts=facts(outcome.metrics),
         curves=outcome.metrics["curves"],
         scores={method: {key: outcome.metrics[key] for key in RUN_METRICS if key in outcome.metrics}},
-        pictures={"Scanner": scanner_png(problem.scan.geometry, problem.grid)},
+        pictures={"Scanner": scanner_png(*(problem.scan.whole or (problem.scan.geometry, problem.grid)))},
         warnings=tuple(outcome.metrics["warnings"]),
         unsure=_unsure(outcome.volume),
         configuration=public_yaml(problem.settings),
@@ -139,6 +147,14 @@ def facts(metrics: Mapping[str, Any]) -> dict[str, str]:
         stated["Left open by the data"] = (
             f"{100 * draws['null_space_share']:.1f} % of the draws' difference lies where no ray sees it"
         )
+    if "slabs" in metrics:
+        slabs = metrics["slabs"]
+        stated["Slabs"] = f"{slabs['count']}, of up to {slabs['slices']} slices, overlap {slabs['overlap']}"
+        if "border_rms" in slabs:
+            worst = f"{slabs['worst_border_rms']:.3g} {metrics['unit']}"
+            stated["Two slabs on a border"] = (
+                f"{slabs['border_rms']:.3g} {metrics['unit']} rms apart, at most {worst}"
+            )
     if "held_out" in metrics:
         unused = metrics["held_out"]
         stated["chi² per ray, held out"] = f"{unused['chi2_per_ray']:.3f} on {unused['views']} views"
@@ -152,9 +168,16 @@ def result_path(path: Path) -> Path:
         InputError: a run folder without a finished volume.
     """
     if path.is_dir() and (path / "config.yaml").exists():
-        if not (path / VOLUME).exists():
+        volume = path / volume_name(path)
+        # Slabs are written one after the other: the file is there before it is whole.
+        if not volume.exists() or (volume.name == SLABS and not (path / METRICS).exists()):
             raise InputError(
                 f"{path}: holds a run without {VOLUME}; it did not finish (--resume continues it)"
             )
-        return path / VOLUME
+        return volume
     return path
+
+
+def volume_name(folder: Path) -> str:
+    """Return the name of the volume in a run folder."""
+    return SLABS if (folder / SLABS).exists() and not (folder / VOLUME).exists() else VOLUME

@@ -42,18 +42,42 @@ class Problem:
     held_out: Scan | None
     settings: ReconstructSettings
 
-    def plan(self) -> MemoryPlan:
-        """Return the memory needed: the measurement and what the method asks for."""
+    @property
+    def slices(self) -> int:
+        """Slices of the whole job, of which a plan or a look may have read a few only."""
+        return (self.grid if self.scan.whole is None else self.scan.whole[1]).shape[0]
+
+    def whole_grid(self) -> Grid:
+        """Return the grid of the whole job."""
+        if self.scan.whole is None:
+            return self.grid
+        grid, size = self.scan.whole[1], self.settings.grid
+        return grid if size is None else grid.square(size)
+
+    def plan(self, slices: int | None = None) -> MemoryPlan:
+        """Return the memory needed: the measurement and what the method asks for.
+
+        Args:
+            slices: of a stack that are reconstructed at a time; None stands for the whole job.
+        """
         geometry, grid = self.scan.geometry, self.grid
-        if self.scan.whole is not None:
+        if slices is None and self.scan.whole is not None:
             # Some slices stand for all: the plan is that of all.
-            rows, slices = (span.shape[0] for span in self.scan.whole)
-            geometry = replace(geometry, shape=(rows, geometry.shape[1]))
+            slices = self.slices
+        if slices is not None:
+            geometry = replace(geometry, shape=(slices, geometry.shape[1]))
             grid = Grid((slices, *grid.shape[1:]), grid.voxel_mm, grid.centre_mm)
         sizes = {"measurement": 2 * 4 * geometry.views * geometry.shape[0] * geometry.shape[1]}
         if self.settings.draws > 1:
             sizes["sums of the draws"] = DRAWN_VOLUMES * 4 * math.prod(grid.shape)
         return MemoryPlan({**sizes, **self.settings.method.plan(grid, geometry).items})
+
+    def rows(self, start: int, stop: int) -> "Problem":
+        """Return the reconstruction of some slices of a stack."""
+        held_out = None if self.held_out is None else self.held_out.rows(start, stop)
+        return replace(
+            self, scan=self.scan.rows(start, stop), grid=self.grid.slices(start, stop), held_out=held_out
+        )
 
     def measurement(self) -> Measurement:
         """Return line integrals and weights as tensors."""
@@ -75,18 +99,28 @@ class Problem:
 
 
 def decisive(problem: Problem) -> dict[str, Any]:
-    """Return everything that decides the result, but for the prior; see `priors.runtime.run_folder.fingerprint`."""
+    """Return everything that decides the result, but for the prior; see `priors.runtime.run_folder.fingerprint`.
+
+    Of a scan of which some slices were read the values are theirs; the file's hash stands for the others.
+    """
     scans = {"scan": problem.scan, "held-out views": problem.held_out}
     measured = {
         name: None if scan is None else [scan.sinogram, scan.weights, scan.counts, scan.mu_water, scan.unit]
         for name, scan in scans.items()
     }
     scan = problem.scan
-    space = {"geometry": scan.geometry, "grid": problem.grid, "place": scan.frame}
+    space = {"geometry": scan.geometry, "grid": problem.whole_grid(), "place": scan.frame}
     return {"settings": problem.settings, **measured, **space}
 
 
-def read_problem(path: Path, settings: ReconstructSettings, *, sample: int | None = None) -> Problem:
+def read_problem(
+    path: Path,
+    settings: ReconstructSettings,
+    *,
+    sample: int | None = None,
+    centre: float | None = None,
+    part: tuple[int, int] | None = None,
+) -> Problem:
     """Read a scan file and pose the problem that the settings describe.
 
     Slices are chosen before the steps of the preprocessing: what is not reconstructed is not read where a file allows.
@@ -95,18 +129,26 @@ def read_problem(path: Path, settings: ReconstructSettings, *, sample: int | Non
         path: scan file.
         settings: of the job.
         sample: slices that stand for all of them, where only the size of the problem is asked for.
+        centre: column of the rotation axis where it is known already; None takes it from settings, file or data.
+        part: slices START, STOP of those that the settings choose; None reads all of these.
 
     Raises:
         InputError: the scan cannot be used, or a range picks nothing.
     """
     stated = [step.column for step in settings.preprocess if isinstance(step, Centre)]
     options = ScanOptions(
-        pick=None if settings.slices is None else partial(_span, settings.slices),
+        pick=None if settings.slices is None and part is None else partial(_pick, settings.slices, part),
         sample=sample,
-        centre=next((column for column in stated if column is not None), None),
+        centre=next((column for column in stated if column is not None), centre),
     )
     problem = pose(read_scan(path, options), settings.model_copy(update={"slices": None}))
     return replace(problem, settings=settings)
+
+
+def _pick(slices: str | None, part: tuple[int, int] | None, total: int) -> tuple[int, int]:
+    """Return the first slice to read and the end."""
+    first, end = (0, total) if slices is None else _span(slices, total)
+    return (first, end) if part is None else (first + part[0], first + part[1])
 
 
 def _span(slices: str, total: int) -> tuple[int, int]:

@@ -67,6 +67,9 @@ class ReconstructSettings(_Settings):
             seed, seed + 1, ...
         views: views to use; the others are held out and only their residual is reported.
         slices: slices to reconstruct.
+        slab: slices in memory at a time, written slab by slab; None takes all of them where they fit, else as many as
+            do.
+        overlap: slices beside its own that a slab is computed with; None takes what the method's coupling needs.
         grid: pixels of the square slice over the same field of view; None keeps the scan's suggestion.
         backend: of the projector.
         formats: in which the volume is written, beside NIfTI.
@@ -80,6 +83,8 @@ class ReconstructSettings(_Settings):
     draws: int = Field(1, ge=1, le=1000)
     views: Span | None = None
     slices: Span | None = None
+    slab: int | None = Field(None, ge=1)
+    overlap: int | None = Field(None, ge=0)
     grid: int | None = Field(None, ge=1)
     backend: BackendName = "auto"
     formats: tuple[Format, ...] = ()

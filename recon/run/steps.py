@@ -30,6 +30,10 @@ class StepLog:
         self._rows = [old for old in self._rows if old["iteration"] < row["iteration"]] + [row]
         self._append(row)
 
+    def last(self) -> int:
+        """Return the number of the last step, 0 before the first."""
+        return int(self._rows[-1]["iteration"]) if self._rows else 0
+
     def curves(self) -> Curves:
         """Return figure -> (iteration, value) pairs."""
         curves: Curves = {}

@@ -68,6 +68,14 @@ def read_scan(path: Path, options: ScanOptions = ScanOptions()) -> Scan:  # noqa
     raise InputError(f"{path}: unknown kind of file, expected {_KINDS}")
 
 
+def reads_parts(path: Path) -> bool:
+    """Tell whether some rows of a scan can be read without the others."""
+    if not Path(path).is_file():
+        return False
+    kind = format_of(Path(path))
+    return kind is not None and kind.read_part is not None
+
+
 def format_of(path: Path) -> ScanFormat | None:
     """Return the format that claims ``path``, None where none does.
 

@@ -19,7 +19,7 @@ from nibabel.imageglobals import LoggingOutputSuppressor
 
 from priors.runtime.errors import InputError
 from priors.runtime.files.writing import atomic
-from recon.data.volume import Volume
+from recon.data.volume import Unit, Volume
 from recon.io.spelling import millimetres
 from recon.io.volumes.format import ReadOptions, VolumeFormat, WriteOptions
 from recon.io.volumes.stated_unit import DESCRIPTIONS, described_unit, with_unit
@@ -121,16 +121,21 @@ def write_nifti(path: Path, image: Volume, *, note: str = "") -> None:
     if not path.name.endswith(ENDINGS):
         raise InputError(f"{path}: expected a name that ends in .nii or .nii.gz")
     file = nibabel.Nifti1Image(image.values.transpose(2, 1, 0), image.affine, dtype=np.float32)
-    file.header.set_xyzt_units("mm")
-    file.header["descrip"] = DESCRIPTIONS[image.unit].encode()
+    describe(file.header, image.affine, image.unit)
     file.header["aux_file"] = note.encode()
-    file.set_sform(image.affine, code=1)
-    # The qform has no shear: with one, only the sform is written, so that no reader prefers the wrong map.
-    directions = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)
-    rigid = np.allclose(directions.T @ directions, np.eye(3), atol=1e-5)
-    file.set_qform(image.affine, code=1 if rigid else 0)
     with atomic(path) as temporary:
         nibabel.save(file, temporary)
+
+
+def describe(header: Any, affine: Float64[np.ndarray, "4 4"], unit: Unit) -> None:
+    """State unit and place in a header."""
+    header.set_xyzt_units("mm")
+    header["descrip"] = DESCRIPTIONS[unit].encode()
+    header.set_sform(affine, code=1)
+    # The qform has no shear: with one, only the sform is written, so that no reader prefers the wrong map.
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    rigid = np.allclose(directions.T @ directions, np.eye(3), atol=1e-5)
+    header.set_qform(affine, code=1 if rigid else 0)
 
 
 def _claims(path: Path, head: bytes) -> bool:

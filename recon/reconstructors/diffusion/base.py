@@ -32,6 +32,7 @@ from recon.operators.differences import Differences
 from recon.reconstructors.base import Measurement, Reconstructor, RunContext, StepRecord
 from recon.reconstructors.diffusion.coupling import AdmmCoupling, Duals, in_units
 from recon.reconstructors.diffusion.data_term import DataTerm, NetworkUnits
+from recon.reconstructors.diffusion.noise import noise_like
 from recon.reconstructors.diffusion.problem import NerdProblem, slice_last
 from recon.reconstructors.diffusion.state import DiffusionState
 from recon.reconstructors.fbp.fbp import FBP
@@ -43,6 +44,7 @@ Volumes = Float[Tensor, "z y x"]
 GRAPH_BYTES_PER_PIXEL = 1500
 BUFFERS = 9
 # More slices at once gain nothing on a CPU, where their activations leave the last-level cache.
+OVERLAP = 8
 LARGEST_CHUNK = {"cpu": 4, "cuda": 16}
 
 
@@ -129,6 +131,7 @@ class DiffusionReconstructor(Reconstructor, ABC):
         warn_about(prior, grid_of(projector, self.name), measurement)
         units = NetworkUnits.of(prior.slices, unit=prior.card.unit, mu_water=measurement.mu_water)
         problem = self._problem(measurement, projector, prior, units)
+        problem.first_slice = context.first_slice
         mark = self.mark(measurement, projector, context, prior.card)
         largest = float(prior.denoiser.schedule.ratio(torch.ones(1, dtype=torch.float64))[0])
         levels = self.levels(largest, units.hu)
@@ -170,6 +173,16 @@ class DiffusionReconstructor(Reconstructor, ABC):
         if card.memory is None:
             return GRAPH_BYTES_PER_PIXEL * pixels * slices * card.fit.slices
         return card.memory.chunk(slices, pixels, vjp=self.through_network)
+
+    def overlap(self) -> int:
+        """See `Reconstructor`: the coupling of slices, and that of the warm start, reach across."""
+        coupled = self.coupling.rho > 0 or (self.warm_start == "tv" and TV().overlap() > 0)
+        return OVERLAP if coupled else 0
+
+    @property
+    def needs_object_sums(self) -> bool:
+        """See `Reconstructor`."""
+        return self.warm_start == "tv"
 
     @property
     def through_network(self) -> bool:
@@ -225,14 +238,13 @@ class DiffusionReconstructor(Reconstructor, ABC):
         if begin is None:
             begin = self.warm_volume(measurement, projector, context.within("warm start"))
         x = slice_last(torch.zeros(projector.domain) if begin is None else units.network(begin))
-        generator = context.generator()
+        generator = problem.generator(context.generator().get_state())
         u = self.first_state(x, level, generator)
         return DiffusionState(0, u, x, problem.start_duals(x), generator.get_state(), problem.chunk)
 
     def _step(self, problem: NerdProblem, state: DiffusionState, now: NoiseLevel) -> DiffusionState:
         """Do one noise level and check what came of it."""
-        generator = torch.Generator()
-        generator.set_state(state.generator)
+        generator = problem.generator(state.generator)
         # The chunk belongs to the state: another one lets the network sum in another order, which changes last bits.
         problem.chunk = state.chunk
         before = problem.calls.copy()
@@ -284,8 +296,3 @@ def check_levels(prior: Prior, levels: Sequence[float], hu: float) -> None:
                 f"prior {prior.card.name!r}: would be told a noise level of {level * hu:.4g} HU, and knows "
                 f"{low * hu:.4g} to {high * hu:.4g} HU; expected levels of the method in that range"
             )
-
-
-def noise_like(x: Volumes, generator: torch.Generator) -> Volumes:
-    """Return unit Gaussian noise of the shape of ``x``, slice-last."""
-    return slice_last(torch.randn(x.shape, generator=generator))

@@ -25,10 +25,10 @@ from recon.reconstructors.diffusion.base import (
     DiffusionReconstructor,
     NoiseLevel,
     Volumes,
-    noise_like,
 )
 from recon.reconstructors.diffusion.coupling import AdmmCoupling
 from recon.reconstructors.diffusion.ladder import Ladder, LinearBetas
+from recon.reconstructors.diffusion.noise import noise_like
 from recon.reconstructors.diffusion.problem import NerdProblem
 from recon.reconstructors.diffusion.state import DiffusionState
 

@@ -29,8 +29,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from recon.reconstructors.base import Rehearsal
-from recon.reconstructors.diffusion.base import Advance, DiffusionReconstructor, NoiseLevel, noise_like
+from recon.reconstructors.diffusion.base import Advance, DiffusionReconstructor, NoiseLevel
 from recon.reconstructors.diffusion.coupling import PdhgCoupling, in_units
+from recon.reconstructors.diffusion.noise import noise_like
 from recon.reconstructors.diffusion.problem import NerdProblem
 from recon.reconstructors.diffusion.refine import CgRefinement, Refined, VjpRefinement
 from recon.reconstructors.diffusion.state import DiffusionState

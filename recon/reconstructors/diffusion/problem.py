@@ -23,6 +23,7 @@ from priors.runtime.system import processes
 from recon.operators.differences import Differences
 from recon.reconstructors.diffusion.coupling import Coupling, Duals
 from recon.reconstructors.diffusion.data_term import DataTerm
+from recon.reconstructors.diffusion.noise import generator_at
 
 Volumes = Float[Tensor, "z y x"]
 ChunkFunction = Callable[[Tensor, Tensor], Tensor]
@@ -48,6 +49,7 @@ class NerdProblem:
         hu: Hounsfield units per network unit.
         mirrorable: training saw slices and their mirror images equally often.
         mirrored: the network is shown the mirror image of every slice.
+        first_slice: see `recon.reconstructors.base.RunContext`.
         calls: how often all slices went through the network, ``looks`` forward and ``gradients`` back as well.
     """
 
@@ -60,12 +62,17 @@ class NerdProblem:
     hu: float = 1000.0
     mirrorable: bool = True
     mirrored: bool = False
+    first_slice: int | None = None
     calls: Counter[str] = field(default_factory=Counter)
 
     @property
     def coupled(self) -> bool:
         """Whether there is a coupling at all."""
         return self.coupling.rho > 0 and self.data.projector.domain[0] > 1
+
+    def generator(self, state: Tensor) -> torch.Generator:
+        """Return the generator of the run's noise in some state."""
+        return generator_at(state, self.first_slice)
 
     def denoise(self, u: Volumes, level: float) -> Volumes:
         """Return E[x | u] slice by slice, without gradients, slice-last."""

@@ -34,8 +34,10 @@ def doubts_of(metrics: Mapping[str, Any], volume: Volume) -> tuple[str, ...]:
             "geometry, truncation, scatter, or weights of the wrong scale)"
         )
     air = AIR_HU if volume.unit == "HU" else 0.0
-    # Every tenth plane at most: a share needs no more.
-    some = volume.values[:: max(1, len(volume.values) // 16)] - np.float32(air)
+    # Some planes, and some voxels of large ones: a share needs no more.
+    planes, width = len(volume.values), min(volume.values.shape[1:])
+    some = volume.values[:: max(1, planes // 16), :: max(1, width // 512), :: max(1, width // 512)]
+    some = some - np.float32(air)
     largest = float(np.quantile(some, 0.99))
     if largest <= 0:
         sentences.append("the volume holds no positive attenuation")

@@ -55,7 +55,7 @@ class _Trial:
 
 def estimate(problem: Problem) -> Estimate:
     """Try the method and extrapolate."""
-    slices = _slices(problem)
+    slices = problem.slices
     rehearsal = problem.settings.method.rehearsal()
     small = trial_of(problem)
     tried = small.grid.shape[0]
@@ -82,7 +82,7 @@ def trial_of(problem: Problem) -> Problem:
 
 def _of_one_step(problem: Problem, trial: _Trial, *, loading: float) -> Estimate:
     """Return the duration of a method of one step, from two numbers of slices."""
-    slices, many = _slices(problem), min(TRIAL_SLICES, problem.grid.shape[0])
+    slices, many = problem.slices, min(TRIAL_SLICES, problem.grid.shape[0])
     few = max(1, many // 2)
     long = trial.end - trial.begin
     if few == many or not problem.scan.geometry.sliced:
@@ -133,8 +133,3 @@ def _some_slices(problem: Problem, count: int) -> Problem:
     start = (read - count) // 2
     stop = start + count
     return replace(problem, scan=scan.rows(start, stop), grid=problem.grid.slices(start, stop), held_out=None)
-
-
-def _slices(problem: Problem) -> int:
-    """Return the slices of the whole job, of which a plan may have read a few only."""
-    return (problem.grid if problem.scan.whole is None else problem.scan.whole[1]).shape[0]

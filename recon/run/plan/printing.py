@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from priors.runtime.errors import InputError
 from priors.runtime.output import emit_json
 from priors.runtime.progress import clock
 from priors.runtime.system.memory import available_bytes, human
@@ -11,6 +12,8 @@ from recon.run.checks.nonsense import check_problem
 from recon.run.plan.estimate import TRIAL_SLICES, Estimate, estimate, trial_of
 from recon.run.problem import Problem, read_problem
 from recon.run.settings import ReconstructSettings
+from recon.run.slabs.layout import SlabJob, bytes_of, slab_job
+from recon.run.slabs.source import needs_slabs, slabs_from_file
 
 
 def _tried(problem: Problem) -> Estimate | None:
@@ -23,6 +26,20 @@ def _tried(problem: Problem) -> Estimate | None:
         return None
 
 
+def _in_slabs(scan: Path, problem: Problem) -> SlabJob | None:
+    """Return the slabs in which a job will be done, None where it is done at once or not at all."""
+    if not needs_slabs(problem):
+        return None
+    try:
+        if problem.scan.whole is not None:
+            return slabs_from_file(scan, problem)
+        return slab_job(problem, problem.rows, held=bytes_of(problem))
+    except InputError:
+        if problem.settings.slab is not None:
+            raise
+        return None
+
+
 def print_plan(scan: Path, settings: ReconstructSettings, *, as_json: str | None) -> None:
     """Print the memory a reconstruction needs, and the time where the memory suffices to try it on a few slices.
 
@@ -31,13 +48,18 @@ def print_plan(scan: Path, settings: ReconstructSettings, *, as_json: str | None
     """
     problem = read_problem(scan, settings, sample=TRIAL_SLICES)
     check_problem(problem)
-    plan, free = problem.plan(), available_bytes()
+    job = _in_slabs(scan, problem)
+    plan, free = (problem if job is None else job).plan(), available_bytes()
+    repeated = 1.0 if job is None else job.repeated()
     expected = _tried(problem)
-    seconds = None if expected is None else expected.seconds
-    if emit_json({**plan.figures(free), "seconds": seconds}, as_json):
+    seconds = None if expected is None else expected.seconds * repeated
+    slabs = {} if job is None else {"slabs": len(job.slabs)}
+    if emit_json({**plan.figures(free), "seconds": seconds, **slabs}, as_json):
         return
+    if job is not None:
+        print(f"at once: {human(problem.plan().total)}; so in {job.told()}, each of which needs")
     print(plan.table())
     print(f"free now: {human(free)}; this job {'fits' if plan.fits(free) else 'does not fit'}")
     if expected is not None:
         basis = f"{expected.steps} steps, at the pace of a few on {expected.slices} slices"
-        print(f"time: about {clock(expected.seconds)} ({basis})")
+        print(f"time: about {clock(expected.seconds * repeated)} ({basis})")

@@ -16,6 +16,7 @@ from recon.reconstructors.fbp.fbp import FBP
 from tests.support.real_data import real_data
 from tests.support.recon.analytic import body as analytic_body
 from tests.support.recon.analytic import line_integrals
+from tests.support.recon.parallel_files import lines
 
 VOLUME = Grid((2, 96, 96), (1.0, 1.0, 1.0))
 COLUMNS = 140
@@ -115,12 +116,54 @@ def test_bad_pixels_are_found_interpolated_and_weigh_nothing() -> None:
         np.testing.assert_allclose(done.sinogram[:, row, column], expected, atol=1e-5)
 
 
+DISCS = ((0.0, 0.0, 40.0, 0.02), (18.0, 5.0, 9.0, 0.03), (-12.0, 16.0, 6.0, 0.04), (-8.0, -20.0, 4.0, -0.015))
+
+
+def discs_of(discs: tuple[tuple[float, ...], ...], noise: float) -> np.ndarray:
+    """A half turn of 128 columns about column 63.5 (view, row, column)."""
+    clean = lines(np.arange(180.0), 128, 63.5, discs)
+    return (clean + np.random.default_rng(0).normal(0, noise, clean.shape))[:, None].astype(np.float32)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.002, 0.02])
+@pytest.mark.parametrize(
+    "columns", [{}, {20: 9, 70: 0, 71: 0}, {64: 0.3}, {30: 2, 36: 2, 103: 2}, {50: 0, 51: 0, 52: 0}]
+)
+def test_bad_columns_side_by_side_and_no_good_ones(noise: float, columns: dict[int, float]) -> None:
+    """Of an object whose edges stand still: each column of an analytic sinogram keeps one value in all views."""
+    sinogram = discs_of(DISCS, noise)
+    for column, value in columns.items():
+        sinogram[:, 0, column] = value
+    assert np.flatnonzero(BadPixels().find(sinogram)[0]).tolist() == sorted(columns)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.002, 0.02])
+@pytest.mark.parametrize(("x", "y"), [(0.0, 0.0), (0.5, 0.3), (3.0, 2.0), (20.0, 5.0)])
+@pytest.mark.parametrize("radius", [2.5, 4.0, 6.0, 10.0, 16.0])
+def test_narrow_objects_are_no_bad_pixels(noise: float, x: float, y: float, radius: float) -> None:
+    """From 5 columns wide on, on the axis, where it stands still, and beside it, where it moves."""
+    sinogram = discs_of(((x, y, radius, 0.05),), noise)
+    assert not BadPixels().find(sinogram).any()
+    sinogram[:, 0, 40], sinogram[:, 0, 100] = 1.0, 0.3
+    assert np.flatnonzero(BadPixels().find(sinogram)[0]).tolist() == [40, 100]
+
+
+def test_a_narrow_object_on_a_small_detector_is_reconstructed() -> None:
+    """Eight of forty columns: more than a fifth of a row once looked bad, and the scan was refused."""
+    orbit = Parallel(views=180, columns=40, column_mm=1.0, rows=1, row_mm=1.0)
+    sinogram = lines(np.arange(180.0), 40, 19.5, ((0.0, 0.0, 4.0, 0.05),))[:, None].astype(np.float32)
+    data = Scan(sinogram, orbit.geometry(), Grid((1, 40, 40), (1.0, 1.0, 1.0)), np.ones_like(sinogram))
+    done = BadPixels()(data)
+    np.testing.assert_array_equal(done.sinogram, data.sinogram)
+
+
 def test_a_noisy_row_is_not_called_bad() -> None:
     data = scan_of(body())
     spoilt = data.sinogram + np.random.default_rng(0).normal(0, 0.05, data.sinogram.shape)
     assert not BadPixels().find(spoilt.astype(np.float32)).any()
-    with pytest.raises(InputError, match="raise deviations"):
-        BadPixels(deviations=0.05)(with_sinogram(data, spoilt))
+    spoilt[..., 2::4] = 1.0
+    with pytest.raises(InputError, match=r"found 25 % of detector row .*raise deviations"):
+        BadPixels()(with_sinogram(data, spoilt))
 
 
 def test_beam_hardening_is_undone_by_the_inverse_polynomial() -> None:

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from recon.reconstructors import DDS, DPS, SITCOM, DiffPIR, DiffusionMBIR, PnPADMM, PnPHQS, REDDiff
-from recon.reconstructors.diffusion.base import NoiseLevel, noise_like
+from recon.reconstructors.diffusion.base import NoiseLevel
 from recon.reconstructors.diffusion.coupling import AdmmCoupling
 from recon.reconstructors.diffusion.ladder import Geometric, LinearBetas
+from recon.reconstructors.diffusion.noise import noise_like
 from recon.reconstructors.diffusion.plug_and_play import filling_noise
 from recon.reconstructors.diffusion.problem import NerdProblem, slice_last
 from recon.reconstructors.diffusion.state import DiffusionState

@@ -70,7 +70,7 @@ def read_files(path: Path, remarks: list[str] | None = None) -> list[Named]:
         named = [(name, parse(name, content)) for name, content in _members(path) if is_dicom(content[:132])]
         return _images(named, remarks)
     only = parse_file(path)
-    if _is_directory(only):
+    if _is_directory(path.name, only):
         raise InputError(
             f"{path}: is a DICOM directory (DICOMDIR), no image; give the folder of the files it lists"
         )
@@ -79,15 +79,33 @@ def read_files(path: Path, remarks: list[str] | None = None) -> list[Named]:
 
 def _images(named: list[Named], remarks: list[str] | None) -> list[Named]:
     """Return what is no directory record, which lists files and holds no image."""
-    records = [name for name, data in named if _is_directory(data)]
+    images, records = [], []
+    for name, data in named:
+        if _is_directory(name, data):
+            records.append(name)
+        else:
+            images.append((name, data))
     if remarks is not None:
         remarks += _passed_over(records, "directory records (Media Storage Directory)")
-    return [(name, data) for name, data in named if not _is_directory(data)]
+    return images
 
 
-def _is_directory(data: FileDataset) -> bool:
+def _is_directory(name: str, data: FileDataset) -> bool:
+    return _stated(name, data, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
+
+
+def _stated(name: str, data: FileDataset, keyword: str) -> object:
+    """Return an element of the file's own header, None where it has none.
+
+    Raises:
+        InputError: it cannot be decoded, which shows when it is asked for.
+    """
     meta = getattr(data, "file_meta", None) or {}
-    return meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
+    try:
+        return meta.get(keyword)
+    except Exception as error:
+        # As in `parse`: damage shows in many ways.
+        raise InputError(f"{name}: is a damaged or truncated DICOM file ({type(error).__name__})") from error
 
 
 def _passed_over(names: list[str], what: str) -> list[str]:
@@ -104,7 +122,7 @@ def parse_file(path: Path) -> FileDataset:
         InputError: it is not DICOM, or damaged.
     """
     data = parse(path.name, path)
-    if data.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+    if _stated(path.name, data, "TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         # What was inflated has no place in the file to come back to.
         return parse(path.name, path.read_bytes())
     return data

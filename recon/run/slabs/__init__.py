@@ -1,0 +1,1 @@
+"""Volumes larger than the memory: reconstructed slab after slab of slices."""
