@@ -199,7 +199,7 @@ def _problem(
         InputError: something does not fit the prior; with ``strict``, there is something to warn of.
     """
     with warnings_checked(strict=job.strict):
-        return read_assimilation(_given(observations), _state(background), prior, gross_error=job.gross_error)
+        return read_assimilation(_given(observations), _state(background), prior, job)
 
 
 def _given(observations: AnyObservations) -> Observations | ObservationStream:

@@ -35,6 +35,10 @@ def assimilate(
     seed: Seed = None,
     steps: Steps = None,
     guidance: Annotated[str | None, typer.Option(help="mmps, sda or forcing.")] = None,
+    withhold: Annotated[
+        str | None,
+        typer.Option(help="Share of the places not used but compared with the analyses, such as 10%."),
+    ] = None,
     background: Annotated[
         Path | None, typer.Option(help="Fields or ensemble that end one step before the observations.")
     ] = None,
@@ -57,6 +61,7 @@ def assimilate(
         "seed": seed,
         "sampler.steps": steps,
         "guidance.name": guidance,
+        "withhold": withhold,
         "strict": strict or None,
     }
     given = [f"overlap={'null' if overlap == 'none' else overlap}"] if overlap is not None else []

@@ -46,6 +46,7 @@ class Problem:
         context: clean frames before the first one in network units, (n or 1, members or 1, c, k, y, x).
         advection: motion along which a forecast is carried, None where it stays in place.
         unseen: where the start of a forecast has never seen anything, None where it has everywhere.
+        passive: observations that are not used, to verify with; None where there are none.
     """
 
     times: np.ndarray
@@ -57,6 +58,7 @@ class Problem:
     context: Float[Tensor, "n m c k y x"] | None = None
     advection: Advection | None = None
     unseen: Bool[np.ndarray, "n y x"] | None = None
+    passive: ObservationStream | None = None
 
     @property
     def frames(self) -> int:

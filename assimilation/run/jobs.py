@@ -25,6 +25,7 @@ from assimilation.run.nonsense import check_problem, observed_frames
 from assimilation.run.planning import ensemble_plan, memory_plan, rehearse
 from assimilation.run.problem import read_problem
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
+from assimilation.verification.departures import departures
 from priors.card import Prior, find_prior, load_prior
 from priors.diffusion.denoiser import resolved_device
 from priors.runtime.errors import InputError, Interrupted, warnings_checked
@@ -243,10 +244,25 @@ def _compute(
     seconds, cpu_seconds = checkpoint.spent()
     return {
         **_sizes(problem, assimilator, plan),
+        **_withheld(writer.path, problem),
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "peak_memory_bytes": peak_bytes(),
     }
+
+
+def _withheld(archive: Path, problem: Problem) -> dict[str, Any]:
+    """Return how the analyses compare with the observations that were withheld."""
+    if problem.passive is None:
+        return {}
+    with open_stream(archive) as ensemble:
+        whole, _ = departures(problem.passive, ensemble)
+    print(
+        f"withheld: {whole.count} observations, rms {whole.rms:.4g} where errors and spread lead to expect "
+        f"{whole.expected:.4g}, mean {whole.mean:.3g}",
+        file=sys.stderr,
+    )
+    return {"withheld": whole.as_dict()}
 
 
 def _sizes(problem: Problem, assimilator: Assimilator, plan: EnsemblePlan) -> dict[str, Any]:

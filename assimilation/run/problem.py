@@ -27,6 +27,7 @@ from assimilation.io.radar.frame import DEFAULT_RELATION
 from assimilation.io.registry import open_stream
 from assimilation.observation.base import ObservationStream
 from assimilation.observation.quality import CheckedStream
+from assimilation.observation.withheld import withheld_parts
 from assimilation.run.observe import ObserveSettings, observed_part
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
 from priors.card import Prior
@@ -47,9 +48,7 @@ def read_problem(
         InputError: a file cannot be read or does not fit the prior.
     """
     if isinstance(settings, AssimilateSettings):
-        return read_assimilation(
-            inputs["observations"], inputs.get("background"), prior, gross_error=settings.gross_error
-        )
+        return read_assimilation(inputs["observations"], inputs.get("background"), prior, settings)
     return read_forecast(inputs["start"], prior, settings)
 
 
@@ -57,8 +56,7 @@ def read_assimilation(
     observations: Path | Observations | ObservationStream,
     background: Path | Ensemble | None,
     prior: Prior,
-    *,
-    gross_error: float | None = 5.0,
+    settings: AssimilateSettings,
 ) -> Problem:
     """Read observations and, if there is one, a background; either may be in memory already.
 
@@ -66,7 +64,7 @@ def read_assimilation(
         observations: what was observed.
         background: frames before the first observation.
         prior: of trajectories.
-        gross_error: see ``AssimilateSettings``.
+        settings: ``gross_error``, and ``withhold`` with its ``seed``.
 
     Raises:
         InputError: a file cannot be read or does not fit the prior.
@@ -80,11 +78,15 @@ def read_assimilation(
     problem = analysis_problem(
         stream, prior, background=known, source=source, background_source=_name(background)
     )
-    if gross_error is None:
-        return problem
-    state, deviation = expected_state(prior, known, problem, gross_error)
-    checked = CheckedStream(stream, state, deviation, limit=gross_error, source=source)
-    return replace(problem, stream=checked) if checked.rejected else problem
+    limit = settings.gross_error
+    if limit is not None:
+        state, deviation = expected_state(prior, known, problem, limit)
+        checked = CheckedStream(stream, state, deviation, limit=limit, source=source)
+        stream = checked if checked.rejected else stream
+    if settings.withhold == 0:
+        return replace(problem, stream=stream)
+    used, passive = withheld_parts(stream, settings.withhold, seed=settings.seed, source=source)
+    return replace(problem, stream=used, passive=passive)
 
 
 def _stream(

@@ -28,6 +28,15 @@ def _lag(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
+def _share(value: Any) -> Any:
+    """Read a share given in percent."""
+    text = str(value).strip()
+    try:
+        return float(text.removesuffix("%")) / 100 if text.endswith("%") else value
+    except ValueError:
+        return value
+
+
 Lag = Annotated[Annotated[int, Field(ge=0)] | Literal["inf"], BeforeValidator(_lag)]
 """A number of frames, or ``inf``."""
 
@@ -79,6 +88,7 @@ class AssimilateSettings(RunSettings):
         guidance: what observations do.
         gross_error: observations further from the background than so many standard deviations are left out and counted;
             None keeps all.
+        withhold: share of the places ("10%" or 0.1) whose observations are not used, but compared with the analyses.
     """
 
     command: ClassVar[str] = "assimilate"
@@ -88,6 +98,7 @@ class AssimilateSettings(RunSettings):
     longest: int | None = Field(None, ge=2)
     guidance: AnyGuidance = Mmps()
     gross_error: float | None = Field(5.0, gt=0, allow_inf_nan=False)
+    withhold: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), BeforeValidator(_share)] = 0.0
 
     def schedule(self, reanalysis: int) -> InferenceSchedule:
         """Return the schedule of a run with a prior whose reanalysis draws so many frames at once."""
@@ -96,7 +107,7 @@ class AssimilateSettings(RunSettings):
             return InferenceSchedule(steps=steps, lag=None, longest=longest)
         return InferenceSchedule(steps=steps, lag=self.lag, overlap=self.overlap, longest=longest)
 
-    def assimilator(self, prior: Prior, problem: Problem) -> Assimilator:
+    def assimilator(self, prior: Prior, problem: Problem | None = None) -> Assimilator:
         """Return the method these settings describe, with a prior; it is the same for every problem."""
         return self._assimilator(prior, self.schedule(reanalysis_frames(prior)), self.guidance)
 

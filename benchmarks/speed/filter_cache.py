@@ -34,7 +34,8 @@ def filtered(observations: Path, given: dict[str, Any], dtype: torch.dtype) -> t
     """Return the analyses of a filter run, (frame, member, k, y, x), and its CPU seconds."""
     settings = AssimilateSettings(**given)
     prior = load_prior(settings.prior)
-    problem, machine = read_assimilation(observations, None, prior), settings.assimilator(prior)
+    problem = read_assimilation(observations, None, prior, settings)
+    machine = settings.assimilator(prior, problem)
     denoiser = prior.denoiser
     assert isinstance(denoiser, NetworkDenoiser)
     denoiser = denoiser.with_settings(reduced=False).to(dtype)

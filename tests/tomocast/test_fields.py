@@ -1,10 +1,14 @@
 """The public face of data assimilation does what the command line does, from files and from memory."""
 
+import json
+
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 import tomocast as tc
+from assimilation.observation.withheld import WithheldStream
 from priors.runtime.errors import InputError, InputWarning
 from tests.support.command_line import inside
 
@@ -118,3 +122,27 @@ def test_gross_errors_are_left_out_of_streams_in_memory_as_of_files(folder, prio
     kept = {**SHORT, "settings": {**SHORT["settings"], "gross_error": None}}
     # 1e4 is not of this world, and without the check the analyses show it.
     assert np.abs(tc.assimilate(stream, prior, **kept).members).max() > 100
+
+
+def test_withheld_places_are_not_used_and_say_how_wrong_the_analyses_are(folder, prior):
+    sparse = ("--fraction", 0.2, "--fixed", "--sigma", 0.1)
+    inside("observe", folder / "truth.nc", *sparse, "--out", folder / "fixed.nc")
+    words = ("--prior", PRIOR, "--members", 4, "--steps", 6, "--seed", 3, "--withhold", "25%")
+    inside("assimilate", folder / "fixed.nc", *words, "--out", folder / "passive")
+    figures = json.loads((folder / "passive" / "metrics.json").read_text())["withheld"]
+    # 819 places in each of three frames; a binomial share has a deviation of 0.015.
+    assert figures["count"] / (3 * 819) == pytest.approx(0.25, abs=0.06)
+    assert figures["count"] % 3 == 0
+    # Between the observations' own error (0.2) and the field's deviation (2).
+    assert 0.2 < figures["rms"] < 1.5
+    assert 0.4 < figures["consistency"] < 2.5
+    stream = tc.Observations(folder / "fixed.nc").stream()
+    used, passive = (WithheldStream(stream, 0.25, seed=3, withheld=each) for each in (False, True))
+    numbers = torch.arange(64.0**2).reshape(1, 64, 64)
+    places = [[part.at(0, index).operator(numbers) for index in (0, 2)] for part in (used, passive)]
+    for first, last in places:
+        # The same places at all times.
+        assert torch.equal(first, last)
+    assert not set(places[0][0].tolist()) & set(places[1][0].tolist())
+    with pytest.raises(InputError, match="expected some of both"):
+        tc.assimilate(stream, prior, withhold=1e-9, **SHORT)

@@ -25,7 +25,7 @@ from priors.runtime.errors import InputError
 
 Rain = Float32[np.ndarray, "b f y x"]
 SMALLEST = 8  # cells: a grid with no room for bands
-WORTH = 0.02  # least share of a prior for which it is evaluated
+WORTH = 0.1  # least share of a prior for which it is evaluated: less changes no score
 
 
 def nowcasts(problem: Problem) -> bool:
