@@ -58,6 +58,13 @@ def reconstruct(
         typer.Option(min=1, help="Slices in memory at a time; as many as fit where not all of them do."),
     ] = None,
     grid: Annotated[int | None, typer.Option(min=1, help="Pixels of the square slice.")] = None,
+    prior_grid: Annotated[
+        bool,
+        typer.Option(
+            "--prior-grid",
+            help="Reconstruct on the prior's pixel size where the grid's is another, and resample.",
+        ),
+    ] = False,
     formats: Formats = None,
     strict: Annotated[bool, typer.Option("--strict", help="Make every warning an error.")] = False,
     plan: Plan = False,
@@ -81,6 +88,7 @@ def reconstruct(
         "slices": slices,
         "slab": slab,
         "grid": grid,
+        "prior_grid": prior_grid or None,
         "formats": formats or None,
         "strict": strict or None,
     }

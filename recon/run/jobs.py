@@ -40,6 +40,7 @@ from recon.run import outputs
 from recon.run.checks.doubts import doubts_of, say
 from recon.run.checks.nonsense import check_problem, check_result
 from recon.run.draws import remarks
+from recon.run.prior_grid import sentence
 from recon.run.problem import Problem, decisive
 from recon.run.settings import ReconstructSettings, kind_of
 from recon.run.slabs.layout import SlabJob
@@ -146,6 +147,8 @@ def _reconstruct(
     run.log(f"{'resume' if resume else 'start'} {resolved.method!r}")
     doubts = list(warnings_of(problem.scan))
     say(doubts)
+    if problem.asked is not None:
+        print(f"note: {sentence(problem.grid, problem.asked)}", file=sys.stderr)
     try:
         with warnings_kept() as said:
             outcome = _outcome(job, run, resume=resume)

@@ -129,6 +129,16 @@ def _write_copy(folder: Path, volume: Volume, name: str) -> None:
         print(f"note: {remark}", file=sys.stderr)
 
 
+def _reconstructed_on(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Return on which grid a volume was reconstructed, where it was resampled afterwards."""
+    if "reconstructed_on" not in metrics:
+        return {}
+    grid, voxel = (
+        " x ".join(f"{n:.4g}" for n in metrics["reconstructed_on"][key]) for key in ("grid", "voxel_mm")
+    )
+    return {"Reconstructed on": f"{grid} voxels of {voxel} mm, then resampled; chi² is of these"}
+
+
 def facts(metrics: Mapping[str, Any]) -> dict[str, str]:
     """Return what stands under the heading of a report."""
     grid, voxel = (" x ".join(f"{n:.4g}" for n in metrics[key]) for key in ("grid", "voxel_mm"))
@@ -136,6 +146,7 @@ def facts(metrics: Mapping[str, Any]) -> dict[str, str]:
         "Method": metrics["method"],
         "Views": f"{metrics['views']}, {metrics['beam']} beam",
         "Grid (z, y, x)": f"{grid} voxels of {voxel} mm",
+        **_reconstructed_on(metrics),
         "chi² per ray": f"{metrics['chi2_per_ray']:.3f}",
         "Time": f"{metrics['seconds']:.1f} s",
         "Peak memory": f"{metrics['peak_memory_bytes'] / 2**30:.2f} GiB",

@@ -20,6 +20,7 @@ from recon.io.scans.registry import Scan, ScanOptions, read_scan
 from recon.operators.projector import Projector
 from recon.preprocess import Centre
 from recon.reconstructors.base import Measurement
+from recon.run.prior_grid import grid_for, resampled
 from recon.run.settings import ReconstructSettings, parse_span
 
 DRAWN_VOLUMES = 6
@@ -35,22 +36,29 @@ class Problem:
         grid: of the reconstruction.
         held_out: the views kept aside, None where every view is used.
         settings: of the job.
+        asked: grid of the volume, where it is resampled from that of the reconstruction; None where it is that one.
     """
 
     scan: Scan
     grid: Grid
     held_out: Scan | None
     settings: ReconstructSettings
+    asked: Grid | None = None
 
     @property
     def slices(self) -> int:
         """Slices of the whole job, of which a plan or a look may have read a few only."""
         return (self.grid if self.scan.whole is None else self.scan.whole[1]).shape[0]
 
+    @property
+    def written(self) -> Grid:
+        """Grid of the volume, to which the reconstruction is resampled where that is on another."""
+        return self.grid if self.asked is None else self.asked
+
     def whole_grid(self) -> Grid:
-        """Return the grid of the whole job."""
+        """Return the grid of the volume of the whole job."""
         if self.scan.whole is None:
-            return self.grid
+            return self.written
         grid, size = self.scan.whole[1], self.settings.grid
         return grid if size is None else grid.square(size)
 
@@ -70,13 +78,19 @@ class Problem:
         sizes = {"measurement": 2 * 4 * geometry.views * geometry.shape[0] * geometry.shape[1]}
         if self.settings.draws > 1:
             sizes["sums of the draws"] = DRAWN_VOLUMES * 4 * math.prod(grid.shape)
+        if self.asked is not None:
+            sizes["resampled volume"] = 4 * grid.shape[0] * math.prod(self.asked.shape[1:])
         return MemoryPlan({**sizes, **self.settings.method.plan(grid, geometry).items})
 
     def rows(self, start: int, stop: int) -> "Problem":
         """Return the reconstruction of some slices of a stack."""
         held_out = None if self.held_out is None else self.held_out.rows(start, stop)
         return replace(
-            self, scan=self.scan.rows(start, stop), grid=self.grid.slices(start, stop), held_out=held_out
+            self,
+            scan=self.scan.rows(start, stop),
+            grid=self.grid.slices(start, stop),
+            held_out=held_out,
+            asked=None if self.asked is None else self.asked.slices(start, stop),
         )
 
     def measurement(self) -> Measurement:
@@ -95,7 +109,11 @@ class Problem:
         values = attenuation.detach().cpu().contiguous().numpy()
         if self.scan.unit == "HU":
             values = attenuation_to_hu(values, self.scan.mu_water)
-        return Volume(values, self.scan.affine(self.grid), self.scan.unit, grid=self.grid)
+        volume = Volume(values, self.scan.affine(self.grid), self.scan.unit, grid=self.grid)
+        if self.asked is None:
+            return volume
+        values = resampled(volume, self.asked)
+        return Volume(values, self.scan.affine(self.asked), self.scan.unit, grid=self.asked)
 
 
 def decisive(problem: Problem) -> dict[str, Any]:
@@ -173,9 +191,11 @@ def pose(scan: Scan, settings: ReconstructSettings) -> Problem:
         scan = step(scan)
     if settings.slices is not None:
         scan = scan.rows(*_span(settings.slices, scan.grid.shape[0]))
-    grid = scan.grid if settings.grid is None else scan.grid.square(settings.grid)
+    asked = scan.grid if settings.grid is None else scan.grid.square(settings.grid)
+    grid = grid_for(settings.method, asked) if settings.prior_grid else asked
+    other = None if grid == asked else asked
     if settings.views is None:
-        return Problem(scan, grid, None, settings)
+        return Problem(scan, grid, None, settings, other)
     used = np.zeros(scan.geometry.views, dtype=bool)
     used[list(parse_span(settings.views, scan.geometry.views, "views"))] = True
-    return Problem(scan[used], grid, None if used.all() else scan[~used], settings)
+    return Problem(scan[used], grid, None if used.all() else scan[~used], settings, other)

@@ -71,6 +71,8 @@ class ReconstructSettings(_Settings):
             do.
         overlap: slices beside its own that a slab is computed with; None takes what the method's coupling needs.
         grid: pixels of the square slice over the same field of view; None keeps the scan's suggestion.
+        prior_grid: reconstruct on pixels that the diffusion prior was trained on where the grid has others, and
+            resample the finished volume; off, the grid is used as it is and a warning says so.
         backend: of the projector.
         formats: in which the volume is written, beside NIfTI.
         strict: make every warning about the scan or the result an error.
@@ -86,10 +88,20 @@ class ReconstructSettings(_Settings):
     slab: int | None = Field(None, ge=1)
     overlap: int | None = Field(None, ge=0)
     grid: int | None = Field(None, ge=1)
+    prior_grid: bool = False
     backend: BackendName = "auto"
     formats: tuple[Format, ...] = ()
     strict: bool = False
     checkpoint_s: float = Field(30.0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_volume_is_resampled(self) -> "ReconstructSettings":
+        if self.prior_grid and self.draws > 1:
+            raise ValueError(
+                f"prior_grid: found true with {self.draws} draws, whose intervals hold for the voxels reconstructed "
+                "and cannot be resampled; expected a grid of the prior's pixels (grid)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _only_diffusion_draws(self) -> "ReconstructSettings":

@@ -5,7 +5,8 @@ The quality of fit is chi2 per ray over the rays that count,
     chi2 / m = (1 / m) sum_i w_i ((A x)_i - y_i)^2,      m = number of rays with w_i > 0,
 
 which is 1 when the residual is what the noise explains. Where only some views were used, the same figure on
-the views left out says whether the volume predicts measurements it has not seen.
+the views left out says whether the volume predicts measurements it has not seen. Both are of the volume as it was
+reconstructed, before it is resampled to another grid (`recon.run.prior_grid`).
 """
 
 from dataclasses import dataclass, replace
@@ -157,16 +158,18 @@ def fit_figures(problem: Problem, used: Fit, unused: Fit | None) -> dict[str, An
 
 def describe(problem: Problem) -> dict[str, Any]:
     """Return what was reconstructed from what."""
-    geometry = problem.scan.geometry
+    geometry, grid = problem.scan.geometry, problem.grid
+    solved = {"grid": [problem.slices, *grid.shape[1:]], "voxel_mm": list(grid.voxel_mm)}
     return {
         "method": problem.settings.method.name,
         "seed": problem.settings.seed,
         "beam": geometry.beam,
         "views": geometry.views,
         "detector": [problem.slices if geometry.sliced else geometry.shape[0], geometry.shape[1]],
-        "grid": [problem.slices, *problem.grid.shape[1:]],
-        "voxel_mm": list(problem.grid.voxel_mm),
+        "grid": [problem.slices, *problem.written.shape[1:]],
+        "voxel_mm": list(problem.written.voxel_mm),
         "unit": problem.scan.unit,
+        **({} if problem.asked is None else {"reconstructed_on": solved}),
     }
 
 

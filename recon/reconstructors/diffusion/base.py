@@ -273,7 +273,7 @@ def warn_about(prior: Prior, grid: Grid, measurement: Measurement) -> None:
         if odd:
             warn(
                 f"prior {card.name!r}: pixels of {odd[0]:.3g} mm, and it was trained on {low:.3g} to {high:.3g} mm; "
-                "structures have another size to it (choose the grid accordingly, or another prior)"
+                "structures have another size to it (prior_grid=true reconstructs on its pixels and resamples)"
             )
     if card.unit == "HU" and measurement.unit == "1/mm":
         warn(

@@ -10,6 +10,7 @@ from priors.runtime.progress import clock
 from priors.runtime.system.memory import available_bytes, human
 from recon.run.checks.nonsense import check_problem
 from recon.run.plan.estimate import TRIAL_SLICES, Estimate, estimate, trial_of
+from recon.run.prior_grid import sentence
 from recon.run.problem import Problem, read_problem
 from recon.run.settings import ReconstructSettings
 from recon.run.slabs.layout import SlabJob, bytes_of, slab_job
@@ -56,6 +57,8 @@ def print_plan(scan: Path, settings: ReconstructSettings, *, as_json: str | None
     slabs = {} if job is None else {"slabs": len(job.slabs)}
     if emit_json({**plan.figures(free), "seconds": seconds, **slabs}, as_json):
         return
+    if problem.asked is not None:
+        print(sentence(problem.grid, problem.asked))
     if job is not None:
         print(f"at once: {human(problem.plan().total)}; so in {job.told()}, each of which needs")
     print(plan.table())

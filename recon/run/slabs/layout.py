@@ -142,7 +142,7 @@ def _plan(head: Problem, slices: int, held: int) -> MemoryPlan:
         "radiographs as stored": AS_STORED * min(BLOCK, rays),
         "fit to the data": 5 * 4 * rays,
         # The part of the method is over when a slab is written: in HU, and as it goes to the file.
-        "slab as written": 2 * 4 * slices * math.prod(head.grid.shape[1:]),
+        "slab as written": 2 * 4 * slices * math.prod(head.written.shape[1:]),
     }
     return MemoryPlan({**items, **({"whole measurement": held} if held else {})})
 

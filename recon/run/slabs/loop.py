@@ -42,7 +42,7 @@ def run_slabs(job: SlabJob, run: RunFolder, *, resume: bool) -> Outcome:
         InputError: a slab cannot be read or solved; the message says which. What is done is kept for ``--resume``.
     """
     state = _State.of(run, job, resume=resume)
-    file = NiftiSlabs(run.file(VOLUME), (job.head.slices, *job.head.grid.shape[1:]))
+    file = NiftiSlabs(run.file(VOLUME), (job.head.slices, *job.head.written.shape[1:]))
     affine = job.head.scan.affine(job.head.whole_grid())
     if state.done and not file.is_whole():
         raise InputError(f"{run.path}: {VOLUME} is missing or cut short; start another run")
