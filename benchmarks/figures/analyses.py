@@ -1,8 +1,8 @@
 """Pictures of one time of each data set: truth, observations, mean and spread of the analysis.
 
-    python benchmarks/figures/assimilation.py navier-stokes runs/ns-bench/points/lag-inf --place 10
-    python benchmarks/figures/assimilation.py era5 runs/era5-bench/lag-inf --place 20
-    python benchmarks/figures/assimilation.py radar runs/radar-bench/start-9 --place 2
+    python benchmarks/figures/analyses.py navier-stokes runs/ns-bench/points/lag-inf --place 10
+    python benchmarks/figures/analyses.py era5 runs/era5-bench/lag-inf --place 20
+    python benchmarks/figures/analyses.py radar runs/radar-bench/start-9 --place 2
 
 The run folder is one the benchmarks left (of a forecast the start is shown); the truth is made or read again.
 Writes docs/images/assimilation-NAME.png.
