@@ -5,6 +5,7 @@ Nothing heavy is imported before a verb runs, so ``tomocast --help`` answers at 
 """
 
 import errno
+import os
 import sys
 from typing import Any
 
@@ -125,6 +126,13 @@ def _run() -> int:
     # After the work, so that a mistake stays one line.
     if spelling:
         print(spelling, file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # A full disk behind `>` shows when what was held back is written.
+        print(f"error: standard output: could not be written ({error.strerror or error})", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 2
     return status if isinstance(status, int) else 0
 
 
@@ -139,7 +147,13 @@ def _mistake(error: Exception) -> str | None:
         return f"{error.format_message().strip().rstrip('.')}{hint}"
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return "memory: not enough is free; use a smaller grid, fewer slices or smaller chunks"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+    if isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EACCES,
+        errno.EROFS,
+        errno.EFBIG,
+    ):
         return f"{error.filename or 'output'}: {error.strerror}"
     if isinstance(error, ValueError) and "embedded null" in str(error):
         return "a name of a file holds the character NUL, which no file's name does"

@@ -21,6 +21,7 @@ from assimilation.baselines.covariance import StationaryCovariance, stationary
 from assimilation.baselines.localisation import jacobian
 from assimilation.fields.fields import Ensemble, Fields
 from assimilation.observation.base import Observation, ObservationOperator, ObservationStream
+from priors.runtime.system.seeds import generator_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,7 @@ class OptimalInterpolation:
             members: of the posterior.
             seed: of the draws.
         """
-        generator = torch.Generator().manual_seed(seed)
+        generator = generator_of(seed)
         analyses = []
         for trajectory in range(stream.trajectories):
             seen: dict[int, _Seen | None] = {}

@@ -18,6 +18,7 @@ from assimilation.fields import cf
 from assimilation.fields.grid import Variable
 from priors.runtime.errors import InputError
 from priors.runtime.files import hdf5_probe, temporary
+from priors.runtime.files.hdf5_sink import hdf5_sink
 from priors.runtime.files.writing import atomic, replace_folder
 
 WRITER = "tomocast_archive"
@@ -46,7 +47,7 @@ def created(
     """Yield empty arrays, one per variable, in a NetCDF file that holds the coordinates."""
     import h5netcdf
 
-    with h5netcdf.File(path, "a") as file:
+    with hdf5_sink(path) as sink, h5netcdf.File(sink, "a") as file:
         arrays = []
         for item in variables:
             chunks = (*(1,) * (len(shape) - 2), *shape[-2:])
@@ -165,7 +166,8 @@ def save(dataset: xr.Dataset, path: Path, encoding: dict[str, dict[str, Any]]) -
     if path.suffix == ".zarr":
         dataset.to_zarr(path, mode="w", encoding=whole, consolidated=False)
     else:
-        dataset.to_netcdf(path, engine="h5netcdf", encoding=whole)
+        with hdf5_sink(path) as sink:
+            dataset.to_netcdf(sink, engine="h5netcdf", encoding=whole)
 
 
 def compression(path: Path, chunks: tuple[int, ...]) -> dict[str, Any]:

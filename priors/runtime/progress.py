@@ -14,6 +14,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+from priors.runtime.terminal import verbatim
+
 
 class Progress:
     """Context that counts steps: ``with Progress(20, "nerd") as progress: progress.step(chi2=1.01)``.
@@ -39,7 +41,7 @@ class Progress:
         self._first: tuple[int, float] | None = None
         self._stream: Any = stream or sys.stderr
         self._last = float("-inf")
-        self._bar = _Bar(label, self._stream) if self._stream.isatty() else None
+        self._bar = _Bar(label, verbatim(self._stream)) if self._stream.isatty() else None
 
     def __enter__(self) -> "Progress":
         """Show the bar, where there is one."""

@@ -4,9 +4,11 @@ Control characters (the escapes that move the cursor, change titles or hide text
 that the output cannot encode are shown as ``\\udcff`` instead of ending the program.
 """
 
+import io
 import os
 import sys
 import unicodedata
+from typing import Any
 
 
 def visible(text: str) -> str:
@@ -38,6 +40,69 @@ def prepare_streams() -> None:
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(number, "w", closefd=False, errors="backslashreplace"))  # noqa: SIM115
-        elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+            stream = open(number, "w", closefd=False)  # noqa: SIM115
+        # Another class is a stream of whoever calls us from Python, who shows it in a way of their own.
+        if type(stream) is io.TextIOWrapper:
+            setattr(sys, name, _Visible(stream))
+
+
+def verbatim(stream: Any) -> Any:
+    """Return a stream that obeys control characters, for a progress bar that moves the cursor."""
+    return stream.verbatim if isinstance(stream, _Visible) else stream
+
+
+class _Visible(io.TextIOWrapper):
+    """A standard stream that writes control characters out, and goes silent when nobody reads it any more.
+
+    ``| head`` closes the pipe after its lines; a terminal may be closed. Neither is a reason to lose hours of work.
+    """
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        encoding, buffered = stream.encoding, stream.line_buffering or stream.isatty()
+        super().__init__(
+            stream.detach(), encoding=encoding, errors="backslashreplace", line_buffering=buffered
+        )
+        self.verbatim = _Verbatim(self)
+
+    def write(self, text: str) -> int:
+        self.send(visible(text))
+        return len(text)
+
+    def send(self, text: str) -> None:
+        """Write a text as it is."""
+        try:
+            super().write(text)
+        except BrokenPipeError:
+            self._silence()
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except BrokenPipeError:
+            self._silence()
+
+    def _silence(self) -> None:
+        """Let everything from now on go to the null device, what is held back too."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+
+
+class _Verbatim(io.TextIOBase):
+    """The other face of a stream: what is written to it is obeyed by a terminal."""
+
+    def __init__(self, stream: _Visible) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.send(text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()

@@ -19,6 +19,7 @@ from priors.networks import DiffusersUNet, MonaiDiffusionUNet, MonaiUNet, SpaceT
 from priors.networks.song_unet import SongUNet
 from priors.runtime.config import load, merge, parse_override, read_yaml
 from priors.runtime.errors import InputError
+from priors.runtime.system.seeds import Seed
 from priors.training.objective import LevelSampler
 from priors.training.settings import Average, EarlyStop, Keep, Parallel, Precision, Preview
 from priors.training.slices.data import Augmentation, Crop
@@ -141,7 +142,7 @@ class Training(BaseModel):
 
     name: str
     data: Path
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     device: DeviceName = Field(
         "auto", description="where the network is trained; auto takes a GPU if there is one"
     )

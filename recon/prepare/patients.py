@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pydicom
+from pydicom.tag import Tag
 
 from priors.runtime.errors import InputError
 from recon.data.volume import Volume
 from recon.io.volumes import metaimage, nifti, nrrd
-from recon.io.volumes.dicom.files import Named, is_dicom, parse_file, read_files
+from recon.io.volumes.dicom.files import Named, is_dicom, parse_file, read_bounded, read_files
 from recon.io.volumes.dicom.stack import volume_of
 from recon.io.volumes.registry import read_volume
 from recon.prepare.settings import SliceSettings
@@ -118,7 +118,11 @@ def _headers(file: Path) -> Iterator[Any]:
         if not is_dicom(stream.read(132)):
             return
     try:
-        yield pydicom.dcmread(file, specific_tags=list(_IDENTITY), stop_before_pixels=True)
+        with file.open("rb") as stream:
+            tags = [int(Tag(name)) for name in _IDENTITY]
+            yield read_bounded(file.name, stream, header=True, tags=tags)
+    except InputError:
+        raise
     except Exception as error:
         # A damaged file makes pydicom fail in many ways.
         raise InputError(f"{file}: is a damaged DICOM file ({type(error).__name__})") from error

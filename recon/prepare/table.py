@@ -4,7 +4,6 @@ The table has the columns ``path``, ``split`` and ``pixel_mm``, and may have ``d
 """
 
 import csv
-import io
 import lzma
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from jaxtyping import Int16
 
 from priors.runtime.errors import InputError
+from priors.runtime.files import bounds
 from recon.prepare.split import Split
 
 NAME = "MANIFEST.csv"
@@ -77,8 +77,8 @@ def _number(text: str) -> float:
 
 def _read_slices(path: Path) -> Int16[np.ndarray, "z y x"]:
     try:
-        raw = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
-        array: np.ndarray = np.load(io.BytesIO(raw), allow_pickle=False)
+        with lzma.open(path) if path.suffix == ".xz" else path.open("rb") as stream:
+            array: np.ndarray = bounds.read_npy(stream, path)
     except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
         raise InputError(f"{path}: cannot be read as NumPy slices ({error})") from error
     if array.ndim != 3 or array.dtype != np.int16 or array.size == 0:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +19,7 @@ class Done:
 
     stdout: str
     stderr: str
+    status: object = 0
 
 
 def tomocast(*arguments: object, status: int = 0) -> Done:
@@ -30,8 +32,8 @@ def tomocast(*arguments: object, status: int = 0) -> Done:
     return Done(done.stdout, done.stderr)
 
 
-def inside(*arguments: object, status: int = 0) -> Done:
-    """Run the same entry point in this process; check its exit status."""
+def inside(*arguments: object, status: int | None = 0) -> Done:
+    """Run the same entry point in this process; check its exit status, unless that is None."""
     from tomocast.cli import main
 
     out, err = io.StringIO(), io.StringIO()
@@ -42,8 +44,8 @@ def inside(*arguments: object, status: int = 0) -> Done:
             main()
         except SystemExit as leaving:
             code = leaving.code
-    assert code == status, err.getvalue()[-2000:]
-    return Done(out.getvalue(), err.getvalue())
+    assert status is None or code == status, err.getvalue()[-2000:]
+    return Done(out.getvalue(), err.getvalue(), code)
 
 
 def mistake(*arguments: object) -> str:
@@ -55,9 +57,20 @@ def mistake(*arguments: object) -> str:
 
 
 def torchrun(*arguments: object) -> None:
-    """Run the command line in two processes that share the work; a failure fails the test."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    """Run the command line in two processes that share the work; a failure fails the test.
+
+    The current folder holds folders called like ours, which ``torchrun -m`` must not import.
+    """
+    with TemporaryDirectory() as folder:
+        for name in ("recon", "priors", "assimilation", "configs"):
+            (Path(folder) / name).mkdir()
+            (Path(folder) / name / "__init__.py").write_text("raise SystemExit('imported a stranger')")
+        _torchrun(arguments, Path(folder))
+
+
+def _torchrun(arguments: tuple[object, ...], folder: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*start, "-m", "tomocast", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, env=environment, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, env=environment, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -33,6 +33,7 @@ from assimilation.observation.instruments import (
 )
 from assimilation.observation.observing import Observed
 from priors.runtime.errors import InputError
+from priors.runtime.files.bounds import check_fits
 
 _SIGMA = "_sigma"
 _ENDINGS = (".nc", ".zarr", *SUFFIXES)
@@ -107,6 +108,7 @@ def gridded_of(dataset: xr.Dataset, path: Path, *, variables: tuple[Variable, ..
         InputError: see `read_gridded`.
     """
     names = [str(name) for name in dataset.data_vars]
+    check_fits(path, sum(4 * dataset[name].size for name in names))
     errors = {name: dataset[name] for name in names if name.endswith(_SIGMA)}
     fields = Fields.from_dataset(dataset.drop_vars(list(errors)), str(path))
     fields = replace(fields, values=without_infinities(fields.values, str(path)))

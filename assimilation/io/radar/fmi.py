@@ -18,6 +18,8 @@ from assimilation.io.radar.frame import DEFAULT_RELATION, Frame, RainRelation, c
 from priors.runtime.errors import InputError
 
 OUTSIDE = 255
+_LARGEST = 2**26
+"""Bytes of the largest composite that is read: those published hold one to two million cells."""
 _EARTH_RADIUS_M = 6371288
 _NUMBER = r"([-+\d.]+)"
 
@@ -42,9 +44,12 @@ def read_fmi(path: Path, relation: RainRelation = DEFAULT_RELATION) -> Frame:
         InputError: the file is damaged or lacks a part of its header.
     """
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            raw = stream.read(_LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: is a damaged or truncated gzip file") from error
+    if len(raw) > _LARGEST:
+        raise InputError(f"{path}: holds more than {_LARGEST} bytes, which no composite of FMI does")
     header = re.match(rb"P5\s+((?:#[^\n]*\n)*)(\d+)\s+(\d+)\s+255\s", raw)
     if header is None:
         raise InputError(f"{path}: found no PGM header of 8-bit values, expected a composite of FMI")

@@ -14,6 +14,7 @@ from typing import Any
 
 from priors.runtime.errors import InputError
 from priors.runtime.files import temporary
+from priors.runtime.files.bounds import check_within
 from priors.runtime.files.reads import note_read
 
 _AT_FDCWD = -100
@@ -58,13 +59,23 @@ def _named(path: Path, suffix: str) -> Iterator[Path]:
         # A name of 255 bytes has no room for ours: the suffix goes first.
         partial = temporary.fresh(path.parent, suffix if len(os.fsencode(suffix)) < 100 else "")
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise InputError(f"{path}: cannot be written ({_reason(error)})") from error
     try:
         yield partial
     except OSError as error:
-        raise InputError(f"{path}: could not be written ({error.strerror or error})") from error
+        raise InputError(f"{path}: could not be written ({_reason(error)})") from error
     finally:
         temporary.forget(partial)
+
+
+def _reason(error: OSError) -> str:
+    """Return what the system said; libraries wrap it in errors of their own, some with a whole traceback as text."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return f"{str(error).splitlines()[0][:120] if str(error) else type(error).__name__}; is the disk full?"
 
 
 def replace_folder(fresh: Path, path: Path) -> None:
@@ -127,5 +138,6 @@ def beside(path: Path, name: str, key: str) -> Path:
         found = False
     if not found:
         raise InputError(f"{path}: {key}: {name[:80]} does not exist beside the header")
+    check_within(path.parent, [source])
     note_read(source)
     return source

@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from priors.runtime.errors import InputError
+
 
 def rank() -> int:
     """Return the number of this process, from 0."""
@@ -37,6 +39,11 @@ def process_group() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ or _together():
         yield
         return
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if not os.environ.get(name):
+            raise InputError(
+                f"{name}: is not set, but RANK and WORLD_SIZE are; start several processes with torchrun"
+            )
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")

@@ -16,6 +16,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**64)]
 
 def generator_of(seed: int) -> torch.Generator:
     """Return a CPU generator for a seed; below 2^32 that of ``torch.Generator().manual_seed(seed)``."""
-    if seed >= 2**32:
-        seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint32)[0])
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(mixed(seed))
+
+
+def mixed(seed: int) -> int:
+    """Return a seed of 32 bits that depends on all bits of one; itself below 2^32."""
+    return seed if seed < 2**32 else int(np.random.SeedSequence(seed).generate_state(1, np.uint32)[0])

@@ -16,6 +16,7 @@ from priors.diffusion.denoiser import NetworkDenoiser, resolved_device
 from priors.runtime.config import validate
 from priors.runtime.errors import InputError
 from priors.runtime.system import processes
+from priors.runtime.system.seeds import mixed
 from priors.training.config import Training
 from priors.training.engine.average import WeightAverage
 from priors.training.engine.draws import part_of
@@ -63,7 +64,7 @@ class Trainer:
         Raises:
             InputError: the device, the precision or the weights to start from cannot be used.
         """
-        torch.manual_seed(config.seed)
+        torch.manual_seed(mixed(config.seed))
         network = config.network.build()
         if config.initial is not None:
             from priors.card import load_prior

@@ -12,6 +12,7 @@ from priors.card import Prior
 from priors.diffusion.denoiser import Denoiser
 from priors.diffusion.sampler import Sampler
 from priors.runtime.files.writing import atomic
+from priors.runtime.system.seeds import generator_of
 from priors.training.engine.precision import weight_dtype
 
 PAGE_SAMPLES = 6
@@ -53,7 +54,7 @@ def drawn(
     on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Float[Tensor, "b ..."]:
     """Return unconditional samples of ``shape`` in network units, in the precision of the network."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = generator_of(seed)
     sigma = float(denoiser.schedule(torch.ones(1, dtype=torch.float64))[1])
     noise = sigma * torch.randn(shape, generator=generator).to(weight_dtype(denoiser))
     return sampler.sample(denoiser, noise, generator=generator, on_step=on_step)

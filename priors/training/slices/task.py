@@ -13,6 +13,7 @@ from torch import Tensor
 from priors.card import Prior
 from priors.diffusion.denoiser import NetworkDenoiser
 from priors.diffusion.sampler import Multistep
+from priors.runtime.system.seeds import generator_of
 from priors.training.config import TrainConfig
 from priors.training.engine.arrays import resident_bytes
 from priors.training.engine.draws import draws, noise, torch_draws
@@ -52,7 +53,7 @@ def denoising_psnr(
     """
     result = {}
     for level in levels:
-        generator = torch.Generator().manual_seed(seed)
+        generator = generator_of(seed)
         squared, count = 0.0, 0
         for x in torch.split(fields.to(weight_dtype(denoiser)), HELD_OUT_BATCH):
             t = denoiser.schedule.inverse(torch.full((len(x),), level, dtype=torch.float64))

@@ -24,6 +24,7 @@ from priors.gaussian.eigenmodes import eigenmodes
 from priors.gaussian.linear_filter import EigenFilter
 from priors.gaussian.spectrum import Spectrum, measured_spectrum
 from priors.networks.space_time_dit import SpaceTimeTransformer
+from priors.runtime.system.seeds import generator_of
 from priors.training.config import TrajectoryConfig
 from priors.training.engine.arrays import resident_bytes
 from priors.training.engine.draws import draws, noise, torch_draws
@@ -54,7 +55,7 @@ def denoising_errors(
     """Return the root-mean-square denoising error with all frames at one level, by level sigma / alpha."""
     result = {}
     for level in levels:
-        generator = torch.Generator().manual_seed(seed)
+        generator = generator_of(seed)
         errors = []
         for batch in x.to(weight_dtype(denoiser)).split(HELD_OUT_BATCH):
             t = denoiser.schedule.inverse(torch.full(batch.shape[:2], level, dtype=torch.float64))

@@ -21,11 +21,12 @@ per column of PhotonStatistics where given, else estimated from the noise. Sourc
 import warnings
 import zipfile
 from dataclasses import dataclass
+from io import BufferedIOBase
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import numpy as np
-import pydicom
 from jaxtyping import Float32, Float64
 
 from priors.runtime.errors import InputError
@@ -37,7 +38,7 @@ from recon.geometry.scan import Beam, ScanGeometry
 from recon.io.scans.ct_pd_centre import with_central_column
 from recon.io.scans.ct_pd_header import TAGS, View, numbers, optional, read_view, text
 from recon.io.scans.format import ScanFormat
-from recon.io.volumes.dicom.files import in_threads, is_dicom, read_files
+from recon.io.volumes.dicom.files import in_threads, is_dicom, read_bounded, read_files
 from recon.io.volumes.dicom.geometry import Slice
 from recon.io.volumes.dicom.pixels import stored_pixels
 
@@ -312,7 +313,7 @@ def _is_dicom(file: Path) -> bool:
 
 def _is_projection(file: Path) -> bool:
     with file.open("rb") as stream:
-        return TAGS["NumberofDetectorRows"][0] in pydicom.dcmread(stream, stop_before_pixels=True)
+        return TAGS["NumberofDetectorRows"][0] in read_bounded(file.name, stream, header=True)
 
 
 def _archive_holds_projections(path: Path) -> bool:
@@ -321,7 +322,7 @@ def _archive_holds_projections(path: Path) -> bool:
             with archive.open(member) as stream:
                 if is_dicom(stream.read(132)):
                     stream.seek(0)
-                    found = pydicom.dcmread(stream, stop_before_pixels=True)
+                    found = read_bounded(member.filename, cast(BufferedIOBase, stream), header=True)
                     return TAGS["NumberofDetectorRows"][0] in found
     return False
 

@@ -16,6 +16,7 @@ from jaxtyping import Real
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from priors.runtime.errors import InputError
+from priors.runtime.files.bounds import check_within, read_npy
 from priors.runtime.files.reads import note_read
 from recon.io.volumes.tiff.pages import ENDINGS, load_tiff, natural_order_of
 
@@ -92,6 +93,7 @@ def load_frames(
 
 def _load(file: Path, raw: RawLayout | None) -> np.ndarray:
     note_read(file)
+    check_within(file.parent, [file])
     name = file.name.lower()
     if name.endswith(ENDINGS):
         return load_tiff(file).values
@@ -100,7 +102,10 @@ def _load(file: Path, raw: RawLayout | None) -> np.ndarray:
     if not name.endswith(".npy"):
         raise InputError(f"{file.name}: expected .npy or TIFF, or the layout of its numbers in the key raw")
     try:
-        return np.asarray(np.load(file, allow_pickle=False))
+        with file.open("rb") as stream:
+            return read_npy(stream, file.name)
+    except InputError:
+        raise
     except Exception as error:
         # numpy reads headers with the tokens of Python: damage shows in many kinds of errors.
         raise InputError(f"{file.name}: is not a readable .npy file") from error

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from priors.runtime.errors import InputError
+from priors.runtime.files.bounds import check_array
 from recon.io.spelling import degrees, millimetres, text_of
 
 _FILTERS = {
@@ -49,6 +50,8 @@ class Hdf5:
             return None
         self._check_virtual(found)
         self._check_filters(found)
+        if found.chunks and found.size and not found.is_virtual and not found.id.get_storage_size():
+            raise InputError(f"{name}: none of its {found.shape} values is stored")
         return found
 
     def needed(self, group: h5py.Group, name: str) -> h5py.Dataset:
@@ -67,6 +70,7 @@ class Hdf5:
         found = self.dataset(group, name)
         if found is None or found.shape is None:
             return None
+        check_array(name, found.shape, found.dtype)
         stored = found[()]
         try:
             return np.atleast_1d(np.asarray(_numeric(stored), np.float64)).ravel()

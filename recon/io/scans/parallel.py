@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float64, Real
 
 from priors.runtime.errors import InputError
+from priors.runtime.files.bounds import check_array
 from recon.data.scan import Scan
 from recon.geometry.grid import Grid
 from recon.geometry.orbits import Parallel
@@ -82,6 +83,9 @@ def scan_of(turn: Turn, options: ScanOptions) -> Scan:
     """
     _, rows, columns = turn.shape
     start, stop = (0, rows) if options.pick is None else options.pick(rows)
+    low, high = _middle(start, stop, options.sample)
+    # Line integrals and their weights.
+    check_array("scan", (2, turn.shape[0], high - low, columns), np.float32)
     every = slice(0, rows, max(1, rows // ROWS))
     stands_for = (turn.dark(every), turn.flat(every))
     axis = _axis(turn, options, stands_for)
@@ -89,7 +93,6 @@ def scan_of(turn: Turn, options: ScanOptions) -> Scan:
     geometry = parallel_orbit(turn.angles_deg, (rows, columns), (height, width), axis.column).geometry()
     grid = Grid((rows, columns, columns), (height, width, width))
     whole = geometry.rows(start, stop), grid.slices(start, stop)
-    low, high = _middle(start, stop, options.sample)
     lines = _lines(turn, slice(low, high), stands_for)
     return Scan(
         lines.sinogram,

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from priors.runtime.errors import InputError
+from priors.runtime.files.bounds import check_array
 from priors.runtime.files.writing import atomic
 from recon.data.noise import Exposure
 from recon.data.scan import Scan
@@ -138,6 +139,7 @@ def _array(file: h5py.File, name: str) -> np.ndarray:
 def _dataset(group: h5py.Group, name: str) -> np.ndarray:
     if not isinstance(group.get(name), h5py.Dataset):
         raise InputError(f"{group.name.rstrip('/')}/{name}: is missing")
+    check_array(f"{group.name.rstrip('/')}/{name}", group[name].shape or (), group[name].dtype)
     return np.asarray(group[name][()])
 
 

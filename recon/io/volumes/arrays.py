@@ -5,8 +5,8 @@ An .npz holds ``values`` (z, y, x), ``unit`` ("HU" or "1/mm") and either ``voxel
 left and y to the back, as in a DICOM slice of a supine patient.
 """
 
-import io
 import lzma
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from jaxtyping import Float64, Shaped
 from pydantic import ValidationError
 
 from priors.runtime.errors import InputError
+from priors.runtime.files import bounds
 from priors.runtime.files.writing import atomic
 from recon.data.volume import LPS_TO_RAS, Volume, check_affine, grid_affine
 from recon.geometry.grid import Grid
@@ -22,8 +23,6 @@ from recon.io.volumes.sidecar import Sidecar, read_sidecar, sidecar_path
 from recon.io.volumes.stated_unit import numbers_3d
 
 _ENDINGS = (".npz", ".npy", ".npy.xz")
-_UNPACKED = 2**32
-"""Bytes of the largest array that is unpacked from .xz."""
 
 
 def read_npy(path: Path) -> Volume:
@@ -35,9 +34,12 @@ def read_npy(path: Path) -> Volume:
     try:
         if path.name.lower().endswith(".xz"):
             with lzma.open(path) as stream:
-                values = np.load(io.BytesIO(stream.read(_UNPACKED)), allow_pickle=False)
+                values = bounds.read_npy(stream, path)
         else:
-            values = np.array(np.load(path, allow_pickle=False))
+            with path.open("rb") as file:
+                values = bounds.read_npy(file, path)
+    except InputError:
+        raise
     except Exception as error:
         # numpy evaluates a header of its own with the tokens of Python: damage shows in many kinds of errors.
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
@@ -116,8 +118,12 @@ def read_npz(path: Path) -> Volume:
         InputError: damaged, incomplete, or of unknown unit.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            bounds.check_fits(path, sum(member.file_size for member in archive.infolist()))
         with np.load(path, allow_pickle=False) as file:
             content = {key: file[key] for key in file.files}
+    except InputError:
+        raise
     except Exception as error:
         # As above, and what zip adds to it.
         raise InputError(f"{path}: is not a readable .npz file ({type(error).__name__})") from error

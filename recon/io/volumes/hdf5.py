@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from priors.runtime.errors import InputError
+from priors.runtime.files import bounds
 from priors.runtime.files.writing import atomic
 from recon.data.volume import Volume
 from recon.io.scans.format import hdf5_holds
@@ -37,6 +38,7 @@ def read_hdf5_volume(path: Path) -> Volume:
             if file.attrs.get("version") != VERSION:
                 found = file.attrs.get("version")
                 raise InputError(f"{path}: version: found {found}, expected {VERSION}")
+            bounds.check_array(path, file["values"].shape, file["values"].dtype)
             values = np.asarray(file["values"])
             told = {"unit": file.attrs.get("unit"), "affine": np.asarray(file["affine"])}
     except InputError:

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from priors.runtime.errors import InputError
+from priors.runtime.files.bounds import check_fits
 from priors.runtime.files.writing import atomic, beside
 from recon.data.volume import LPS_TO_RAS, Volume
 from recon.io.spelling import millimetres
@@ -241,6 +242,7 @@ def _data(path: Path, header: dict[str, str], start: int, wanted: int) -> bytes:
         raise InputError(f"{path}: ElementDataFile: found {name!r}, expected LOCAL or one file name")
     local = name.upper() == "LOCAL"
     source = path if local else beside(path, name, "ElementDataFile")
+    check_fits(source, source.stat().st_size + wanted)
     content = source.read_bytes()
     skipped = start if local else _skipped(path, header)
     # -1 means that the values are the last bytes of the file, whatever comes before them.

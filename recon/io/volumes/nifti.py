@@ -18,6 +18,7 @@ from jaxtyping import Float64
 from nibabel.imageglobals import LoggingOutputSuppressor
 
 from priors.runtime.errors import InputError
+from priors.runtime.files.bounds import check_array
 from priors.runtime.files.writing import atomic
 from recon.data.volume import Unit, Volume
 from recon.io.spelling import millimetres
@@ -39,10 +40,14 @@ def read_nifti(path: Path) -> Volume:
         # nibabel prints its repairs of a damaged header; the checks below are what decides.
         with LoggingOutputSuppressor():
             file: Any = nibabel.load(path)
+        # Scaled values are float64.
+        check_array(path, file.shape, np.float64)
         values = np.asanyarray(file.dataobj)
         affine, told = _millimetres(file.header, np.array(file.affine, np.float64))
         told = (*told, *_warnings(file.header, values.shape))
         description = bytes(file.header["descrip"].item()).rstrip(b"\0").decode("ascii", "replace")
+    except InputError:
+        raise
     except Exception as error:
         # A damaged header makes nibabel and numpy fail in many ways (HeaderData, Overflow, EOF, zlib, ...).
         reason = (str(error) or type(error).__name__).splitlines()[0][:120]

@@ -9,8 +9,12 @@ The unit of a file written here is in the key ``tomocast unit``.
 Source: https://teem.sourceforge.net/nrrd/format.html
 """
 
+import bz2
 import math
 import re
+import zlib
+from contextlib import nullcontext
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from priors.runtime.errors import InputError
+from priors.runtime.files.bounds import check_fits
 from priors.runtime.files.writing import atomic, beside
 from recon.data.volume import LPS_TO_RAS, Unit, Volume
 from recon.io.spelling import millimetres
@@ -51,7 +56,7 @@ def read_nrrd(path: Path) -> Volume:
         with path.open("rb") as stream:
             header: dict[str, Any] = dict(nrrd.read_header(stream))
             _check_header(path, header)
-            values = nrrd.read_data(header, stream, str(path), index_order="C")
+            values = _read_values(path, header, stream)
     except InputError:
         raise
     except Exception as error:
@@ -61,6 +66,25 @@ def read_nrrd(path: Path) -> Volume:
     affine, told = _affine(path, header)
     told = (*told, *_warnings(header))
     return with_unit(path, numbers_3d(path, values), affine, _stated(header), warnings=told)
+
+
+def _read_values(path: Path, header: dict[str, Any], stream: BufferedIOBase) -> np.ndarray:
+    """Return the values; compressed ones are unpacked as far as the header says, whatever there is more."""
+    wanted = math.prod(int(n) for n in header["sizes"]) * 8
+    check_fits(path, wanted)
+    packed: dict[str, Any] = {"gzip": lambda: zlib.decompressobj(31), "bzip2": bz2.BZ2Decompressor}
+    encoding = {"gz": "gzip", "bz2": "bzip2"}.get(str(header["encoding"]), str(header["encoding"]))
+    if encoding not in packed:
+        return np.asarray(nrrd.read_data(header, stream, str(path), index_order="C"))
+    detached = header.get("data file") or header.get("datafile")
+    with beside(path, str(detached), "data file").open("rb") if detached else nullcontext(stream) as source:
+        for _ in range(int(header.get("line skip", header.get("lineskip", 0)))):
+            source.readline()
+        skip = max(0, int(header.get("byte skip", header.get("byteskip", 0))))
+        values = packed[encoding]().decompress(source.read(), wanted + skip)[skip:]
+    left_out = ("data file", "datafile", "line skip", "lineskip", "byte skip", "byteskip", "encoding")
+    plain = {key: value for key, value in header.items() if key not in left_out} | {"encoding": "raw"}
+    return np.asarray(nrrd.read_data(plain, BytesIO(values), str(path), index_order="C"))
 
 
 def write_nrrd(path: Path, image: Volume) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import zarr
 
 from priors.runtime.errors import InputError
+from priors.runtime.files.bounds import check_array, check_within
 from priors.runtime.files.writing import atomic_folder
 from recon.data.volume import Volume
 from recon.io.spelling import millimetres
@@ -29,8 +30,6 @@ _UNUSED = (
     "missing_value",
 )
 _KEY = "tomocast"
-_LARGEST = 2**36
-"""Bytes of the largest array that is read: a damaged shape must not ask for more memory than exists."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +52,8 @@ def read_zarr(path: Path) -> Volume:
         store = zarr.open(str(path), mode="r")
         attributes = dict(store.attrs)
         found = _finest(path, store, attributes)
-        if found.array.nbytes > _LARGEST:
-            raise InputError(f"{path}: found an array of {found.array.shape}, more than can be read at once")
+        check_within(path, path.rglob("*"))
+        check_array(path, found.array.shape, found.array.dtype)
         told = (*found.warnings, *_empty_chunks(found.array))
         values, turned = _in_order(np.asarray(found.array[...]), found.axes)
         scaled, said = _packed(values, dict(found.array.attrs))

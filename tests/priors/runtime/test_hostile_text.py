@@ -11,6 +11,7 @@ import torch
 from assimilation.fields.units import affine
 from priors.runtime.config import read_yaml
 from priors.runtime.errors import InputError
+from priors.runtime.system.processes import process_group
 from priors.runtime.system.seeds import generator_of
 from priors.runtime.terminal import visible
 from priors.runtime.yaml_text import safe_yaml
@@ -91,3 +92,31 @@ def test_the_surroundings_of_a_process(tmp_path):
     done = run("inspect", "d\x1b[31m.nii", cwd=tmp_path)
     assert done.returncode == 2
     assert "\x1b" not in done.stderr
+    # ... and one in a name that a success tells.
+    done = run(*small, "--out", "e\x1b[31m.nii", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "e\\x1b[31m.nii: 1 x 16 x 16 voxels\n")
+
+
+@pytest.mark.parametrize("closed", ["| head -1", ">&-", ">&- 2>&-"])
+def test_nobody_reads_what_is_printed(tmp_path, closed):
+    script = f"set -o pipefail; {sys.executable} -m tomocast config show {closed}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == (1 if "head" in closed else 0)
+
+
+def test_a_full_disk_behind_standard_output(tmp_path):
+    done = run("config", "show", closed="> /dev/full", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "error: standard output: could not be written (No space left on device)\n"
+
+
+def test_several_processes_need_the_address_of_the_first(monkeypatch):
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(InputError, match="MASTER_ADDR: is not set"), process_group():
+        pass

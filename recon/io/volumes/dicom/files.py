@@ -10,16 +10,18 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from io import BufferedIOBase
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
-import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import _read_file_meta_info, read_partial, read_preamble
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from priors.runtime.errors import InputError
-from priors.runtime.system.memory import available_bytes, human
+from priors.runtime.files.bounds import check_fits, check_within
+from priors.runtime.system.memory import human
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -29,6 +31,10 @@ _SHOWN = 3
 """Names of files passed over that are told."""
 _DEFERRED = 2**15
 """Bytes above which an element stays in its file until it is asked for."""
+_ELEMENTS = 10_000
+"""Elements of a data set, those in sequences not counted; a slice has some hundred."""
+_PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+_LARGEST_DEFLATED = 2**28
 _INFLATED = 2**31
 """Bytes of the largest file an archive may hold: more is an archive made to exhaust the memory."""
 
@@ -59,6 +65,7 @@ def read_files(path: Path, remarks: list[str] | None = None) -> list[Named]:
     """
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and p.name not in _NOT_SLICES)
+        check_within(path, files)
         named = [(file.name, parse_file(file)) for file in files if _is_dicom_file(file)]
         if remarks is not None:
             others = [file.name for file in files if not _is_dicom_file(file)]
@@ -136,13 +143,81 @@ def parse(name: str, content: bytes | Path) -> FileDataset:
     """
     try:
         if isinstance(content, bytes):
-            return pydicom.dcmread(io.BytesIO(content))
-        return pydicom.dcmread(content, defer_size=_DEFERRED)
+            return read_bounded(name, io.BytesIO(content))
+        with content.open("rb") as stream:
+            return read_bounded(name, stream, defer_size=_DEFERRED)
+    except InputError:
+        raise
     except InvalidDicomError as error:
         raise InputError(f"{name}: is not a DICOM file (no DICM after 128 bytes)") from error
     except Exception as error:
         # A damaged file makes pydicom fail in many ways (EOFError, KeyError, struct.error, ...).
         raise InputError(f"{name}: is a damaged or truncated DICOM file ({type(error).__name__})") from error
+
+
+def read_bounded(
+    name: str,
+    stream: BufferedIOBase,
+    *,
+    defer_size: int | None = None,
+    header: bool = False,
+    tags: list[int] | None = None,
+) -> FileDataset:
+    """Return the data set of a stream, whose size after inflation and number of elements are bounded.
+
+    A data set of zeros is one of empty elements without end, each of which pydicom would keep.
+
+    Args:
+        name: what messages call it.
+        stream: at its start; it can go back there.
+        defer_size: bytes above which an element stays in the file.
+        header: stop before the pixels.
+        tags: elements to keep; None keeps all.
+
+    Raises:
+        InputError: there is more than a slice holds, or the data set begins with zeros.
+        Exception: of many kinds, where it is damaged.
+    """
+    read = 0
+
+    def stop(tag: Any, vr: str | None, length: int) -> bool:
+        nonlocal read
+        read += 1
+        if read > _ELEMENTS:
+            raise InputError(f"{name}: holds more than {_ELEMENTS} elements, which no slice does")
+        return header and int(tag) in _PIXELS
+
+    read_preamble(cast(BinaryIO, stream), False)
+    syntax = _read_file_meta_info(cast(BinaryIO, stream)).get("TransferSyntaxUID")
+    if syntax == DeflatedExplicitVRLittleEndian:
+        _check_inflated(name, stream)
+    elif stream.read(4) == bytes(4):
+        # pydicom looks for a command set first, which no file has, and reads empty elements of it without end.
+        raise InputError(f"{name}: is a damaged DICOM file: zeros follow its file meta information")
+    stream.seek(0)
+    chosen: Any = tags
+    return read_partial(cast(BinaryIO, stream), stop, defer_size=defer_size, specific_tags=chosen)
+
+
+def _check_inflated(name: str, stream: BufferedIOBase) -> None:
+    """Inflate a deflated data set piece by piece, keeping nothing, as far as one may be large.
+
+    Raises:
+        InputError: it is larger, or begins with zeros.
+    """
+    inflater, whole = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while piece := stream.read(2**16):
+        while piece:
+            found = inflater.decompress(piece, 2**20)
+            if whole == 0 and found.startswith(bytes(4)):
+                raise InputError(f"{name}: is a damaged DICOM file: zeros follow its file meta information")
+            whole += len(found)
+            piece = inflater.unconsumed_tail
+            if whole > _LARGEST_DEFLATED:
+                raise InputError(
+                    f"{name}: inflates to more than {human(_LARGEST_DEFLATED)}, which no slice does"
+                )
+    check_fits(name, 2 * whole)
 
 
 def _is_dicom_file(path: Path) -> bool:
@@ -154,12 +229,8 @@ def _members(path: Path) -> list[tuple[str, bytes]]:
     try:
         with zipfile.ZipFile(path) as archive:
             found = []
-            whole, free = sum(member.file_size for member in archive.infolist()), available_bytes()
-            if whole > free // 2:
-                raise InputError(
-                    f"{path}: unpacks to {human(whole)}, more than half of the {human(free)} of memory that are free; "
-                    "unpack it into a folder, which is read slice by slice"
-                )
+            whole = sum(member.file_size for member in archive.infolist())
+            check_fits(path, whole, hint="; unpack it into a folder, which is read slice by slice")
             for member in sorted(archive.infolist(), key=lambda info: info.filename):
                 name = Path(member.filename).name
                 if member.is_dir() or name in _NOT_SLICES:

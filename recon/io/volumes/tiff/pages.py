@@ -19,6 +19,7 @@ import numpy as np
 import tifffile
 
 from priors.runtime.errors import InputError
+from priors.runtime.files.bounds import check_array
 from recon.io.volumes.tiff.description import described, warnings_of
 
 ENDINGS = (".tif", ".tiff")
@@ -130,6 +131,7 @@ def _by_page(path: Path, pages: list[Any]) -> np.ndarray:
 def _check_size(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if math.prod(shape) * dtype.itemsize > PACKED * path.stat().st_size:
         raise InputError(f"{path}: is damaged: {shape} values are more than the file can hold")
+    check_array(path, shape, dtype)
 
 
 def _reduced(series: Any) -> bool:
