@@ -4,6 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+NODES_HU = (-950.0, -800.0, -500.0, -175.0, 0.0, 125.0, 400.0)
+"""Where the factor of an interval has a value of its own: air, lung, its edges, fat, soft tissue, vessels, bone."""
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -12,7 +15,9 @@ class _Record(BaseModel):
 class IntervalRow(_Record):
     r"""How the deviation of a method's draws becomes an interval, fitted on one patient.
 
-        s_tot^2 = (1 + 1/M) a^2 G(sd^2) + b^2,      90 %: mean +- 1.645 s_tot
+        s_tot^2 = (1 + 1/M) (a rho(h))^2 G(sd^2) + b^2,      90 %: mean +- 1.645 s_tot
+
+    rho is linear between its values at `NODES_HU`, h the smoothed mean in HU.
 
     Attributes:
         method: name of the reconstruction method.
@@ -22,9 +27,10 @@ class IntervalRow(_Record):
         i0: photons per ray of that scan.
         orbit: kind of orbit, see `recon.ensembles.calibration.orbit_kind`.
         draws: M.
-        a: factor of the draws' deviation.
+        a: factor of the draws' deviation, of the whole body.
+        relative: rho, factor of a at every node of HU.
         b_hu: floor, HU.
-        coverage: share of voxels inside the interval, by region and HU bin, on the data of the fit.
+        coverage: share of voxels inside the interval, by region and HU bin of the mean, on the data of the fit.
         data: what it was fitted on.
         version: of tomocast.
     """
@@ -37,6 +43,7 @@ class IntervalRow(_Record):
     orbit: str
     draws: int = Field(ge=2)
     a: float = Field(gt=0)
+    relative: tuple[float, ...] = (1.0,) * len(NODES_HU)
     b_hu: float = Field(ge=0)
     coverage: dict[str, float] = Field(default_factory=dict)
     data: str

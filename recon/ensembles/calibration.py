@@ -1,7 +1,7 @@
 r"""Which calibration a scan gets: rows of the prior's card, interpolated in log views per column and log dose.
 
-A row holds for one method with one set of settings and one kind of orbit. Between rows log a and b are linear in the
-logarithm of the views per column; beyond the last row they stay as they are up to a factor of 1.5, and over the photons
+A row holds for one method with one set of settings and one kind of orbit. Between rows log a, log rho and b are linear
+in the logarithm of the views per column; beyond the last row they stay as they are up to a factor of 1.5, and over the photons
 per ray likewise up to a factor of `DOSE_REACH`. Beyond that nothing is known, and the answer says why.
 """
 
@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
-from priors.card.trust import IntervalRow
+from priors.card.trust import NODES_HU, IntervalRow
 from priors.runtime.run_folder.fingerprint import fingerprint
 from recon.geometry.coverage import coverage
 from recon.geometry.scan import ScanGeometry
@@ -44,11 +45,24 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Scale:
-    """How a deviation of draws becomes one of the mean's error: the factor a, the floor b in HU, and the rows used."""
+    """How a deviation of draws becomes one of the mean's error.
+
+    Attributes:
+        a: factor of the whole body.
+        b_hu: floor, HU.
+        rows: of the card that were used.
+        relative: factor of a at every node of HU.
+    """
 
     a: float
     b_hu: float
-    rows: tuple[IntervalRow, ...]
+    rows: tuple[IntervalRow, ...] = ()
+    relative: tuple[float, ...] = (1.0,) * len(NODES_HU)
+
+    def factor(self, hu: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+        """Return a rho(h)."""
+        found: Float[np.ndarray, ...] = self.a * np.interp(hu, NODES_HU, self.relative).astype(np.float32)
+        return found
 
 
 def settings_hash(method: DiffusionReconstructor) -> str:
@@ -112,7 +126,9 @@ def _over_views(rows: Sequence[IntervalRow], views_per_column: float) -> Scale |
             f"{views_per_column:.3g} views per detector column, and the card's calibration is for {low:.3g} to "
             f"{high:.3g}"
         )
-    known = [(math.log(row.views_per_column), Scale(row.a, row.b_hu, (row,))) for row in ordered]
+    known = [
+        (math.log(row.views_per_column), Scale(row.a, row.b_hu, (row,), row.relative)) for row in ordered
+    ]
     return _between(math.log(views_per_column), known)
 
 
@@ -124,4 +140,6 @@ def _between(at: float, known: Sequence[tuple[float, Scale]]) -> Scale:
     above = int(np.clip(np.searchsorted(places, at), 0, len(known) - 1))
     below = above if places[above] == at else max(0, above - 1)
     used = {id(row): row for index in (below, above) for row in known[index][1].rows}
-    return Scale(math.exp(log_a), b_hu, tuple(used.values()))
+    nodes = zip(*(scale.relative for _, scale in known), strict=True)
+    relative = tuple(float(np.exp(np.interp(at, places, np.log(values)))) for values in nodes)
+    return Scale(math.exp(log_a), b_hu, tuple(used.values()), relative)

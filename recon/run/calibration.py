@@ -117,8 +117,9 @@ def _row(prior: Prior, request: Request, volume: Volume, views: int, on_step: On
         i0=request.i0,
         orbit=now.orbit,
         draws=request.draws,
-        a=float(f"{fitted.a:.4g}"),
-        b_hu=fitted.b_hu,
+        a=_rounded(fitted.scale.a),
+        relative=tuple(_rounded(value) for value in fitted.scale.relative),
+        b_hu=fitted.scale.b_hu,
         coverage={name: round(share, 3) for name, share in fitted.coverage.items()},
         data=f"{request.volume.name}, {len(volume.values)} slices",
         version=version("tomocast"),
@@ -134,4 +135,8 @@ def fit_problem(problem: Problem, truth: Volume, context: RunContext) -> Fitted:
     reference = resample(truth, mean)
     per_hu = problem.scan.mu_water / 1000
     variance = smoothed_variance(draws.moments).contiguous().numpy() / np.float32(per_hu) ** 2
-    return fit_scale(mean.values - reference, variance, reference)
+    return fit_scale(mean.values, variance, reference)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")

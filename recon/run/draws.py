@@ -46,7 +46,7 @@ def solve_draws(
     draws = draw(method, measurement, projector, context, count)
     found = find_scale(card_of_prior(method.prior).calibration, conditions(problem))
     scale = found if isinstance(found, Scale) else None
-    ends = intervals(draws.moments, scale, per_hu=measurement.mu_water / 1000)
+    ends = intervals(draws.moments, scale, mu_water=measurement.mu_water)
     return DrawnOutcome(
         draws.moments.mean, ends, {"draws": _figures(draws, ends, found, projector, measurement)}
     )
@@ -113,7 +113,13 @@ def _calibration(found: Scale | str) -> dict[str, Any]:
     if isinstance(found, str):
         return {"status": "not calibrated", "reason": found}
     rows = [row.model_dump(mode="json", exclude={"settings"}) for row in found.rows]
-    return {"status": "calibrated", "a": found.a, "b_hu": found.b_hu, "rows": rows}
+    return {
+        "status": "calibrated",
+        "a": found.a,
+        "relative": list(found.relative),
+        "b_hu": found.b_hu,
+        "rows": rows,
+    }
 
 
 def _unseen(difference: Float[Tensor, "z y x"], projector: Projector) -> float:

@@ -18,7 +18,7 @@ from recon.score.coverage import Spread, coverage
 from recon.score.metrics import body_mask
 from recon.score.metrics import score as figures_of
 
-GROUPS = ("by_region", "by_hu")
+GROUPS = ("by_region", "by_hu", "by_reference")
 HONESTY = ("coverage_90", "spread_skill")
 
 
@@ -46,7 +46,7 @@ def _print_group(name: str, group: dict[str, dict[str, float]]) -> None:
     """Print the honesty of intervals by region or HU bin."""
     for part, values in group.items():
         print(
-            f"{name:<10} {part:<18} coverage_90 {values['coverage_90']:.3f}  "
+            f"{name:<12} {part:<18} coverage_90 {values['coverage_90']:.3f}  "
             f"spread_skill {values['spread_skill']:.3f}  "
             f"rmse {values['rmse_hu']:.1f} HU  bias {values['bias_hu']:+.1f} HU  {values['voxels']} voxels"
         )

@@ -86,12 +86,16 @@ def test_the_hash_of_settings_leaves_out_what_changes_no_result() -> None:
 
 def test_intervals_follow_their_formula() -> None:
     moments = Moments(4, torch.full((1, 8, 8), 0.02), torch.full((1, 8, 8), 3 * 1e-8))
-    per_hu = 2e-5
+    mu_water, per_hu = 0.02, 2e-5
     # A constant variance of 1e-8 stays what it is when smoothed.
     torch.testing.assert_close(smoothed_variance(moments), torch.full((1, 8, 8), 1.25e-8))
-    found = intervals(moments, Scale(3.0, 5.0, ()), per_hu=per_hu)
+    found = intervals(moments, Scale(3.0, 5.0), mu_water=mu_water)
     expected = math.sqrt(1.25 * 9 * 1e-8 + (5 * per_hu) ** 2)
     torch.testing.assert_close(found.deviation, torch.full((1, 8, 8), expected))
     torch.testing.assert_close(found.upper - moments.mean, 1.645 * found.deviation)
-    wide = intervals(moments, Scale(1e3, 5.0, ()), per_hu=per_hu)
+    # The mean is water: its factor stands at 0 HU.
+    doubled = Scale(3.0, 0.0, relative=(1.0, 1.0, 1.0, 1.0, 2.0, 1.0, 1.0))
+    ratio = intervals(moments, doubled, mu_water=mu_water).deviation / smoothed_variance(moments).sqrt()
+    torch.testing.assert_close(ratio, torch.full((1, 8, 8), 6.0), rtol=1e-4, atol=0)
+    wide = intervals(moments, Scale(1e3, 5.0), mu_water=mu_water)
     assert float(wide.lower.min()) == 0.0  # nothing is below vacuum
