@@ -1,8 +1,8 @@
 r"""Which calibration a scan gets: rows of the prior's card, interpolated in log views per column and log dose.
 
 A row holds for one method with one set of settings and one kind of orbit. Between rows log a, log rho and b are linear
-in the logarithm of the views per column; beyond the last row they stay as they are up to a factor of 1.5, and over the photons
-per ray likewise up to a factor of `DOSE_REACH`. Beyond that nothing is known, and the answer says why.
+in the logarithm of the views per column; beyond the last row they stay as they are up to a factor of 1.5, and over the
+photons per ray likewise up to a factor of `DOSE_REACH`. Beyond that nothing is known, and the answer says why.
 """
 
 import math

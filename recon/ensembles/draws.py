@@ -108,7 +108,7 @@ def _context_of(context: RunContext, number: int, count: int, initial: Volumes |
         context.on_step(record)
 
     stage = f"draw {number}"
-    return RunContext(context.seed + number, context.checkpoint, on_step, stage, initial)
+    return replace(context, seed=context.seed + number, on_step=on_step, stage=stage, initial=initial)
 
 
 def _added(before: State, x: Volumes, chi2: float) -> State:

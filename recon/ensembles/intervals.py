@@ -3,8 +3,8 @@ r"""From the deviation of M draws to the deviation of their mean's error, and to
     s_tot^2 = (1 + 1/M) (a rho(h))^2 G(sd^2) + b^2,      90 %: mean +- 1.645 s_tot
 
 G is a Gaussian of `SMOOTHING_PIXELS` in every slice: a variance of few draws is noisy, and neighbours share theirs. h
-is the mean in HU, smoothed by `TISSUE_PIXELS` so that a factor belongs to a tissue and not to a pixel's noise. Without a
-calibration a rho = 1 and b = 0: such an interval tells where draws differ, not how far the truth is.
+is the mean in HU, smoothed by `TISSUE_PIXELS` so that a factor belongs to a tissue, not to noise. Without
+a calibration a rho = 1 and b = 0: such an interval tells where draws differ, not how far the truth is.
 """
 
 from dataclasses import dataclass

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from priors.audits.verdict import sentence
 from priors.card import find_prior
 from priors.runtime.config import settings_of
 from priors.runtime.errors import Interrupted, refuse_warnings, warnings_kept
@@ -159,6 +160,7 @@ def _reconstruct(
     own = [*said, *doubts_of(outcome.metrics, outcome.volume), *remarks(outcome.metrics)]
     if isinstance(job, SlabJob):
         own += slab_warnings(job, run)
+    own += _strange(outcome.metrics)
     say(own)
     outcome.metrics["warnings"] = [*permissions.used(), *doubts, *own]
     outputs.save(run.path, problem, outcome, title=f"{scan.name}, {resolved.method.name}")
@@ -176,6 +178,17 @@ def _outcome(job: Problem | SlabJob, run: RunFolder, *, resume: bool) -> Outcome
         return solve_in(run, job, resume=resume)
     print(f"in slabs: {job.told()}", file=sys.stderr)
     return run_slabs(job, run, resume=resume)
+
+
+def _strange(metrics: Mapping[str, Any]) -> list[str]:
+    """Say what the verdict is; return it as a warning where it is a bad one."""
+    familiarity = metrics.get("familiarity")
+    if familiarity is None:
+        return []
+    if familiarity["verdict"] in ("familiar", "unknown"):
+        print(sentence(familiarity), file=sys.stderr)
+        return []
+    return [sentence(familiarity)]
 
 
 def _finished(run: RunFolder, as_json: str | None) -> dict[str, Any]:

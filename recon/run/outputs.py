@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from priors.audits.verdict import notice
 from priors.runtime.errors import InputError
 from priors.runtime.files.writing import atomic
 from priors.runtime.run_folder.privacy import public_yaml
@@ -71,6 +72,7 @@ def save(folder: Path, problem: Problem, outcome: Outcome, *, title: str) -> Non
         pictures={"Scanner": scanner_png(*(problem.scan.whole or (problem.scan.geometry, problem.grid)))},
         warnings=tuple(outcome.metrics["warnings"]),
         unsure=_unsure(outcome.volume),
+        notice=notice(outcome.metrics["familiarity"]) if "familiarity" in outcome.metrics else None,
         configuration=public_yaml(problem.settings),
         versions=versions(),
     )

@@ -25,6 +25,7 @@ from recon.reconstructors.base import RunContext
 from recon.reconstructors.checkpoint import Spent
 from recon.reconstructors.object_mean import ObjectSums
 from recon.run.draws import solve_draws, with_intervals
+from recon.run.familiarity import judged
 from recon.run.problem import Problem
 from recon.solvers.least_squares import LeastSquares
 
@@ -130,6 +131,7 @@ def solve(problem: Problem, context: RunContext, slab: SlabContext = WHOLE) -> O
         own, attenuated, seen = problem.rows(*ends), attenuation[slab.own], projector.slices(*ends)
     used = fits(own, attenuated, seen)
     figures = {**describe(problem), **fit_figures(problem, *used), **seconds}
+    figures |= judged(own, attenuated, chi2=figures["chi2_per_ray"])
     volume = problem.volume(attenuation)
     if drawn is not None:
         figures |= drawn.figures

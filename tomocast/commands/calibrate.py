@@ -54,9 +54,13 @@ def calibrate(
         Path | None,
         typer.Option("--data", help="Reference slices, .npy (slice, y, x), prior's unit: fits the codec."),
     ] = None,
+    patients: Annotated[
+        Path | None,
+        typer.Option("--patients", help="Prepared folder: measures what the prior finds familiar."),
+    ] = None,
     slices: Annotated[
         int | None,
-        typer.Option(min=1, help="Slices: of --data 2, of VOLUME the 8 in its middle, of a patient 8."),
+        typer.Option(min=1, help="Slices: of --data 2, of VOLUME the 8 in its middle, of --patients 4."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -72,8 +76,8 @@ def calibrate(
     from priors.runtime.errors import InputError
     from priors.runtime.files.writing import atomic
 
-    if data is None and volume is None:
-        raise InputError("calibrate: found nothing to measure on, expected VOLUME or --data")
+    if data is None and volume is None and patients is None:
+        raise InputError("calibrate: found nothing to measure on, expected VOLUME, --data or --patients")
     folder = find_prior(prior)
     if out is None and folder.resolve().parent == EMBEDDED:
         raise InputError(f"prior {prior!r}: comes with the package and is not changed; expected --out FOLDER")
@@ -89,6 +93,9 @@ def calibrate(
             volume, views or VIEWS, method, i0=i0, draws=draws, slices=slices or 8, grid=grid, seed=seed
         )
         card = _intervals(loaded, request)
+        loaded = Prior.assembled(loaded.denoiser, card)
+    if patients is not None:
+        card = _familiarity(loaded, patients, slices or 4)
         loaded = Prior.assembled(loaded.denoiser, card)
     if out is None:
         replace_card(folder, card)
@@ -148,3 +155,20 @@ def _intervals(loaded: "Prior", request: Any) -> "PriorCard":
             f"worst {row.coverage[worst]:.3f} ({worst})"
         )
     return loaded.card.model_copy(update={"calibration": merged(loaded.card.calibration, rows)})
+
+
+def _familiarity(loaded: "Prior", patients: Path, slices: int) -> "PriorCard":
+    """Measure what the prior finds familiar; say how far every patient lies from the others."""
+    from priors.audits.patients import familiarity_of
+    from priors.runtime.progress import Progress
+
+    with Progress(1, "calibrate") as progress:
+
+        def on_step(done: int, total: int) -> None:
+            progress.total = total
+            progress.step(done=done)
+
+        found = familiarity_of(loaded, patients, slices=slices, on_step=on_step)
+    for source, score in found.left_out.items():
+        print(f"{source}: score {score:.2f} against the others")
+    return loaded.card.model_copy(update={"familiarity": found})

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from priors.audits.verdict import worst_of
 from priors.runtime.errors import InputError
 from priors.runtime.run_folder.record import RunFolder
 from priors.runtime.system.peak import peak_bytes
@@ -154,6 +155,7 @@ class _Slab:
             "steps": log.last() - before,
             "border": border,
             "warnings": list(warnings_of(problem.scan)),
+            "familiarity": outcome.metrics.get("familiarity"),
         }
 
     def _context(self, before: int) -> SlabContext:
@@ -191,6 +193,7 @@ def _metrics(job: SlabJob, state: _State, log: StepLog) -> dict[str, Any]:
         **describe(head),
         **fit_figures(head, used, unused),
         **spent,
+        **worst_of([slab["familiarity"] for slab in done if slab["familiarity"] is not None]),
         "slabs": {"count": len(done), **_borders(job, done)},
         "peak_memory_bytes": peak_bytes(),
         **curves_of(log, len(done)),

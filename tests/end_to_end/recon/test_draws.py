@@ -57,6 +57,11 @@ def test_without_a_calibration_the_spread_is_written_and_said_to_be_bare(place, 
     assert len(metrics["draws"]["chi2_per_ray"]) == 2
     assert any("not calibrated" in warning for warning in metrics["warnings"])
     assert not list(run.glob("checkpoint*"))
+    # The prior saw pixels of 2 mm, and these are of 6 mm.
+    assert metrics["familiarity"]["verdict"] in ("unfamiliar", "do-not-believe")
+    assert any("pixels of 6 mm" in reason for reason in metrics["familiarity"]["reasons"])
+    assert "familiarity: " in done.stderr
+    assert "Unfamiliar" in (run / "report.html").read_text()
 
 
 def test_a_calibrated_prior_covers_what_it_says(place, calibrated):
