@@ -16,6 +16,7 @@ from assimilation.report.fields import display
 from assimilation.report.observed import observed_fields
 from assimilation.report.scores import scores_section
 from assimilation.verification.matching import match
+from priors.audits.verdict import notice
 from priors.runtime.config import read_yaml
 from priors.runtime.report.page import Page
 from priors.runtime.run_folder.record import RunFolder, to_json, versions
@@ -108,6 +109,7 @@ def report_page(report: RunReport) -> Page:
     if observations is not None:
         observations = observations.select(times=ensemble.times)
     data, note = display(ensemble, truth, observations)
+    judged = (report.provenance or {}).get("figures", {}).get("familiarity")
     details = {"Configuration": report.config, "Provenance": report.provenance}
     return Page(
         "assimilation",
@@ -117,6 +119,7 @@ def report_page(report: RunReport) -> Page:
         note,
         sections=scores_section(report.scores or {}),
         details={name: to_json(dict(content)) if content else "" for name, content in details.items()},
+        notice=None if judged is None else notice(judged),
         foot=f"Made by {ensemble.attributes.get('source', 'tomocast')}.",
     )
 

@@ -21,11 +21,13 @@ from assimilation.inference.problem import Problem
 from assimilation.io.archive import EnsembleWriter, analysis_path
 from assimilation.io.registry import open_stream
 from assimilation.run.checkpoint import Checkpoint, load_state
+from assimilation.run.familiarity import familiarity, told
 from assimilation.run.nonsense import check_problem, observed_frames
 from assimilation.run.planning import ensemble_plan, memory_plan, rehearse
 from assimilation.run.problem import read_problem
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
 from assimilation.verification.departures import departures
+from priors.audits.verdict import sentence
 from priors.card import Prior, find_prior, load_prior
 from priors.diffusion.denoiser import resolved_device
 from priors.runtime.errors import InputError, Interrupted, warnings_checked
@@ -156,6 +158,8 @@ def _run(
     except KeyboardInterrupt:
         folder.log("interrupted")
         raise Interrupted(f"continue with the same command and --resume (run folder {folder.path})") from None
+    figures["familiarity"] = _judged(settings, prior, problem, folder)
+    warned = [*warned, *_strange(figures["familiarity"])]
     _write_report(folder, problem, figures)
     said = [without_paths(text) for text in (*used(), *warned)]
     folder.write_json(
@@ -164,6 +168,19 @@ def _run(
     )
     folder.file(CHECKPOINT).unlink(missing_ok=True)
     folder.log(f"done in {figures['seconds']:.1f} s")
+
+
+def _judged(settings: Settings, prior: Prior, problem: Problem, folder: RunFolder) -> dict[str, Any]:
+    """Return whether the analyses are of what the prior knows."""
+    with open_stream(analysis_path(folder.path)) as analyses:
+        return familiarity(problem, prior, analyses, forecast=isinstance(settings, ForecastSettings))
+
+
+def _strange(found: Mapping[str, Any]) -> list[str]:
+    """Say what the verdict is, as a warning where it is a bad one, which is returned."""
+    text = sentence(found)
+    print(f"warning: {text}" if told(found) else text, file=sys.stderr)
+    return [text] if told(found) else []
 
 
 def print_plan(settings: Settings, inputs: Inputs, *, as_json: str | None) -> None:

@@ -1,6 +1,6 @@
 """One verdict from all checks: familiar, unfamiliar, do-not-believe; unknown where nothing could be checked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -78,14 +78,14 @@ def score_check(score: float | None, farthest: str) -> list[Check]:
     ]
 
 
-def sentence(familiarity: dict[str, Any]) -> str:
+def sentence(familiarity: Mapping[str, Any]) -> str:
     """Return one line for the terminal."""
     score = "" if familiarity["score"] is None else f" (score {familiarity['score']:.2g})"
     reasons = f": {'; '.join(familiarity['reasons'])}" if familiarity["reasons"] else ""
     return f"familiarity: {familiarity['verdict']}{score}{reasons}"
 
 
-def notice(familiarity: dict[str, Any]) -> Notice:
+def notice(familiarity: Mapping[str, Any]) -> Notice:
     """Return the head of a report."""
     name: Name = familiarity["verdict"]
     score = familiarity["score"]
