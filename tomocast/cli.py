@@ -20,6 +20,7 @@ from assimilation.commands.observe import observe
 from assimilation.commands.prepare import prepare_trajectories
 from assimilation.commands.score import score_ensemble
 from assimilation.commands.simulate import simulate_system
+from priors.commands.audit import audit
 from priors.commands.data import data
 from priors.commands.export_prior import export_prior
 from priors.commands.import_prior import import_prior
@@ -87,7 +88,7 @@ app = typer.Typer(
 )
 for _verb in (reconstruct, compare, convert, assimilate, forecast, nowcast, observe, train, sample, inspect):
     app.command()(permissive(_verb))
-for _other in (phantom, import_prior, export_prior):
+for _other in (phantom, import_prior, export_prior, audit):
     app.command()(_other)
 app.command(cls=SeveralViews)(calibrate)
 for _name, (_help, _seconds) in PAIRS.items():
