@@ -16,7 +16,7 @@ from torch.nn import functional
 SIDE = 32
 QUANTILE = 0.01
 MOST = 0.05
-Thumbnails = Float[np.ndarray, "n p"]
+Thumbnails = Float[np.ndarray, "_ p"]
 
 
 def thumbnails(slices: Float[Tensor, "n y x"]) -> Thumbnails:
@@ -26,7 +26,7 @@ def thumbnails(slices: Float[Tensor, "n y x"]) -> Thumbnails:
     return flat
 
 
-def nearest(of: Thumbnails, among: Float[np.ndarray, "m p"]) -> Float[np.ndarray, "n"]:
+def nearest(of: Thumbnails, among: Thumbnails) -> Float[np.ndarray, "_"]:
     """Return the root mean square distance of each of ``of`` to the nearest of ``among``."""
     a, b = of.astype(np.float64), among.astype(np.float64)
     squared = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
@@ -34,7 +34,7 @@ def nearest(of: Thumbnails, among: Float[np.ndarray, "m p"]) -> Float[np.ndarray
     return found
 
 
-def null_distances(series: Mapping[str, Thumbnails]) -> Float[np.ndarray, "n"]:
+def null_distances(series: Mapping[str, Thumbnails]) -> Float[np.ndarray, "_"]:
     """Return the distance of every training slice to the nearest one of another series."""
     parts = []
     for name, own in series.items():
