@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from priors.audits.verdict import sentence
+from priors.audits.verdict import sentence as verdict_sentence
 from priors.card import find_prior
 from priors.runtime.config import settings_of
 from priors.runtime.errors import Interrupted, refuse_warnings, warnings_kept
@@ -186,9 +186,9 @@ def _strange(metrics: Mapping[str, Any]) -> list[str]:
     if familiarity is None:
         return []
     if familiarity["verdict"] in ("familiar", "unknown"):
-        print(sentence(familiarity), file=sys.stderr)
+        print(verdict_sentence(familiarity), file=sys.stderr)
         return []
-    return [sentence(familiarity)]
+    return [verdict_sentence(familiarity)]
 
 
 def _finished(run: RunFolder, as_json: str | None) -> dict[str, Any]:
