@@ -67,16 +67,23 @@ def disagreement(views: list[View], sinogram: Float32[np.ndarray, "v r c"], colu
     gamma = (np.arange(1, first.columns + 1) - column) * first.column_mm / first.depth_mm
     if first.shape == "FLAT":
         gamma = np.arctan(gamma)
-    return min(_pairs(lines, angle, gamma, column, sign) for sign in (-1.0, 1.0))
+    return min(opposite_rays(lines, angle, gamma, column, sign) for sign in (-1.0, 1.0))
 
 
-def _pairs(
+def opposite_rays(
     lines: Float[np.ndarray, "v c"],
     angle: Float64[np.ndarray, " v"],
     gamma: Float64[np.ndarray, " c"],
     column: float,
     sign: float,
 ) -> float:
+    """Return the mean square difference of opposite rays about ``column`` (from 1), as a share of their variance.
+
+    Args:
+        lines: of a fan beam. angle: of the views, rising, in radians. gamma: of the rays in a fan.
+        column: about which rays are mirrored.
+        sign: of gamma in the angle of the opposite view; it depends on which way the source turns.
+    """
     # Index of column -gamma, from 0.
     mirrored = 2 * (column - 1) - np.arange(len(gamma))
     inside = np.flatnonzero((mirrored >= 0) & (mirrored <= len(gamma) - 1))

@@ -18,7 +18,7 @@ import numpy as np
 from priors.runtime.errors import InputError
 from recon.data.scan import Scan
 from recon.io.scans.format import ScanFormat, ScanOptions, hdf5_holds
-from recon.io.scans.hdf5_access import Hdf5, opened
+from recon.io.scans.hdf5_access import Hdf5, opened, told_binning
 from recon.io.scans.parallel import Frames, Turn, frames_of, scan_of
 from recon.io.spelling import text_of
 
@@ -106,9 +106,7 @@ def _pixel_mm(file: Hdf5) -> tuple[float, float] | None:
                     f"{x} is the camera's: divided by the objective's magnification {enlarged[0]:g}"
                 )
             return height / float(enlarged[0]), width / float(enlarged[0])
-        binning = file.numbers(root, f"{_DETECTOR}/binning_x")
-        if binning is not None and len(binning) == 1 and binning[0] > 1:
-            file.warnings.append(f"binning_x is {binning[0]:g}: {x} is taken as the size of a binned pixel")
+        told_binning(file, root, f"{_DETECTOR}/")
         return height, width
     return None
 
@@ -120,6 +118,17 @@ def _others(file: Hdf5) -> None:
     )
     if others:
         file.warnings.append(f"passed over {', '.join(others)[:80]}: only exchange is read")
+    group = file.root["exchange"]
+    frames = sorted(
+        str(name)
+        for name in group
+        if name not in ("data", "data_dark", "data_white")
+        and getattr(file.dataset(file.root, f"exchange/{name}"), "ndim", 0) >= 2
+    )
+    if frames:
+        file.warnings.append(
+            f"passed over {', '.join(frames)[:80]} of exchange: only data, data_white and data_dark are read"
+        )
 
 
 def _claims(path: Path, head: bytes) -> bool:

@@ -212,3 +212,14 @@ def _numeric(stored: Any) -> Any:
         return float(stored)
     array = np.asarray(stored)
     return [float(word) for word in array.ravel()] if array.dtype.kind in "OSU" else array
+
+
+def told_binning(file: Hdf5, group: h5py.Group, prefix: str) -> None:
+    """Say that pixels are binned: their size is taken as that of a binned one."""
+    for name in ("binning_x", "binning_y", "x_binning", "y_binning"):
+        binning = file.numbers(group, f"{prefix}{name}")
+        if binning is not None and len(binning) == 1 and binning[0] > 1:
+            file.warnings.append(
+                f"{name} is {binning[0]:g}: the size of a pixel is taken as that of a binned one"
+            )
+            return

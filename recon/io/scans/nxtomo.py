@@ -11,6 +11,7 @@ other transformations. Sources: https://manual.nexusformat.org/classes/applicati
 what is beyond it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -19,7 +20,7 @@ import numpy as np
 from priors.runtime.errors import InputError
 from recon.data.scan import Scan
 from recon.io.scans.format import ScanFormat, ScanOptions, hdf5_holds
-from recon.io.scans.hdf5_access import Hdf5, opened
+from recon.io.scans.hdf5_access import Hdf5, opened, told_binning
 from recon.io.scans.nxtomo_flips import flips
 from recon.io.scans.parallel import Turn, frames_of, scan_of
 
@@ -68,6 +69,8 @@ def _turn(file: Hdf5, entry: h5py.Group) -> Turn:
 
     views = index[_RADIOGRAPH]
     _told(file, entry, views)
+    _exposures(file, detector, index)
+    told_binning(file, detector, "")
     return Turn(
         (len(views), rows, columns),
         lambda start, end, some: frames_of(stored, views[start:end])(some),
@@ -147,13 +150,28 @@ def _told(file: Hdf5, entry: h5py.Group, views: np.ndarray) -> None:
             file.warnings.append(f"{name} varies from view to view: the sample is taken to stand still")
 
 
+def _exposures(file: Hdf5, detector: h5py.Group, index: Mapping[int, np.ndarray]) -> None:
+    """Say where radiographs and flat fields were exposed for different times."""
+    times = file.numbers(detector, "count_time")
+    if times is None or len(times) <= max(int(part.max(initial=-1)) for part in index.values()):
+        return
+    seen, open_ = (float(np.median(times[index[key]])) for key in (_RADIOGRAPH, _FLAT))
+    if seen > 0 and open_ > 0 and abs(seen / open_ - 1) > 0.01:
+        file.warnings.append(
+            f"count_time of radiographs is {seen:g}, of flat fields {open_:g}: it is not used, and line integrals are "
+            f"{np.log(seen / open_):+.3g} off unless the camera divides by it"
+        )
+    if not _constant_numbers(times[index[_RADIOGRAPH]]):
+        file.warnings.append("count_time varies from view to view and is not used")
+
+
 def _constant(file: Hdf5, entry: h5py.Group, name: str) -> bool:
     numbers = file.numbers(entry, name)
-    return (
-        numbers is None
-        or not len(numbers)
-        or float(np.ptp(numbers)) <= 1e-6 + 1e-6 * float(abs(numbers).max())
-    )
+    return numbers is None or not len(numbers) or _constant_numbers(numbers)
+
+
+def _constant_numbers(numbers: np.ndarray) -> bool:
+    return float(np.ptp(numbers)) <= 1e-6 + 1e-6 * float(abs(numbers).max())
 
 
 def _entry(file: Hdf5) -> h5py.Group:

@@ -142,11 +142,16 @@ def _axis(turn: Turn, options: ScanOptions, stands_for: tuple[np.ndarray, np.nda
     """
     if options.centre is not None:
         return Axis(options.centre, "high", {"stated": options.centre})
+    arc = float(np.ptp(turn.angles_deg))
+    if len(turn.angles_deg) >= 16 and min(abs(arc - np.pi), abs(arc - 2 * np.pi)) < 0.3:
+        turn.warnings.append(
+            f"the angles span {arc:.3g} degrees, as if they were radians without saying so in units"
+        )
     try:
         found = search_axis(_busiest_row(turn, stands_for), turn.angles_deg)
-    except InputError:
+    except InputError as error:
         if not turn.axis:
-            raise
+            raise InputError("; ".join([str(error), *turn.warnings[-1:]])) from error
         return Axis(turn.axis[0], "fair", {"recorded": turn.axis[0]})
     if turn.axis:
         recorded = min(turn.axis, key=lambda column: abs(column - found.column))

@@ -73,6 +73,11 @@ def choose(path: Path, files: list[Named], wanted: str | None) -> tuple[list[Sli
             "RescaleType is US (unspecified): taken as HU, which CT images with slope and intercept are in"
         )
         remarks = (*remarks, sentence)
+    for keyword in ("ConvolutionKernel", "KVP"):
+        values = sorted({str(plane.get(keyword) or "not stated")[:16] for plane in slices})
+        if len(values) > 1:
+            mixed = f"{keyword} differs within the series ({', '.join(values[:3])})"
+            remarks = (*remarks, f"{mixed}: reconstructions of two kinds may be mixed")
     return slices, remarks
 
 
@@ -147,7 +152,7 @@ def check_ct(plane: Slice) -> None:
         raise InputError(
             f"{name}: RescaleSlope and RescaleIntercept are missing, so its values are not known to be HU"
         )
-    if plane.get("RescaleType") not in (*_UNSPECIFIED, "HU", "", None):
+    if str(plane.get("RescaleType") or "HU").strip().upper() not in (*_UNSPECIFIED, "HU"):
         raise InputError(f"{name}: RescaleType: found {str(plane.get('RescaleType'))[:20]!r}, expected HU")
     if slope == 0:
         raise InputError(f"{name}: RescaleSlope: found 0, expected a number that is not 0")

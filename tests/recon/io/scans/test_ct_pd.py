@@ -185,3 +185,34 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, change: dict, told: str)
 def test_projections_are_no_volume(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds projection data"):
         read_volume(write_ct_pd(tmp_path / "scan", AXIAL, measured(AXIAL)))
+
+
+COUNTED = 24 - 10.25
+"""Where columns are counted as GE does: from the other end and from 0."""
+
+
+@pytest.mark.parametrize(
+    ("maker", "true", "read"),
+    [
+        # The data say which reading is right, whoever made the scanner; other makers follow the table.
+        ("GE MEDICAL SYSTEMS", COUNTED, COUNTED),
+        ("GE MEDICAL SYSTEMS", 10.25, 10.25),
+        ("SIEMENS", 10.25, 10.25),
+        ("", 10.25, 10.25),
+    ],
+)
+def test_the_central_column_is_counted_as_its_maker_does(
+    tmp_path: Path, maker: str, true: float, read: float
+) -> None:
+    gantry = Gantry(
+        np.linspace(0, 2 * np.pi, 120, endpoint=False), np.zeros(120), rows=1, columns=24, column_mm=4.0,
+        row_mm=1.0, central=(true, 1.0),
+    )  # fmt: skip
+    flat = [((x, y, 0.0), radius, mu) for (x, y, _), radius, mu in BALLS]
+    lines = np.stack([through_balls(gantry.focal_spot(k), gantry.elements(k), flat) for k in range(120)])
+    stated = dataclasses.replace(gantry, central=(10.25, 1.0))
+    data = read_scan(write_ct_pd(tmp_path / "scan", stated, lines, Manufacturer=maker))
+    known = Projector(read_scan(write_ct_pd(tmp_path / "plain", gantry, lines)).geometry, data.grid)
+    np.testing.assert_allclose(data.geometry.detector_mm, known.geometry.detector_mm, atol=1e-3)
+    told = " ".join(data.warnings)
+    assert ("opposite rays" in told) == (maker.startswith("GE") and true == 10.25)

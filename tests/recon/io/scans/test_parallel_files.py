@@ -66,6 +66,8 @@ def warned(scan: Any, *words: str) -> None:
         ({f"{DETECTOR}/x_pixel_size": 650.0}, 1.0, ("no pixel has",)),
         ({f"{DETECTOR}/x_pixel_size": (1.0, "pixels")}, 1.0, ("no length",)),
         ({"exchange_2/data": 1}, 1.0, ("exchange_2",)),
+        ({"exchange/data_white_end": np.ones((2, 2, 128))}, 1.0, ("data_white_end of exchange",)),
+        ({f"{DETECTOR}/pixel_size": [1e-6, 1e-6]}, 0.001, ()),
     ],
 )
 def test_data_exchange_pixel_sizes(tmp_path: Path, extra: dict[str, Any], mm: float, words: tuple) -> None:
@@ -105,6 +107,57 @@ def test_data_exchange_that_cannot_be_understood_is_refused(
         read_scan(path)
 
 
+def angles(path: Path) -> np.ndarray:
+    """Return the angles of the views in degrees: rays of a view travel along (sin a, -cos a)."""
+    source = read_scan(path).geometry.source_mm
+    return np.rad2deg(np.unwrap(np.arctan2(source[:, 0], -source[:, 1])))
+
+
+@pytest.mark.parametrize(
+    ("theta", "units"),
+    [
+        (HALF, None),
+        (HALF, "degrees"),
+        (np.deg2rad(HALF), "rad"),
+        (HALF / 360, "turn"),
+        (np.array([f"{a:g}" for a in HALF], "S8"), None),
+    ],
+)
+def test_data_exchange_angles(tmp_path: Path, theta: np.ndarray, units: str | None) -> None:
+    path = write_exchange(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        del file["exchange/theta"]
+        file["exchange/theta"] = theta
+        if units is not None:
+            file["exchange/theta"].attrs["units"] = units
+    np.testing.assert_allclose(angles(path), HALF, atol=1e-6)
+
+
+def test_radians_without_units_are_named(tmp_path: Path) -> None:
+    path = write_exchange(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        file["exchange/theta"][:] = np.deg2rad(HALF)
+    with pytest.raises(InputError, match=r"3\.12 degrees, as if they were radians"):
+        read_scan(path)
+
+
+def test_nxtomo_angles_flats_after_and_ignored_frames(tmp_path: Path) -> None:
+    plain = angles(write_nx(tmp_path / "plain.nx", HALF))
+    for name in ("rad", "after", "ignored"):
+        path = write_nx(tmp_path / f"{name}.nx", HALF)
+        with h5py.File(path, "a") as file:
+            entry = file["entry"]
+            if name == "rad":
+                entry["sample/rotation_angle"][:] = np.deg2rad(entry["sample/rotation_angle"][()])
+                entry["sample/rotation_angle"].attrs["units"] = "rad"
+            elif name == "after":
+                for data in (f"{NX}/data", f"{NX}/image_key", "sample/rotation_angle"):
+                    entry[data][:] = np.roll(entry[data][()], -8, axis=0)
+            else:
+                entry[f"{NX}/image_key"][-2:] = 3
+        np.testing.assert_allclose(angles(path), plain[: 178 if name == "ignored" else 180], atol=1e-6)
+
+
 # NXtomo
 
 
@@ -121,6 +174,18 @@ def test_data_exchange_that_cannot_be_understood_is_refused(
         ({"control/data": np.linspace(1.0, 0.5, 188)}, 1.0, ("beam monitor",)),
         ({"sample/z_translation": np.arange(188.0)}, 1.0, ("z_translation",)),
         ({"sample/z_translation": np.zeros(188)}, 1.0, ()),
+        ({f"{NX}/x_binning": 2}, 1.0, ("x_binning is 2",)),
+        ({f"{NX}/x_binning": 1}, 1.0, ()),
+        ({f"{NX}/count_time": np.ones(188)}, 1.0, ()),
+        (
+            {f"{NX}/count_time": np.r_[np.ones(8), np.full(180, 2.0)]},
+            1.0,
+            ("count_time of radiographs is 2",),
+        ),
+        ({f"{NX}/distance": (-0.05, "m")}, 1.0, ()),
+        ({f"{NX}/x_pixel_size": (1e-4, "cm")}, 0.001, ()),
+        ({f"{NX}/x_pixel_size": 6.5}, 1.0, ("no pixel has",)),
+        ({f"{NX}/x_pixel_size": (np.full(128, 2e-6), "m")}, 0.002, ()),
     ],
 )
 def test_nxtomo_statements(tmp_path: Path, extra: dict[str, Any], mm: float, words: tuple) -> None:
