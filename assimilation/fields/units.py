@@ -43,6 +43,8 @@ _ALIASES = {
     **dict.fromkeys(
         (
             "celsius",
+            "celcius",
+            "degrees celcius",
             "°c",
             "c",
             "℃",

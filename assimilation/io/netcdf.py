@@ -1,5 +1,6 @@
 """NetCDF 3 and 4 files and Zarr folders (formats 2 and 3): opened by xarray, decoded by ``foreign.missing``."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +69,7 @@ def _opened(path: Path, engine: str, options: dict[str, Any]) -> Iterator[xr.Dat
         coded = xr.open_dataset(path, engine=engine, decode_cf=False, **options)
         if engine == "zarr":
             coded = ordered(_with_fill_values(coded, path))
+        coded = _with_since(coded)
         values = decoded(coded, str(path), defaults=engine != "zarr")
         ours = civil(values, str(path))
         dataset = unrounded(ours, xr.decode_cf(ours), str(path))
@@ -77,6 +79,10 @@ def _opened(path: Path, engine: str, options: dict[str, Any]) -> Iterator[xr.Dat
     except Exception as error:
         # Damaged files make h5py, zarr, scipy and xarray's decoding fail in many ways.
         reason = " ".join(str(error).split())[:160] or type(error).__name__
+        if "decode time units" in reason:
+            raise InputError(
+                f"{path}: time: {reason.split('. Try')[0]}; expected seconds to days since"
+            ) from error
         raise InputError(f"{path}: is damaged or truncated, not readable as {engine} ({reason})") from error
     with dataset:
         yield dataset
@@ -88,7 +94,7 @@ def _with_fill_values(dataset: xr.Dataset, path: Path) -> xr.Dataset:
 
     group = zarr.open_group(path, mode="r", use_consolidated=False)
     if group.metadata.zarr_format != 2:
-        return dataset
+        return _with_codes(dataset, group)
     for name in map(str, dataset.variables):
         array = group.get(name)
         attributes = dataset[name].attrs
@@ -98,4 +104,24 @@ def _with_fill_values(dataset: xr.Dataset, path: Path) -> xr.Dataset:
             attributes["_FillValue"] = array.attrs["_FillValue"]
         elif not looks_like_a_code(attributes["_FillValue"]):
             del attributes["_FillValue"]
+    return dataset
+
+
+def _with_codes(dataset: xr.Dataset, group: Any) -> xr.Dataset:
+    """Take a fill value of Zarr 3 that looks like a code for a missing value, where a variable states none."""
+    for name in map(str, dataset.variables):
+        array = group.get(name)
+        stated = getattr(getattr(array, "metadata", None), "fill_value", None)
+        if "_FillValue" not in dataset[name].attrs and looks_like_a_code(stated):
+            dataset[name].attrs["_FillValue"] = stated
+    return dataset
+
+
+def _with_since(dataset: xr.Dataset) -> xr.Dataset:
+    """Spell the units of times as xarray knows them: ``Hours Since`` is ``hours since``."""
+    for item in dataset.variables.values():
+        unit = item.attrs.get("units")
+        found = re.match(r"\s*([A-Za-z]+)\s+since\s", unit, re.IGNORECASE) if isinstance(unit, str) else None
+        if found is not None and " since " not in unit:
+            item.attrs["units"] = f"{found[1].lower()} since {unit[found.end() :]}"
     return dataset

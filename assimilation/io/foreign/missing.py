@@ -5,7 +5,9 @@
     _FillValue, missing_value (and their usual misspellings), lists and texts of them      compared in the file's type
     valid_range, valid_min, valid_max     what lies outside; limits of the file's integer type are counts, others values
     default fill values of NetCDF         of a variable without _FillValue, for types of two bytes and more
-    fill_value of Zarr 2                  only where it looks like a code: it also is what an absent chunk holds (0)
+    fill_value of Zarr 2 and 3            only where it looks like a code: it also is what an absent chunk holds (0)
+
+    1e20, 9.96921e36 and their like       of floats, also where the file does not say so
 
 (CF-1.11, 2.5.1 and 8.1; NetCDF Users' Guide, attribute conventions.) Limits that are no numbers are told and not used.
 """
@@ -36,6 +38,8 @@ _DEFAULTS = {
     "f8": 9.969209968386869e36,
 }
 """Fill values that the NetCDF library writes into cells nobody wrote (netcdf.h)."""
+NEVER_MEANT = (1e20, 9.999e20, 1e30, 1e35, 1e36, 9.969209968386869e36, 3.4028234663852886e38)
+"""What CMIP (1e20), NCEP (9.999e20), GrADS, ROMS, NetCDF and float32's limit leave in cells, often unstated."""
 LARGE = 1e6
 """Codes this large are compared with a relative tolerance: texts and other precisions round them."""
 
@@ -58,6 +62,8 @@ class _Coding:
         missing = np.zeros(counts.shape, bool)
         for code in self.codes:
             missing |= equal(counts, code)
+        if counts.dtype.kind == "f":
+            missing |= _never_meant(counts)
         # NaN is neither below nor above.
         missing |= (counts < self.low) | (counts > self.high)
         values = counts.astype(np.float64)
@@ -67,6 +73,14 @@ class _Coding:
             values[equal(counts, code)] = 0.0
         values[missing] = np.nan
         return values
+
+
+def _never_meant(counts: np.ndarray) -> np.ndarray:
+    """Return where numbers are codes of missing that no quantity reaches by chance, whatever a file states."""
+    large = np.asarray(np.abs(counts) >= min(NEVER_MEANT))
+    if not large.any():
+        return large
+    return np.asarray(large & np.any([equal(np.abs(counts), code) for code in NEVER_MEANT], axis=0))
 
 
 def equal(counts: np.ndarray, code: float) -> np.ndarray:
@@ -106,8 +120,10 @@ def decoded(dataset: xr.Dataset, source: str, *, defaults: bool) -> xr.Dataset:
 
 def _decoded(item: xr.Variable, label: str, *, defaults: bool) -> xr.Variable:
     coding, attributes = _coding(item, label, defaults=defaults)
-    trivial = (coding.scale, coding.offset) == (1.0, 0.0) and not np.isfinite([coding.low, coding.high]).any()
-    if trivial and not coding.codes and not coding.undetect and coding.dtype == item.dtype:
+    # Floats may hold codes that nothing states.
+    plain = item.dtype.kind != "f" and (coding.scale, coding.offset) == (1.0, 0.0)
+    unlimited = not np.isfinite([coding.low, coding.high]).any()
+    if plain and unlimited and not coding.codes and not coding.undetect and coding.dtype == item.dtype:
         return xr.Variable(item.dims, item._data, attributes, item.encoding)
     values = mapped(item, coding)
     values.attrs = attributes

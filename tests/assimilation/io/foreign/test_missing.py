@@ -205,3 +205,36 @@ def test_what_is_no_limit_is_told_and_not_used(tmp_path, attributes, told):
 def test_a_least_value_is_told_in_the_unit_of_the_values(tmp_path):
     write(tmp_path / "a.nc", "i2", [100, 0, 5], {"scale_factor": 0.1, "valid_min": np.int16(0)})
     assert read_any_fields(tmp_path / "a.nc").variables[0].minimum == 0
+
+
+def _days(values: np.ndarray, unit: str) -> xr.Dataset:
+    days = np.array(["2021-01-01", "2021-01-02"], "datetime64[ns]")
+    coords = {"time": days, "y": np.arange(3.0), "x": np.arange(4.0)}
+    return xr.Dataset({"n": (("time", "y", "x"), values, {"units": unit})}, coords)
+
+
+@pytest.mark.parametrize("code", [1e20, -1e20, 9.999e20, 9.969209968386869e36, 3.4028234663852886e38, 1e30])
+@pytest.mark.parametrize("ending", ["nc", "zarr"])
+def test_codes_that_no_quantity_reaches_are_missing_though_unstated(tmp_path, code, ending):
+    values = np.full((2, 3, 4), 280, np.float32)
+    values[0, 0, 0], values[1, 2, 3] = code, 2.5e19
+    path, plain = tmp_path / f"a.{ending}", {"n": {"_FillValue": None}}
+    if ending == "nc":
+        _days(values, "cm-3").to_netcdf(path, engine="h5netcdf", encoding=plain)
+    else:
+        _days(values, "cm-3").to_zarr(path, encoding=plain, consolidated=False)
+    found = read_any_fields(path).values[0, :, 0]
+    assert np.isnan(found[0, 0, 0])
+    # As many molecules are in a cubic centimetre of air.
+    assert found[1, 2, 3] == pytest.approx(2.5e19)
+    assert np.isnan(found).sum() == 1
+
+
+@pytest.mark.parametrize(("fill", "missing"), [(-9999.0, True), (0.0, False), (1.0, False), (9.0, False)])
+def test_fill_values_of_zarr_3_are_codes_where_they_look_like_it(tmp_path, fill, missing):
+    values = np.full((2, 3, 4), 280, np.float32)
+    values[0, 0, 0] = fill
+    encoding = {"n": {"fill_value": fill, "_FillValue": None}}
+    _days(values, "K").to_zarr(tmp_path / "a.zarr", zarr_format=3, encoding=encoding, consolidated=False)
+    found = read_any_fields(tmp_path / "a.zarr").values[0, 0, 0, 0, 0]
+    assert np.isnan(found) if missing else found == fill

@@ -339,3 +339,17 @@ def test_sums_without_bounds_are_told(tmp_path):
     data = dataset(unit="mm", name="RAINNC", description="ACCUMULATED TOTAL GRID SCALE PRECIPITATION")
     with pytest.warns(InputWarning, match="RAINNC: says that it is accumulated, but not over which time"):
         read(data, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "unit", ["Hours Since 2021-01-01", "HOURS SINCE 2021-01-01 00:00", "hours  since 2021-1-1"]
+)
+def test_spellings_of_units_of_time(tmp_path, unit):
+    data = dataset(coords={"time": ("time", [0.0, 1.0], {"units": unit})})
+    assert read(data, tmp_path).times.tolist() == [START.astype(int), (START + HOUR).astype(int)]
+
+
+def test_months_are_no_unit_of_time(tmp_path):
+    data = dataset(coords={"time": ("time", [0.0, 1.0], {"units": "months since 2021-01-01"})})
+    with pytest.raises(InputError, match="time: unable to decode time units 'months since"):
+        read(data, tmp_path)
