@@ -121,7 +121,9 @@ def _with_since(dataset: xr.Dataset) -> xr.Dataset:
     """Spell the units of times as xarray knows them: ``Hours Since`` is ``hours since``."""
     for item in dataset.variables.values():
         unit = item.attrs.get("units")
-        found = re.match(r"\s*([A-Za-z]+)\s+since\s", unit, re.IGNORECASE) if isinstance(unit, str) else None
-        if found is not None and " since " not in unit:
+        if not isinstance(unit, str) or " since " in unit:
+            continue
+        found = re.match(r"\s*([A-Za-z]+)\s+since\s", unit, re.IGNORECASE)
+        if found is not None:
             item.attrs["units"] = f"{found[1].lower()} since {unit[found.end() :]}"
     return dataset
