@@ -1,9 +1,12 @@
 """What ``inspect`` says of a checkpoint of other software, before anything is imported."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from priors.runtime.inspection import Inspection
+
+if TYPE_CHECKING:
+    from priors.adapters.foreign import Foreign
 
 
 def inspect_checkpoint(path: Path) -> Inspection:
@@ -15,6 +18,7 @@ def inspect_checkpoint(path: Path) -> Inspection:
     from priors.adapters.foreign import Told
     from priors.adapters.importing import described_network, missing
     from priors.adapters.registry import read_checkpoint
+    from priors.adapters.slices import is_volume
 
     told = Told()
     foreign = read_checkpoint(path, told)
@@ -25,6 +29,8 @@ def inspect_checkpoint(path: Path) -> Inspection:
         and "shape" not in foreign.described
     ):
         lacking.append("size=")
+    if is_volume(foreign.network):
+        lacking.append("slices=")
     if getattr(foreign.network, "classes", None) and getattr(foreign.network, "label", None) is None:
         lacking.append("label=")
     licence = foreign.described.get("licence")
@@ -32,6 +38,7 @@ def inspect_checkpoint(path: Path) -> Inspection:
         "family": foreign.family,
         "weights": foreign.path.name,
         "network": described_network(foreign),
+        "one call sees": _seen(foreign),
         "noise levels": _without_betas(foreign.schedule),
         "output": repr(foreign.parametrisation),
         "told of the level": repr(foreign.conditioning),
@@ -46,6 +53,24 @@ def inspect_checkpoint(path: Path) -> Inspection:
     words["import"] = f"tomocast import-prior {path.name} {options} --out FOLDER".replace("  ", " ")
     warnings = () if licence else ("no licence in the file",)
     return Inspection(f"checkpoint of {foreign.family}", words, warnings)
+
+
+def _seen(foreign: "Foreign") -> str:
+    """Return what the network's channels and dimensions are to a volume, as far as they tell."""
+    from priors.adapters.slices import COLOURS, is_volume
+    from priors.networks import ForeignNetwork
+
+    network = foreign.network
+    found, gives = network.field_channels, network.field_channels
+    if isinstance(network, ForeignNetwork):
+        gives = network.output_channels
+    if is_volume(network):
+        return "a block of slices (a network over volumes); slices= says how many"
+    if found == 1:
+        return "one slice"
+    if found == COLOURS and gives in (found, 2 * found):
+        return "a colour image, to which grey slices are lifted; channels=neighbours says three slices"
+    return f"{found} channels; channels=neighbours says slices around the one that is answered"
 
 
 def _without_betas(schedule: Any) -> str:

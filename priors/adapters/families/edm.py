@@ -34,6 +34,7 @@ REBUILDER = "persistence._reconstruct_persistent_obj"
 KEYS = ("ema", "net")
 NETWORKS = ("SongUNet", "DhariwalUNet")
 WRAPPERS = ("EDMPrecond", "VPPrecond", "VEPrecond", "iDDPMPrecond")
+LICENCE = "the weights that EDM's authors publish are CC BY-NC-SA 4.0 (no commercial use): say --licence"
 # Levels of the published sampler; training drew them without bounds, around 0.3.
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
 
@@ -64,7 +65,7 @@ def read(source: Path, content: Any, told: Told) -> Foreign:
     if arguments is None:
         raise InputError(f"{source}: found no arguments of its network (_init_kwargs), expected them")
     network, side = architecture(source, inner_kind, arguments, told)
-    notes = [f"{inner_kind} in {kind}"]
+    notes = [f"{inner_kind} in {kind}", LICENCE]
     tensors = as_float(_tensors(source, inner))
     if "map_augment.weight" in tensors:
         notes.append("labels of augmentation left out: none, as for sampling")
