@@ -65,6 +65,9 @@ class _Visible(io.TextIOWrapper):
         self.verbatim = _Verbatim(self)
 
     def write(self, text: str) -> int:
+        # What writes help texts finds out by this whether a stream takes bytes.
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         self.send(visible(text))
         return len(text)
 

@@ -1,7 +1,6 @@
 """The verb ``reconstruct``: a scan to a volume, in a run folder."""
 
-from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -19,52 +18,24 @@ from priors.commands.options import (
     required,
     show,
 )
-
-Formats = Annotated[
-    Optional[list[str]],  # noqa: UP045 (typer reads the old spelling on every supported version)
-    typer.Option("--format", help="Write the volume in this format too, such as dicom; may be repeated."),
-]
+from recon.commands.options import Draws, Formats, Method, PriorGrid, ScanFile, Slab
 
 
 def reconstruct(
-    scan: Annotated[
-        Path,
-        typer.Argument(metavar="SCAN", help="Scan: tomocast HDF5, HTC 2022, Data Exchange, or scan.yaml."),
-    ],
+    scan: ScanFile,
     overrides: Overrides = None,
     out: OutFolder = None,
-    method: Annotated[
-        str | None,
-        # Written out: deriving it from the union of methods would import torch for --help. A test compares the two.
-        typer.Option(
-            help="fbp, cgls, sirt, tv, exact (small problems); with a diffusion prior: nerd-fast, nerd-thorough, "
-            "nerd-admm, nerd-pdhg, dds, dds-3d, diffusion-mbir, diffpir, dps, red-diff, sitcom, pnp-hqs or pnp-admm."
-        ),
-    ] = None,
+    method: Method = None,
     prior: PriorName = None,
     config: Config = None,
     seed: Seed = None,
-    draws: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Draws of a diffusion method: writes their mean, deviation and 90 % interval."
-        ),
-    ] = None,
+    draws: Draws = None,
     views: Annotated[str | None, typer.Option(help="Views to use, START:STOP:STEP.")] = None,
     views_step: Annotated[int | None, typer.Option(min=1, help="Use every K-th view.")] = None,
     slices: Annotated[str | None, typer.Option(help="Slices to reconstruct, START:STOP.")] = None,
-    slab: Annotated[
-        int | None,
-        typer.Option(min=1, help="Slices in memory at a time; as many as fit where not all of them do."),
-    ] = None,
+    slab: Slab = None,
     grid: Annotated[int | None, typer.Option(min=1, help="Pixels of the square slice.")] = None,
-    prior_grid: Annotated[
-        bool,
-        typer.Option(
-            "--prior-grid",
-            help="Reconstruct on the prior's pixel size where the grid's is another, and resample.",
-        ),
-    ] = False,
+    prior_grid: PriorGrid = False,
     formats: Formats = None,
     strict: Annotated[bool, typer.Option("--strict", help="Make every warning an error.")] = False,
     plan: Plan = False,

@@ -32,6 +32,18 @@ class SeveralViews(TyperCommand):
         return super().parse_args(ctx, words)
 
 
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="Write a new folder, or the card alone (.yaml), instead of changing the card."
+    ),
+]
+Slices = Annotated[
+    int | None,
+    typer.Option(
+        "--slices", min=1, help="Slices: of --data 2, of VOLUME the 8 in its middle, of --patients 4."
+    ),
+]
 Views = Annotated[
     Optional[list[int]],  # noqa: UP045 (typer reads the old spelling on every supported version)
     typer.Option("--views", min=1, help="Views of the scans simulated from VOLUME: 8 16 30 by default."),
@@ -58,16 +70,8 @@ def calibrate(
         Path | None,
         typer.Option("--patients", help="Prepared folder: measures what the prior finds familiar."),
     ] = None,
-    slices: Annotated[
-        int | None,
-        typer.Option(min=1, help="Slices: of --data 2, of VOLUME the 8 in its middle, of --patients 4."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="Write a new folder, or the card alone (.yaml), instead of changing the card."
-        ),
-    ] = None,
+    slices: Slices = None,
+    out: Out = None,
 ) -> None:
     """Measure what a prior's card says: its codec, the intervals of its draws, what it finds familiar."""
     from priors.adapters.folder import replace_card, write_prior

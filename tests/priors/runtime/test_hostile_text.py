@@ -1,5 +1,6 @@
 """Small texts that would cost much, and what the surroundings of a process can be."""
 
+import io
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from priors.runtime.config import read_yaml
 from priors.runtime.errors import InputError
 from priors.runtime.system.processes import process_group
 from priors.runtime.system.seeds import generator_of
-from priors.runtime.terminal import visible
+from priors.runtime.terminal import _Visible, visible
 from priors.runtime.yaml_text import safe_yaml
 from recon.io.scans.registry import read_scan
 from recon.io.volumes.registry import read_volume
@@ -120,3 +121,11 @@ def test_several_processes_need_the_address_of_the_first(monkeypatch):
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(InputError, match="MASTER_ADDR: is not set"), process_group():
         pass
+
+
+def test_a_standard_stream_takes_text_only():
+    """The writer of help texts tries bytes to find out what a stream takes."""
+    stream = _Visible(io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    for content in (b"", b"text"):
+        with pytest.raises(TypeError, match="must be str"):
+            stream.write(content)
