@@ -74,11 +74,10 @@ def with_intervals(
     problem: Problem, mean: Volume, ends: Intervals, metrics: dict[str, Any]
 ) -> IntervalVolume:
     """Return the mean as a volume with its deviation and interval, in the unit of the scan."""
-    per_unit = problem.scan.mu_water / 1000 if problem.scan.unit == "HU" else 1.0
-    deviation = Volume(
-        (ends.deviation / per_unit).contiguous().numpy(), mean.affine, mean.unit, grid=mean.grid
-    )
     lower, upper = problem.volume(ends.lower), problem.volume(ends.upper)
+    # Taken from the upper end, which nothing clips, so that it follows the volume onto whatever grid that went.
+    reach = np.maximum(upper.values - mean.values, 0)
+    deviation = Volume(reach / np.float32(QUANTILE_90), mean.affine, mean.unit, grid=mean.grid)
     return IntervalVolume(
         mean.values,
         mean.affine,
