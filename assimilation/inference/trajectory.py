@@ -199,7 +199,8 @@ class TrajectoryModel:
         return self._held().dtype
 
     def _held(self) -> Tensor:
-        return next(chain(self.denoiser.parameters(), self.denoiser.buffers()))
+        # A denoiser without weights is a formula: single precision on the CPU.
+        return next(chain(self.denoiser.parameters(), self.denoiser.buffers()), torch.zeros(0))
 
     def noise_levels(self, levels: Sequence[float]) -> Float[Tensor, "f"]:
         """Return s = sigma / alpha of levels in [0, 1], float64."""
