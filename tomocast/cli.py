@@ -113,6 +113,9 @@ def _run() -> int:
     try:
         check_environment()
         status = app(standalone_mode=False)
+        if status and signals.received():
+            # typer turns an interruption into the status of Ctrl-C, whatever the signal was.
+            raise KeyboardInterrupt
     except (Interrupted, KeyboardInterrupt, typer.Abort) as stop:
         print(visible(f"\ninterrupted; {stop}" if str(stop) else "\ninterrupted"), file=sys.stderr)
         return signals.status()

@@ -22,6 +22,7 @@ from assimilation.fields import cf
 from assimilation.fields.grid import Grid, Variable
 from priors.runtime.errors import InputError
 from priors.runtime.files.writing import atomic
+from priors.runtime.files.zarr_chunks import note_absent
 
 CHUNK_BYTES = 16 * 2**20
 """Members of one frame share a chunk up to this size: a long archive then has few files."""
@@ -142,6 +143,7 @@ class GrowingArchive:
         dataset.to_zarr(self.store, mode="a", encoding=bare, consolidated=False)
         for left in self.store.rglob("*.partial"):
             left.unlink()
+        note_absent(self.store)
 
     def _place(self, time: np.datetime64, trajectory: int) -> int:
         """Return where a time belongs."""

@@ -14,6 +14,8 @@ from assimilation.io.classic import check_classic
 from assimilation.io.foreign.missing import decoded, looks_like_a_code
 from assimilation.io.store import check_hdf5, ordered
 from priors.runtime.errors import InputError
+from priors.runtime.files.bounds import check_within
+from priors.runtime.files.zarr_chunks import check_chunks
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 CLASSIC = (b"CDF\x01", b"CDF\x02")
@@ -57,6 +59,8 @@ def opened_zarr(path: Path, variable: str | None = None) -> Iterator[xr.Dataset]
     Raises:
         InputError: it is damaged, or its times cannot be used.
     """
+    check_within(path, path.rglob("*"))
+    check_chunks(path)
     with _opened(path, "zarr", {"consolidated": False}) as dataset:
         yield dataset
 

@@ -18,8 +18,10 @@ from assimilation.fields import cf
 from assimilation.fields.grid import Variable
 from priors.runtime.errors import InputError
 from priors.runtime.files import hdf5_probe, temporary
+from priors.runtime.files.bounds import check_within
 from priors.runtime.files.hdf5_sink import hdf5_sink
 from priors.runtime.files.writing import atomic, replace_folder
+from priors.runtime.files.zarr_chunks import check_chunks, note_absent
 
 WRITER = "tomocast_archive"
 """Attribute of every archive written here; its value counts the layout's versions."""
@@ -92,6 +94,8 @@ def opened(path: Path) -> Iterator[xr.Dataset]:
         raise InputError(f"{path}: does not exist, expected NetCDF or a Zarr folder")
     try:
         if path.is_dir():
+            check_within(path, path.rglob("*"))
+            check_chunks(path)
             dataset = ordered(xr.open_dataset(path, engine="zarr", consolidated=False, decode_times=False))
         else:
             check_hdf5(path)
@@ -165,6 +169,7 @@ def save(dataset: xr.Dataset, path: Path, encoding: dict[str, dict[str, Any]]) -
         whole[name] = {**whole.get(name, {}), **told}
     if path.suffix == ".zarr":
         dataset.to_zarr(path, mode="w", encoding=whole, consolidated=False)
+        note_absent(path)
     else:
         with hdf5_sink(path) as sink:
             dataset.to_netcdf(sink, engine="h5netcdf", encoding=whole)

@@ -134,6 +134,20 @@ def test_a_resume_with_other_data_is_refused_before_anything_is_written(files, m
     assert (state(files / "ct"), state(files / "da")) == before
 
 
+def test_another_version_does_not_go_on_with_a_run_unless_forced(files, monkeypatch):
+    monkeypatch.chdir(files)
+    for run, words in (
+        ("ct", ("reconstruct", "scan.h5")),
+        ("da", ("assimilate", "obs.nc", "--prior", "prior", *FAST, "format=zarr")),
+    ):
+        versions = files / run / "versions.json"
+        versions.write_text(json.dumps({**json.loads(versions.read_text()), "tomocast": "0.0.1"}))
+        before = state(files / run)
+        assert "was begun with tomocast 0.0.1" in mistake(*words, "--out", run, "--resume")
+        assert state(files / run) == before
+        assert "warning: " in inside(*words, "--out", run, "--resume", "--force").stderr
+
+
 def test_a_complete_run_without_its_result_is_not_complete(files, monkeypatch):
     monkeypatch.chdir(files)
     (files / "ct" / "volume.nii.gz").unlink()

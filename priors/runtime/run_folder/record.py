@@ -32,6 +32,7 @@ from pydantic import BaseModel
 from priors.runtime.config import read_yaml
 from priors.runtime.errors import InputError
 from priors.runtime.files import temporary
+from priors.runtime.files.permissions import allow_nonsense
 from priors.runtime.files.protect import check_output
 from priors.runtime.files.writing import atomic
 from priors.runtime.run_folder import manifest as run_manifest
@@ -118,8 +119,10 @@ class RunFolder:
             state: files from which the run would continue.
 
         Raises:
-            InputError: a part differs, or there is a state but no fingerprint to compare with.
+            InputError: a part differs, or there is a state but no fingerprint to compare with, or another version of
+                tomocast began it and ``--force`` was not given.
         """
+        self._check_version()
         if self.file(FINGERPRINT).exists():
             check_same(self.file(FINGERPRINT), parts)
             return
@@ -129,6 +132,19 @@ class RunFolder:
                     f"{self.path}: holds {name} but no {FINGERPRINT}, so that what it was made of is not known; "
                     "start another run"
                 )
+
+    def _check_version(self) -> None:
+        """Compare the version that began the run with this one.
+
+        A method may change from one version to the next: what the first half was made by and what the second half is
+        made by would be in one result, which no version gives. A week of training is worth more than that rule, so
+        ``--force`` continues and the record says so.
+        """
+        if not self.file("versions.json").exists():
+            return
+        begun, now = self.read_json("versions.json").get("tomocast"), _installed("tomocast")
+        if begun != now:
+            allow_nonsense(f"{self.path}: was begun with tomocast {begun}, this is {now}; start another run")
 
     def begun_with(self) -> dict[str, str]:
         """Return the fingerprint noted when the run began, empty where there is none."""

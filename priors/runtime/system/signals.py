@@ -34,6 +34,7 @@ def graceful() -> Iterator[None]:
     Temporary files of this process are removed when the block ends, however it does.
     """
     before = {}
+    _received.clear()
     for name in _GRACEFUL:
         number = getattr(signal, name, None)
         if number is None or (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
@@ -47,6 +48,11 @@ def graceful() -> Iterator[None]:
         remove_own()
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def received() -> bool:
+    """Tell whether a signal has asked the program to end."""
+    return bool(_received)
 
 
 def status() -> int:

@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 from priors.diffusion.denoiser import NetworkDenoiser, resolved_device
 from priors.runtime.config import validate
 from priors.runtime.errors import InputError
+from priors.runtime.run_folder.privacy import public
 from priors.runtime.system import processes
 from priors.runtime.system.seeds import mixed
 from priors.training.config import Training
@@ -176,7 +177,7 @@ class Trainer:
             "step": self.step,
             "best": self.best,
             "stale": self.stale,
-            "config": self.config.model_dump_json(),
+            "config": json.dumps(public(self.config)),
         }
 
     def restore(self, path: Path) -> None:
@@ -190,6 +191,11 @@ class Trainer:
             begun, done = json.loads(state["config"]), int(state["step"])
         except Exception as error:
             raise InputError(f"{path}: not a training checkpoint ({type(error).__name__})") from error
+        # A state names files without their folders, which may be others by now; the fingerprint knows what they hold.
+        for key in ("data", "initial"):
+            then, now = begun.get(key), getattr(self.config, key)
+            if then is not None and now is not None and Path(then).name == Path(now).name:
+                begun[key] = str(now)
         difference = first_difference(begun, self.config, done=done)
         if difference is not None:
             raise InputError(

@@ -18,6 +18,7 @@ import zarr
 from priors.runtime.errors import InputError
 from priors.runtime.files.bounds import check_array, check_within
 from priors.runtime.files.writing import atomic_folder
+from priors.runtime.files.zarr_chunks import check_chunks, note_absent
 from recon.data.volume import Volume
 from recon.io.spelling import millimetres
 from recon.io.volumes.arrays import described_array
@@ -53,6 +54,7 @@ def read_zarr(path: Path) -> Volume:
         attributes = dict(store.attrs)
         found = _finest(path, store, attributes)
         check_within(path, path.rglob("*"))
+        check_chunks(path)
         check_array(path, found.array.shape, found.array.dtype)
         told = (*found.warnings, *_empty_chunks(found.array))
         values, turned = _in_order(np.asarray(found.array[...]), found.axes)
@@ -139,6 +141,7 @@ def write_zarr(path: Path, image: Volume) -> None:
             "0", shape=image.values.shape, dtype="float32", chunks=chunks, dimension_names=("z", "y", "x")
         )
         array[...] = image.values
+        note_absent(folder)
 
 
 def _finest(path: Path, store: Any, attributes: Mapping[str, Any]) -> _Found:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,9 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(small_data, tmp_path,
     for key, value in whole.network.state_dict().items():
         assert torch.equal(resumed.network.state_dict()[key], value)
     ends = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "cut")]
+    # A state is passed on: it does not say where its maker keeps files.
+    assert str(tmp_path) not in ends[0]["config"]
+    assert not re.search(r'"/', ends[0]["config"])
     for part in ("network", "average"):
         for key, value in ends[0][part].items():
             assert torch.equal(ends[1][part][key], value)
