@@ -23,6 +23,8 @@ from recon.preprocess.radiographs import BLOCK, Fields, LineIntegrals, correct
 
 ROWS = 64
 """Rows that stand for the whole detector."""
+SAMPLE_BYTES = 2**26
+"""Bytes of line integrals and weights that stand for a scan in a plan or a look."""
 LOOKED_AT = 9
 """Rows among which the one with the most contrast shows its rotation axis."""
 FAR = 2.0
@@ -83,7 +85,7 @@ def scan_of(turn: Turn, options: ScanOptions) -> Scan:
     """
     _, rows, columns = turn.shape
     start, stop = (0, rows) if options.pick is None else options.pick(rows)
-    low, high = _middle(start, stop, options.sample)
+    low, high = _middle(start, stop, _some(options.sample, turn.shape))
     # Line integrals and their weights.
     check_array("scan", (2, turn.shape[0], high - low, columns), np.float32)
     every = slice(0, rows, max(1, rows // ROWS))
@@ -125,6 +127,12 @@ def frames_of(stored: Callable[[np.ndarray | slice, slice], np.ndarray], index: 
 def _lines(turn: Turn, rows: slice, stands_for: tuple[np.ndarray, np.ndarray]) -> LineIntegrals:
     fields = Fields.of(turn.dark(rows), turn.flat(rows), stands_for)
     return correct(lambda start, stop: turn.read(start, stop, rows), turn.shape[0], fields, rows.start)
+
+
+def _some(sample: int | None, shape: tuple[int, int, int]) -> int | None:
+    """Return how many rows stand for all: as asked for, fewer of a scan whose rows are large."""
+    views, _, columns = shape
+    return None if sample is None else max(1, min(sample, SAMPLE_BYTES // (8 * views * columns)))
 
 
 def _middle(start: int, stop: int, sample: int | None) -> tuple[int, int]:

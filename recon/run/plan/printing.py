@@ -16,10 +16,14 @@ from recon.run.settings import ReconstructSettings
 from recon.run.slabs.layout import SlabJob, bytes_of, slab_job
 from recon.run.slabs.source import needs_slabs, slabs_from_file
 
+LARGEST_TRIAL = 2**29
+"""Bytes of a trial above which a job that does not fit into memory is not tried: its plan must."""
+
 
 def _tried(problem: Problem) -> Estimate | None:
     """Return the expected duration, None where not even the trial fits into memory."""
-    if not trial_of(problem).plan().fits(available_bytes()):
+    trial = trial_of(problem).plan()
+    if not trial.fits(available_bytes()) or (needs_slabs(problem) and trial.own > LARGEST_TRIAL):
         return None
     try:
         return estimate(problem)
