@@ -51,7 +51,7 @@ def main() -> None:
     figure.colorbar(shown, ax=axes[1:3], shrink=0.8)
     axes[3].imshow(mean, cmap="gray", vmin=-1000, vmax=600)
     axes[3].imshow(np.ma.masked_where(~outside, outside), cmap="autumn", alpha=0.9, interpolation="nearest")
-    axes[3].set_title(f"outside the 90 % interval: {100 * outside[body].mean():.1f} % of the body")
+    axes[3].set_title(f"outside the interval: {100 * outside[body].mean():.0f} % of the body")
     for axis in axes:
         axis.axis("off")
     figure.savefig(chosen.out, dpi=80)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tomocast as tc
+from priors.audits.verdict import HEADINGS
 from tests.support.command_line import inside
 from tests.support.recon.body import phantom
 
@@ -61,7 +62,8 @@ def test_without_a_calibration_the_spread_is_written_and_said_to_be_bare(place, 
     assert metrics["familiarity"]["verdict"] in ("unfamiliar", "do-not-believe")
     assert any("pixels of 6 mm" in reason for reason in metrics["familiarity"]["reasons"])
     assert "familiarity: " in done.stderr
-    assert "Unfamiliar" in (run / "report.html").read_text()
+    heading = HEADINGS[metrics["familiarity"]["verdict"]]
+    assert f"<strong>{heading}" in (run / "report.html").read_text()
 
 
 def test_a_calibrated_prior_covers_what_it_says(place, calibrated):
