@@ -86,7 +86,18 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _verb in (reconstruct, compare, convert, assimilate, forecast, nowcast, observe, train, sample, inspect):
+for _verb in (
+    reconstruct,
+    compare,
+    convert,
+    assimilate,
+    forecast,
+    nowcast,
+    observe,
+    train,
+    sample,
+    inspect,
+):
     app.command()(permissive(_verb))
 for _other in (phantom, import_prior, export_prior, audit):
     app.command()(_other)

@@ -106,6 +106,7 @@ def reconstruct(
     job = load(ReconstructSettings, [{**(settings or {}), "method": described, "seed": seed, "draws": draws}])
     problem = pose(scan if isinstance(scan, Scan) else read_scan(scan), job)
     problem.plan().require()
+    problem = problem.resolved()
     kept = None if checkpoint is None else Checkpoint(Path(checkpoint), resume=True)
     context = RunContext(seed, kept) if on_step is None else RunContext(seed, kept, on_step)
     try:

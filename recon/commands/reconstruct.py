@@ -1,5 +1,6 @@
 """The verb ``reconstruct``: a scan to a volume, in a run folder."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -37,6 +38,9 @@ def reconstruct(
     grid: Annotated[int | None, typer.Option(min=1, help="Pixels of the square slice.")] = None,
     prior_grid: PriorGrid = False,
     formats: Formats = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Volume in HU to record the error of every step against.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Make every warning an error.")] = False,
     plan: Plan = False,
     resume: Resume = False,
@@ -69,4 +73,12 @@ def reconstruct(
     elif plan:
         printing.print_plan(scan, settings, as_json=json)
     else:
-        jobs.reconstruct(scan, settings, required(out), resume=resume, overwrite=overwrite, as_json=json)
+        jobs.reconstruct(
+            scan,
+            settings,
+            required(out),
+            resume=resume,
+            overwrite=overwrite,
+            as_json=json,
+            reference=reference,
+        )

@@ -84,6 +84,15 @@ def _ignore(_: StepRecord) -> None:
     """Drop a progress record."""
 
 
+Watcher = Callable[[Float[Tensor, "z y x"]], Mapping[str, float]]
+"""Returns figures of an estimate in 1/mm."""
+
+
+def _no_figures(_: Tensor) -> Mapping[str, float]:
+    """Return nothing of an estimate."""
+    return {}
+
+
 @dataclass(frozen=True)
 class RunContext:
     """How a reconstruction runs: its seed, where it keeps its state, who listens.
@@ -96,6 +105,7 @@ class RunContext:
         initial: attenuation in 1/mm to begin with, in place of a method's own warm start; None leaves that to it.
         first_slice: number of the first slice in the whole volume where a slab of it is reconstructed: random numbers
             then belong to slices, the same ones whatever the slabs; None draws them for the volume in one.
+        watch: returns figures of an estimate in 1/mm to show beside those of a step; it decides nothing.
     """
 
     seed: int = 0
@@ -104,6 +114,7 @@ class RunContext:
     stage: str = ""
     initial: Float[Tensor, "z y x"] | None = None
     first_slice: int | None = None
+    watch: Watcher = field(default=_no_figures)
 
     def generator(self) -> torch.Generator:
         """Return a fresh CPU generator seeded with ``seed``."""
@@ -111,7 +122,7 @@ class RunContext:
 
     def within(self, stage: str) -> "RunContext":
         """Return the context of a method that runs as a stage of another: the same checkpoint, nobody listens."""
-        return replace(self, stage=stage, on_step=_ignore)
+        return replace(self, stage=stage, on_step=_ignore, watch=_no_figures)
 
     def load(self, mark: str) -> dict[str, Any] | None:
         """Return the state to continue from, None where there is none.
@@ -178,6 +189,15 @@ class Reconstructor(BaseModel, ABC):
     def needs_object_sums(self) -> bool:
         """Whether a slab of a volume needs the `ObjectSums` of the whole scan."""
         return False
+
+    @property
+    def automatic(self) -> bool:
+        """Whether a setting waits for the scan to become a number, see ``resolved``."""
+        return False
+
+    def resolved(self, measurement: Measurement, projector: LinearOperator) -> "Reconstructor":
+        """Return the method with a number in place of every setting that follows the scan; itself without any."""
+        return self
 
     def rehearsal(self) -> "Rehearsal | None":
         """Return a short run that tells the pace of the whole, None where the first steps tell it."""

@@ -46,7 +46,8 @@ def run_iterations(
         looks.append((state.iteration, numbers))
         last = state.iteration == stop.iterations or stop.reached(numbers)
         total = state.iteration if last else forecast(stop, looks)
-        context.on_step(StepRecord(state.iteration, total, {**figures(state), **numbers}))
+        watched = context.watch(method.estimate(problem, state))
+        context.on_step(StepRecord(state.iteration, total, {**figures(state), **numbers, **watched}))
 
     def on_state(state: S) -> None:
         context.keep(vars(state), mark)

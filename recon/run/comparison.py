@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from priors.runtime.config import to_yaml
 from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.files import permissions
-from priors.runtime.output import emit_json
+from priors.runtime.output import check_json, emit_json
 from priors.runtime.report.tables import text_table
 from priors.runtime.run_folder.record import RunFolder, check_same_config, open_run, versions
 from recon.data.resample import resample
@@ -33,6 +33,7 @@ from recon.run import outputs
 from recon.run.jobs import CONFIGS, settings
 from recon.run.scoring import score_volumes
 from recon.run.settings import ReconstructSettings
+from recon.run.watch import BY_CALLS, read_reference
 from recon.score.metrics import FULL_WINDOW_HU, METRICS
 
 ROWS = "comparison.json"
@@ -127,16 +128,17 @@ def compare(
         InputError: the folder or reference cannot be used, or a method refuses the scan: the methods before it are
             kept, and ``--resume`` goes on.
     """
-    truth = None if request.reference is None else _reference(request.reference)
-    folder = open_run(out, resume=resume, overwrite=overwrite)
+    inputs = {"scan": request.scan} | ({} if request.reference is None else {"reference": request.reference})
+    check_json(as_json, inputs.values())
+    truth = None if request.reference is None else read_reference(request.reference)
+    folder = open_run(out, resume=resume, overwrite=overwrite, inputs=inputs.values())
     check_same_config(folder, resolved)
     folder.write_config(resolved)
-    inputs = {"scan": request.scan} | ({} if request.reference is None else {"reference": request.reference})
     folder.write_inputs(inputs, command="compare", seed=0)
     rows, volumes = [], {}
     for label, one in resolved.reconstructions.items():
         run = out / "runs" / label
-        _reconstruct(request.scan, one, run)
+        _reconstruct(request, one, run)
         metrics = json.loads((run / outputs.METRICS).read_text(encoding="utf-8"))
         volumes[label] = read_volume(outputs.result_path(run))
         rows.append(_row(label, metrics, volumes[label], truth))
@@ -148,7 +150,7 @@ def compare(
         print(f"report {folder.file(outputs.REPORT)}")
 
 
-def _reconstruct(scan: Path, one: ReconstructSettings, run: Path) -> None:
+def _reconstruct(request: Request, one: ReconstructSettings, run: Path) -> None:
     """Run one method in its own process; a finished run is left as it is.
 
     Raises:
@@ -161,7 +163,9 @@ def _reconstruct(scan: Path, one: ReconstructSettings, run: Path) -> None:
     config = run.parent / f"{run.name}.yaml"
     config.write_text(to_yaml(one), encoding="utf-8")
     # -P: a folder named recon where the user stands is not ours.
-    command = [sys.executable, "-P", "-m", "tomocast", "reconstruct", str(scan), "-c", str(config)]
+    command = [sys.executable, "-P", "-m", "tomocast", "reconstruct", str(request.scan), "-c", str(config)]
+    if request.reference is not None:
+        command += ["--reference", str(request.reference)]
     status, last = _shown([*command, "--out", str(run), "--resume", *permissions.options()], run.name)
     if status in (129, 130, 143):
         raise Interrupted(f"{run.name} was interrupted; continue with the same command and --resume")
@@ -180,13 +184,6 @@ def _shown(command: Sequence[str], label: str) -> tuple[int, str]:
             if not last.startswith("error: "):
                 print(f"  {last}", file=sys.stderr)
     return process.returncode, last
-
-
-def _reference(path: Path) -> Volume:
-    volume = read_volume(path)
-    if volume.unit != "HU":
-        raise InputError(f"{path}: found a volume in {volume.unit}, expected HU")
-    return volume
 
 
 def _row(label: str, metrics: Mapping[str, Any], volume: Volume, truth: Volume | None) -> dict[str, Any]:
@@ -236,11 +233,12 @@ def _report(
 
 
 def _curves(folder: RunFolder, labels: Mapping[str, Volume]) -> dict[str, list[tuple[float, float]]]:
-    """Return chi2 against iterations of every method that records it."""
+    """Return chi2 against iterations and the error against network calls, of every method that records them."""
     curves = {}
     for label in labels:
         path = folder.file("runs") / label / outputs.METRICS
-        points = json.loads(path.read_text(encoding="utf-8"))["curves"].get("chi2")
-        if points:
-            curves[f"{label}: chi2"] = [(float(x), float(y)) for x, y in points]
+        recorded = json.loads(path.read_text(encoding="utf-8"))["curves"]
+        for key in ("chi2", BY_CALLS):
+            if recorded.get(key):
+                curves[f"{label}: {key}"] = [(float(x), float(y)) for x, y in recorded[key]]
     return curves

@@ -54,7 +54,8 @@ def solve_draws(
 
 def conditions(problem: Problem) -> Conditions:
     """Return what decides which calibration a problem gets."""
-    method, scan = problem.settings.method, problem.scan
+    # Before the scan decided: what follows every scan in the same way is one setting.
+    method, scan = (problem.before or problem.settings).method, problem.scan
     assert isinstance(method, DiffusionReconstructor)
     density = scan.geometry.views / scan.geometry.shape[1]
     return Conditions(

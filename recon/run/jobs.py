@@ -37,18 +37,20 @@ from priors.runtime.system import processes
 from priors.runtime.system.peak import reset_peak
 from recon.ensembles.draws import checkpoint_files
 from recon.inspect.warnings import warnings_of
+from recon.reconstructors.base import Watcher
 from recon.run import outputs
 from recon.run.checks.doubts import doubts_of, say
 from recon.run.checks.nonsense import check_problem, check_result
 from recon.run.draws import remarks
 from recon.run.prior_grid import sentence
-from recon.run.problem import Problem, decisive
+from recon.run.problem import Problem, decisive, said_of
 from recon.run.settings import ReconstructSettings, kind_of
 from recon.run.slabs.layout import SlabJob
 from recon.run.slabs.loop import STATE, kept_layout, run_slabs, slab_warnings
 from recon.run.slabs.source import read_job
 from recon.run.solve import Outcome
 from recon.run.solving import CHECKPOINT, STEPS, solve_in
+from recon.run.watch import Reference, read_reference
 
 CONFIGS = shipped("configs")
 CHECKPOINTS = checkpoint_files(CHECKPOINT)
@@ -73,17 +75,19 @@ def reconstruct(
     resume: bool,
     overwrite: bool,
     as_json: str | None = None,
+    reference: Path | None = None,
 ) -> dict[str, Any]:
     """Reconstruct ``scan`` into the run folder ``out`` and return the metrics.
 
     Under ``torchrun`` the processes share the work: the first one writes the run folder, the others nothing.
+    The error of every step against ``reference``, a volume in HU, is recorded and decides nothing; not of slabs.
 
     Raises:
         InputError: the scan, the settings or the folder cannot be used, or the memory does not suffice.
         Interrupted: with the way to continue.
     """
     reset_peak()
-    sources = _inputs(scan, resolved)
+    sources = _inputs(scan, resolved) | ({} if reference is None else {"reference": reference})
     check_output(out, sources.values(), folder=True)
     check_json(as_json, sources.values())
     with processes.process_group():
@@ -96,13 +100,16 @@ def reconstruct(
         check_problem(problem)
         outputs.check_formats(problem)
         job.plan().require()
+        job = job.resolved()
+        problem = job.head if isinstance(job, SlabJob) else job
+        watch = _watch(job, reference)
         if processes.rank() > 0:
             return _assist(problem, out, resume=resume)
         processes.barrier()
         inputs = {role: describe_input(path) for role, path in sources.items() if role != "scan"}
         inputs["scan"] = describe_input(scan, others)
         with open_run(out, resume=resume, overwrite=overwrite, inputs=sources.values()) as run:
-            return _reconstruct(scan, job, run, inputs=inputs, resume=resume, as_json=as_json)
+            return _reconstruct(scan, job, run, inputs=inputs, resume=resume, as_json=as_json, watch=watch)
 
 
 def _assist(problem: Problem, out: Path, *, resume: bool) -> dict[str, Any]:
@@ -127,6 +134,7 @@ def _reconstruct(
     inputs: Mapping[str, Any],
     resume: bool,
     as_json: str | None,
+    watch: Watcher | None,
 ) -> dict[str, Any]:
     problem = job.head if isinstance(job, SlabJob) else job
     resolved = problem.settings
@@ -146,13 +154,16 @@ def _reconstruct(
     run.write_config(resolved)
     run.write_inputs(inputs, command="reconstruct", seed=resolved.seed)
     run.log(f"{'resume' if resume else 'start'} {resolved.method!r}")
+    if problem.chosen:
+        print(f"from this scan: {said_of(problem.chosen)}", file=sys.stderr)
+        run.log(f"from the scan: {said_of(problem.chosen)}")
     doubts = list(warnings_of(problem.scan))
     say(doubts)
     if problem.asked is not None:
         print(f"note: {sentence(problem.grid, problem.asked)}", file=sys.stderr)
     try:
         with warnings_kept() as said:
-            outcome = _outcome(job, run, resume=resume)
+            outcome = _outcome(job, run, resume=resume, watch=watch)
     except KeyboardInterrupt:
         run.log("interrupted")
         raise Interrupted(f"continue with the same command and --resume (run folder {run.path})") from None
@@ -172,10 +183,21 @@ def _reconstruct(
     return metrics
 
 
-def _outcome(job: Problem | SlabJob, run: RunFolder, *, resume: bool) -> Outcome:
+def _watch(job: Problem | SlabJob, reference: Path | None) -> Watcher | None:
+    """Return what compares the estimate of every step with a reference, None without one and for slabs."""
+    if reference is None:
+        return None
+    volume = read_reference(reference)
+    if isinstance(job, SlabJob):
+        print("note: in slabs the error of steps against the reference is not recorded", file=sys.stderr)
+        return None
+    return Reference(job, volume).watch
+
+
+def _outcome(job: Problem | SlabJob, run: RunFolder, *, resume: bool, watch: Watcher | None) -> Outcome:
     """Solve all at once or slab after slab."""
     if not isinstance(job, SlabJob):
-        return solve_in(run, job, resume=resume)
+        return solve_in(run, job, resume=resume, watch=watch)
     print(f"in slabs: {job.told()}", file=sys.stderr)
     return run_slabs(job, run, resume=resume)
 

@@ -1,7 +1,8 @@
 """From a scan file to a problem: read, preprocess, keep the slices and views asked for, lay the grid."""
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ class Problem:
         held_out: the views kept aside, None where every view is used.
         settings: of the job.
         asked: grid of the volume, where it is resampled from that of the reconstruction; None where it is that one.
+        chosen: settings of the method that the scan decided, by dotted key.
+        before: the settings before the scan decided; None where it decided nothing.
     """
 
     scan: Scan
@@ -44,6 +47,23 @@ class Problem:
     held_out: Scan | None
     settings: ReconstructSettings
     asked: Grid | None = None
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    before: ReconstructSettings | None = None
+
+    def resolved(self) -> "Problem":
+        """Return the problem with a number in place of every setting that follows the scan.
+
+        Raises:
+            InputError: the method cannot tell from this scan.
+        """
+        method = self.settings.method
+        if not method.automatic:
+            return self
+        settled = method.resolved(self.measurement(), self.projector())
+        waiting, known = _flat(method.model_dump()), _flat(settled.model_dump())
+        chosen = {key: known[key] for key, value in waiting.items() if value != known[key]}
+        settings = self.settings.model_copy(update={"method": settled})
+        return replace(self, settings=settings, chosen=chosen, before=self.settings)
 
     @property
     def slices(self) -> int:
@@ -114,6 +134,20 @@ class Problem:
             return volume
         values = resampled(volume, self.asked)
         return Volume(values, self.scan.affine(self.asked), self.scan.unit, grid=self.asked)
+
+
+def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the leaves of nested settings by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        inside = _flat(value) if isinstance(value, dict) else None
+        flat |= {key: value} if inside is None else {f"{key}.{k}": v for k, v in inside.items()}
+    return flat
+
+
+def said_of(chosen: Mapping[str, Any]) -> str:
+    """Return settings that the scan decided in words."""
+    return ", ".join(f"{key} {value:.4g}" for key, value in chosen.items())
 
 
 def decisive(problem: Problem) -> dict[str, Any]:

@@ -172,6 +172,7 @@ def describe(problem: Problem) -> dict[str, Any]:
         "voxel_mm": list(problem.written.voxel_mm),
         "unit": problem.scan.unit,
         **({} if problem.asked is None else {"reconstructed_on": solved}),
+        **({"chosen": dict(problem.chosen)} if problem.chosen else {}),
     }
 
 

@@ -8,11 +8,12 @@ from typing import Any
 from priors.runtime.progress import Progress
 from priors.runtime.run_folder.record import RunFolder
 from priors.runtime.system.peak import peak_bytes
-from recon.reconstructors.base import RunContext, StepRecord
+from recon.reconstructors.base import RunContext, StepRecord, Watcher
 from recon.reconstructors.checkpoint import Checkpoint
 from recon.run.problem import Problem
 from recon.run.solve import WHOLE, Outcome, SlabContext, solve
 from recon.run.steps import StepLog
+from recon.run.watch import BY_CALLS, by_calls
 
 CHECKPOINT = "checkpoint.pt"
 STEPS = "steps.jsonl"
@@ -20,10 +21,10 @@ COUNTS = {"network_calls", "network_gradients"}
 """Figures of a step that are summed over the run instead of drawn."""
 
 
-def solve_in(run: RunFolder, problem: Problem, *, resume: bool) -> Outcome:
+def solve_in(run: RunFolder, problem: Problem, *, resume: bool, watch: Watcher | None = None) -> Outcome:
     """Solve with a checkpoint in the run folder, showing and logging every step."""
     log = StepLog(run.file(STEPS), resume=resume)
-    outcome = solve_part(run, problem, log, resume=resume)
+    outcome = solve_part(run, problem, log, resume=resume, watch=watch)
     outcome.metrics["peak_memory_bytes"] = peak_bytes()
     outcome.metrics.update(curves_of(log))
     return outcome
@@ -36,6 +37,7 @@ def solve_part(
     *,
     resume: bool,
     slab: SlabContext = WHOLE,
+    watch: Watcher | None = None,
 ) -> Outcome:
     """Solve a whole problem, or a slab of one, with a checkpoint."""
     settings = problem.settings
@@ -43,7 +45,7 @@ def solve_part(
         checkpoint = Checkpoint(run.file(CHECKPOINT), resume=resume, every_s=settings.checkpoint_s)
         try:
             context = RunContext(settings.seed, checkpoint, on_step, first_slice=slab.first_slice)
-            return solve(problem, context, slab)
+            return solve(problem, context if watch is None else replace(context, watch=watch), slab)
         except KeyboardInterrupt:
             checkpoint.save()
             raise
@@ -52,6 +54,8 @@ def solve_part(
 def curves_of(log: StepLog, passes: int = 1) -> dict[str, Any]:
     """Return the figures of all steps for ``metrics.json``; what is counted is per volume, done in ``passes`` slabs."""
     curves = log.curves()
+    if spent := by_calls(curves):
+        curves[BY_CALLS] = spent
     counts = {
         key: round(sum(value for _, value in curves.pop(key)) / passes) for key in COUNTS & curves.keys()
     }

@@ -147,7 +147,8 @@ class DiffusionReconstructor(Reconstructor, ABC):
         while state.done < len(levels):
             state = self._step(problem, state, levels[state.done])
             context.keep(vars(state), mark)
-            context.on_step(StepRecord(state.done, len(levels), state.history[-1]))
+            figures = {**state.history[-1], **context.watch(units.attenuation(state.x).clamp(min=0))}
+            context.on_step(StepRecord(state.done, len(levels), figures))
         # No matter amplifies: the projection onto attenuation >= 0 brings the volume nearer to every such truth. Only
         # the result is projected; inside the loop noise around vacuum must be free to average out to zero.
         return units.attenuation(state.x).clamp(min=0)

@@ -20,30 +20,32 @@ start from a total-variation or filtered-backprojection volume at a moderate noi
 """
 
 import math
-from abc import ABC
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 from torch import Tensor
 
-from recon.reconstructors.base import Rehearsal
-from recon.reconstructors.diffusion.base import Advance, DiffusionReconstructor, NoiseLevel
+from priors.card import card_of_prior
+from recon.operators.base import LinearOperator
+from recon.reconstructors.base import Measurement, Rehearsal, RunContext
+from recon.reconstructors.diffusion.automatic import Auto, Levels, choose, errors_of, settled
+from recon.reconstructors.diffusion.base import Advance, DiffusionReconstructor, NoiseLevel, Volumes
 from recon.reconstructors.diffusion.coupling import PdhgCoupling, in_units
+from recon.reconstructors.diffusion.evidence import expected_error_hu
 from recon.reconstructors.diffusion.noise import noise_like
 from recon.reconstructors.diffusion.problem import NerdProblem
 from recon.reconstructors.diffusion.refine import CgRefinement, Refined, VjpRefinement
 from recon.reconstructors.diffusion.state import DiffusionState
 
 
-class Stage(BaseModel):
+class Stage(BaseModel, ABC):
     """A decreasing sequence of noise levels with one way to refine them.
 
     Attributes:
         levels: how many.
-        start_hu: first noise level.
-        stop_hu: last one.
         zeta: share of fresh noise in the next state; 1 forgets the direction of the last one.
         momentum: m, how far the state is moved on along the last change of the volume.
         mirror: look at mirror images every other level.
@@ -52,15 +54,17 @@ class Stage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     levels: int = Field(ge=1)
-    start_hu: float = Field(gt=0)
-    stop_hu: float = Field(gt=0)
     zeta: float = Field(0.3, ge=0, le=1)
     momentum: float = Field(0.5, ge=0, lt=1)
     mirror: bool = True
 
+    @abstractmethod
+    def ends(self) -> tuple[float, float]:
+        """Return the first and the last level in HU."""
+
     def sequence(self, hu: float) -> list[float]:
         """Return the noise levels in network units of so many HU, geometric, largest first."""
-        start, stop = self.start_hu / hu, self.stop_hu / hu
+        start, stop = (end / hu for end in self.ends())
         if self.levels == 1:
             return [start]
         ratio = (stop / start) ** (1 / (self.levels - 1))
@@ -68,19 +72,57 @@ class Stage(BaseModel):
 
 
 class CgStage(Stage):
-    """Levels refined without the network's Jacobian."""
+    """Levels refined without the network's Jacobian.
 
+    Attributes:
+        start_hu: first noise level; ``auto`` takes it from the scan, see `automatic`.
+        stop_hu: last one, likewise.
+    """
+
+    start_hu: PositiveFloat | Auto = "auto"
+    stop_hu: PositiveFloat | Auto = "auto"
     refine: CgRefinement = CgRefinement()
+
+    def ends(self) -> tuple[float, float]:
+        """See `Stage`."""
+        return settled(self.start_hu), settled(self.stop_hu)
+
+    @property
+    def automatic(self) -> bool:
+        """Whether a level waits for the scan."""
+        return "auto" in (self.start_hu, self.stop_hu)
+
+    def resolved(self, levels: Levels) -> "CgStage":
+        """Return the stage with numbers in place of every ``auto``; a number that was given stays as it is."""
+        start = levels.start_hu if self.start_hu == "auto" else self.start_hu
+        stop = levels.stop_hu if self.stop_hu == "auto" else self.stop_hu
+        # Levels fall: a given end moves the one that follows the scan.
+        if self.stop_hu == "auto":
+            stop = min(stop, start)
+        if self.start_hu == "auto":
+            start = max(stop, start)
+        return self.model_copy(update={"start_hu": start, "stop_hu": stop})
 
 
 class VjpStage(Stage):
-    """Levels refined through the network."""
+    """Levels refined through the network.
 
+    Attributes:
+        start_hu: first noise level.
+        stop_hu: last one.
+    """
+
+    start_hu: float = Field(gt=0)
+    stop_hu: float = Field(gt=0)
     refine: VjpRefinement = VjpRefinement()
 
+    def ends(self) -> tuple[float, float]:
+        """See `Stage`."""
+        return self.start_hu, self.stop_hu
 
-QUICK = CgStage(levels=20, start_hu=500.0, stop_hu=20.0, momentum=0.6)
-THOROUGH = CgStage(levels=30, start_hu=500.0, stop_hu=20.0)
+
+QUICK = CgStage(levels=20, momentum=0.6)
+THOROUGH = CgStage(levels=30)
 THROUGH_NETWORK = VjpStage(levels=3, start_hu=24.0, stop_hu=16.0, zeta=1.0, momentum=0.0)
 
 
@@ -100,6 +142,23 @@ class Nerd(DiffusionReconstructor, ABC):
     """
 
     fast: CgStage = QUICK
+
+    @property
+    def automatic(self) -> bool:
+        """See `Reconstructor`."""
+        return self.fast.automatic
+
+    def resolved(self, measurement: Measurement, projector: LinearOperator) -> "Nerd":
+        """See `Reconstructor`: what is ``auto`` becomes what the scan asks for."""
+        if not self.automatic:
+            return self
+        error = expected_error_hu(measurement, projector, model_error=self.model_error)
+        levels = choose(error, errors_of(card_of_prior(self.prior)))
+        return self.model_copy(update={"fast": self.fast.resolved(levels)})
+
+    def __call__(self, measurement: Measurement, projector: LinearOperator, context: RunContext) -> Volumes:
+        """See `Reconstructor`."""
+        return super(Nerd, self.resolved(measurement, projector)).__call__(measurement, projector, context)
 
     def sequence(self, largest: float, hu: float) -> list[float]:
         """See `DiffusionReconstructor`."""

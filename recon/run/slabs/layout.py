@@ -7,6 +7,7 @@ thrown away. Methods that treat every slice alone (fbp, sirt, cgls, tv with ``sl
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 from priors.runtime.errors import InputError
@@ -69,6 +70,13 @@ class SlabJob:
         """Return the memory of the largest slab."""
         return _plan(self.head, max(slab.high - slab.low for slab in self.slabs), self.held)
 
+    def resolved(self) -> "SlabJob":
+        """Return the job with a number in place of every setting that follows the scan, the same for every slab."""
+        head = self.head.resolved()
+        return (
+            self if head is self.head else replace(self, head=head, part=partial(_settled, self.part, head))
+        )
+
     def told(self) -> str:
         """Return the slabs in words."""
         size = max(slab.stop - slab.start for slab in self.slabs)
@@ -87,6 +95,13 @@ class SlabJob:
             measured = self.part(slab.start, slab.stop).measurement()
             total = total + ObjectSums.of(measured.sinogram, measured.weights)
         return total
+
+
+def _settled(part: Callable[[int, int], Problem], head: Problem, start: int, stop: int) -> Problem:
+    """Return a part with the settings of the method that the whole has."""
+    problem = part(start, stop)
+    settings = problem.settings.model_copy(update={"method": head.settings.method})
+    return replace(problem, settings=settings, chosen=head.chosen, before=head.before)
 
 
 def slab_job(head: Problem, part: Callable[[int, int], Problem], *, held: int = 0) -> SlabJob:

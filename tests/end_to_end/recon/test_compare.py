@@ -41,6 +41,12 @@ def test_rows_report_and_resume(scan, trained):
         assert row["cpu_seconds"] > 0
         assert row["peak_memory_bytes"] > 2**26
     assert (out / "report.html").stat().st_size > 10_000
+    curve = json.loads((out / "runs" / "pnp-hqs" / "metrics.json").read_text())["curves"][
+        "rmse_hu by network calls"
+    ]
+    assert [calls for calls, _ in curve] == [1, 2]
+    # The last estimate is the result: its error on the window of 2000 HU is what the score says.
+    assert curve[-1][1] == pytest.approx(2000 / 10 ** (rows[1]["psnr_hu"] / 20), rel=1e-3)
     run = out / "runs" / "fbp" / "volume.nii.gz"
     before = run.stat().st_mtime_ns
     again = json.loads(inside(*words, "--resume").stdout)
@@ -59,3 +65,8 @@ def test_rows_report_and_resume(scan, trained):
 def test_mistakes_are_one_line(scan, words, told):
     assert told in mistake("compare", scan / "scan.h5", "--out", scan / "wrong", *words)
     assert not (scan / "wrong").exists()
+
+
+def test_it_does_not_write_over_its_inputs(scan):
+    told = mistake("compare", scan / "scan.h5", "--methods", "fbp", "--out", scan)
+    assert "contains the input" in told
