@@ -59,7 +59,7 @@ OPTIONS = [
     (["reconstruct", "scan.h5", "--out", "run", "--slices", "7:9"], "slices: found '7:9'"),
     (["reconstruct", "scan.h5", "--out", "run", "--views", "every second"], "views: found 'every second'"),
     (["reconstruct", "scan.h5", "--out", "run", "--views", "::2", "--views-step", "2"], "not both"),
-    (["reconstruct", "scan.h5", "--out", "run", "--grid", "200000"], "memory: this job needs"),
+    (["reconstruct", "scan.h5", "--out", "run", "--grid", "200000"], "memory: even a slab of one slice"),
     (["reconstruct", "phantom.nii.gz", "--out", "run"], "phantom.nii.gz: unknown kind"),
     (["reconstruct", "scan.h5", "--out", "scan.h5/run"], "cannot be used as a run folder"),
     (["simulate", "scan", "phantom.nii.gz", "--out", "x.h5", "--i0", "-5"], "i0: found -5"),
