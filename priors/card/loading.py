@@ -28,6 +28,11 @@ from priors.runtime.errors import InputError
 
 C = TypeVar("C", Codec, FieldCodec)
 EMBEDDED = Path(__file__).parents[1] / "pretrained"
+# Priors of the source repository whose terms are not those of the program, so that no wheel carries them.
+APART = {
+    "radar-rain": "its weights are for research use and come with the source repository only "
+    "(priors/pretrained/radar-rain there can be given as a folder); 'radar-rain-open' was trained on open data",
+}
 
 
 class Prior:
@@ -164,6 +169,8 @@ def find_prior(name: str | Path) -> Path:
         return folder
     if (EMBEDDED / str(name) / "card.yaml").is_file():
         return EMBEDDED / str(name)
+    if str(name) in APART:
+        raise InputError(f"prior {str(name)!r}: {APART[str(name)]}")
     known = embedded_names()
     near = nearest(str(name), known)
     hint = f"did you mean {near!r}?" if near else f"embedded priors: {', '.join(known) or 'none'}"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from priors.card.loading import APART
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -49,10 +51,13 @@ def test_the_wheel_holds_code_configurations_priors_and_report_assets(wheel):
         ("recon/report/assets", "*"),
         ("priors/pretrained", "*/*"),
     ):
-        held = [
-            path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob(pattern) if path.is_file()
-        ]
-        assert names >= set(held), folder
+        files = [path for path in (ROOT / folder).rglob(pattern) if path.is_file()]
+        held = {path.relative_to(ROOT).as_posix() for path in files if path.parent.name not in APART}
+        assert names >= held, folder
+    # What is not under the licence of the program stays in the repository.
+    apart = {path.parent.name for path in (ROOT / "priors" / "pretrained").glob("*/LICENCE")}
+    assert apart == APART.keys()
+    assert not any(f"pretrained/{folder}/" in name for name in names for folder in apart)
     assert not any(name.startswith(("tests/", "benchmarks/", "runs/")) or ".pyc" in name for name in names)
 
 
@@ -71,13 +76,17 @@ def test_the_installed_wheel_runs_outside_the_source_tree(wheel, tmp_path):
         "from priors.runtime.config import read_yaml; assert read_yaml('configs/recon/tv.yaml');"
         "pages = [Page(name, 'x', {}, {}, '', '').render() for name in ('recon', 'assimilation')];"
         "assert all('canvas' in page and 'inflated' in page for page in pages);"
-        "print(*embedded_names())"
+        "print(*embedded_names());"
+        "from priors.card import find_prior; from priors.runtime.errors import InputError\n"
+        "try: find_prior('radar-rain')\n"
+        "except InputError as error: assert 'radar-rain-open' in str(error), error\n"
+        "else: raise AssertionError('found')"
     )
     command = [sys.executable, "-c", script, str(site)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     embedded = {path.parent.name for path in (ROOT / "priors" / "pretrained").glob("*/card.yaml")}
-    assert set(done.stdout.split()) == embedded
+    assert set(done.stdout.split()) == embedded - APART.keys()
 
 
 def test_torchvision_is_not_installed():

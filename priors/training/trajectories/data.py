@@ -84,6 +84,7 @@ class Moves(BaseModel):
         flip_y: mirror along y.
         flip_x: mirror along x.
         half_turn: rotate by 180 degrees.
+        transpose: exchange y and x, of windows as high as wide: for physics without a preferred direction.
         roll: shift along the periodic axes, by any number of places or by none or half the domain.
     """
 
@@ -92,12 +93,16 @@ class Moves(BaseModel):
     flip_y: bool = False
     flip_x: bool = False
     half_turn: bool = False
+    transpose: bool = False
     roll: Literal["none", "half", "any"] = "none"
 
     def __call__(
         self, window: Window, *, periodic: tuple[bool, bool], generator: np.random.Generator
     ) -> Window:
         """Return the window after random moves."""
+        # Drawn only where declared, so that the batches of other runs stay those they were.
+        if self.transpose and window.shape[-2] == window.shape[-1] and generator.random() < 0.5:
+            window = np.swapaxes(window, -2, -1)
         turn = self.half_turn and generator.random() < 0.5
         flips = [turn != (on and generator.random() < 0.5) for on in (self.flip_y, self.flip_x)]
         for axis, (flip, cyclic) in enumerate(zip(flips, periodic, strict=True), start=2):

@@ -115,6 +115,17 @@ def test_undeclared_moves_do_nothing_and_declared_ones_keep_values():
         assert set(np.abs(np.diff(frame, axis=3)).flatten().tolist()) == {1.0}
 
 
+def test_axes_are_exchanged_in_square_windows_alone():
+    window = np.arange(2 * 12, dtype=np.float32).reshape(1, 2, 3, 4)
+    generator = np.random.default_rng(0)
+    draws = [Moves(transpose=True)(window, periodic=(False, False), generator=generator) for _ in range(20)]
+    assert all(np.array_equal(draw, window) for draw in draws)
+    square = window[..., :3]
+    draws = [Moves(transpose=True)(square, periodic=(False, False), generator=generator) for _ in range(40)]
+    seen = {draw.tobytes() for draw in draws}
+    assert seen == {square.tobytes(), np.swapaxes(square, 2, 3).tobytes()}
+
+
 # ---- the run
 
 
