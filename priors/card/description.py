@@ -121,8 +121,8 @@ class PriorCard(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _earlier_spelling(cls, data: Any) -> Any:
-        # Cards written before there were intervals keep the codec's record, a mapping, under this name.
-        if isinstance(data, Mapping) and isinstance(data.get("calibration"), Mapping):
+        # Cards written before there were intervals keep the codec's record, a mapping or nothing, under this name.
+        if isinstance(data, Mapping) and not isinstance(data.get("calibration", ()), list | tuple):
             kept = {key: value for key, value in data.items() if key != "calibration"}
             data = {**kept, "codec_calibration": data["calibration"]}
         return data

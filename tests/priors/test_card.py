@@ -47,6 +47,13 @@ def refusal(folder: Path | str) -> str:
     return str(caught.value)
 
 
+def test_cards_of_before_there_were_intervals_are_read(folder):
+    # They kept the codec's record, or null, under the name that rows of intervals have now.
+    change_card(folder, calibration=None)
+    assert read_card(folder).calibration == ()
+    assert read_card(folder).codec_calibration is None
+
+
 def test_a_prior_survives_the_round_trip(small_run, folder):
     config, _, _ = small_run
     prior = load_prior(folder)
