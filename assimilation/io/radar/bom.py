@@ -57,7 +57,8 @@ def _amount(dataset: h5py.Dataset, path: Path) -> np.ndarray:
         float(np.ravel(packing.get(key, fallback))[0])
         for key, fallback in (("scale_factor", 1), ("add_offset", 0))
     )
-    unit = _plain(packing["units"])
+    # Rainfields files are in kg m-2; some do not say so.
+    unit = _plain(packing.get("units", "kg m-2"))
     to_mm, _ = affine(unit, "mm", label=f"{path}: precipitation")
     amount = (packed.astype(np.float32) * np.float32(scale) + np.float32(offset)) * np.float32(to_mm)
     for key in ("_FillValue", "missing_value"):

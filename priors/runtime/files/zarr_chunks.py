@@ -29,12 +29,13 @@ def check_chunks(folder: Path) -> None:
     try:
         group = zarr.open_group(str(folder), mode="r", use_consolidated=False)
         noted = group.attrs.get(KEY)
+        missing = absent(folder, group) if isinstance(noted, list) else []
     except Exception:
         # What is wrong with the store, its reader tells.
         return
     if not isinstance(noted, list):
         return
-    lost = sorted(set(absent(folder, group)) - set(map(str, noted)))
+    lost = sorted(set(missing) - set(map(str, noted)))
     if lost:
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
         raise InputError(

@@ -228,7 +228,7 @@ ASSIMILATE_CASES: dict[str, tuple[Spoil, list[str], str]] = {
     "an infinite value": (
         table(lambda rows: rows.assign(value=np.inf)),
         FROM_TABLE,
-        "value: found 'inf' in row 1",
+        "value: found 'inf', expected a number; all of",
     ),
     "a text for a value": (table(lambda rows: rows.assign(value="wet")), FROM_TABLE, "value: found 'wet'"),
     "all values missing": (table(lambda rows: rows.assign(value=np.nan)), FROM_TABLE, "every row is missing"),

@@ -55,7 +55,7 @@ def test_a_missing_frame_and_missing_cells(tmp_path: Path) -> None:
 
 def test_nothing_was_ever_seen(tmp_path: Path) -> None:
     write_fields(rain(np.full((1, 2, 1, 32, 32), np.nan, np.float32)), tmp_path / "truth.nc")
-    done = inside("observe", tmp_path / "truth.nc", "--out", tmp_path / "obs.nc")
+    done = inside("observe", tmp_path / "truth.nc", "--force", "--out", tmp_path / "obs.nc")
     assert "0 observations at 2 times" in done.stderr
 
 
