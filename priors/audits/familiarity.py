@@ -81,10 +81,15 @@ def body_of(card: PriorCard, slices: Slices) -> Bool[np.ndarray, "n y x"]:
 
 
 def residual(prior: Prior, slices: Slices, *, seed: int = 0, turn: bool = True) -> Residual | None:
-    """Return the residual on slices in the prior's unit, None where they show no body or the prior lacks a level."""
+    """Return the residual on slices in the prior's unit, or None.
+
+    None where they show no body, the prior lacks a level or sees several slices at a time.
+    """
     levels = levels_of(prior.card)
     body = body_of(prior.card, slices)
-    if levels is None or body.sum() < FEWEST_PIXELS:
+    # Slices taken out of a volume have not the neighbours that a prior over several slices asks for.
+    several = prior.card.fit.slices > 1
+    if levels is None or several or body.sum() < FEWEST_PIXELS:
         return None
     codec = prior.slices
     x = codec.encode(torch.from_numpy(np.clip(slices, codec.low, codec.high).astype(np.float32)))

@@ -57,7 +57,7 @@ def familiarity(
         checks.append(
             Check(
                 "unknown",
-                "the prior's residual was not computed: no body in the volume, or its levels unknown",
+                "no residual of the prior: no body in the volume, levels unknown, or several slices a call",
             )
         )
     elif section is None:
