@@ -106,5 +106,9 @@ def test_a_click_moves_the_crosshair(page):
 
 
 def test_every_control_has_a_name(page):
-    for control in page.find_elements(By.CSS_SELECTOR, "input, button, canvas, svg"):
+    controls = page.find_elements(By.CSS_SELECTOR, "input, button, canvas, svg")
+    # What is hidden, such as the controls of draws in a run without any, has no name to be read aloud.
+    shown = [control for control in controls if control.is_displayed()]
+    assert len(shown) > len(controls) // 2
+    for control in shown:
         assert control.accessible_name, control.get_attribute("outerHTML")
