@@ -1,14 +1,18 @@
-"""The saved state of a run: written now and then while it computes, and when it is interrupted."""
+"""The saved state of a run: written now and then while it computes, and when it is interrupted; checks against it."""
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from assimilation.inference.assimilator import RunState
+from assimilation.inference.assimilator import Assimilator, RunState
+from assimilation.inference.problem import Problem
+from assimilation.io.archive import EnsembleWriter
+from assimilation.io.registry import open_stream
 from priors.runtime.errors import InputError
 from priors.runtime.files.writing import atomic
 from priors.runtime.tensors import save_tensors
@@ -80,3 +84,37 @@ def load_state(path: Path) -> Mapping[str, Any] | None:
     if not isinstance(saved, dict) or not set(saved) >= KEYS | {"seconds", "cpu_seconds"}:
         raise InputError(f"{path}: is no checkpoint of this version; start the run anew")
     return saved
+
+
+def check_archive(
+    writer: EnsembleWriter, problem: Problem, assimilator: Assimilator, state: Mapping[str, Any] | None
+) -> None:
+    """Check that the archive holds what was finished before the checkpoint: it is not computed again.
+
+    Raises:
+        InputError: analyses are missing.
+    """
+    if state is None or writer.finished:
+        return
+    rows = islice(assimilator.schedule.rows(problem.frames), int(state["row"]))
+    current, finished = int(state["trajectory"]), sum(len(row.emit) for row in rows)
+    for trajectory in range(problem.trajectories):
+        expected = problem.frames if trajectory < current else finished if trajectory == current else 0
+        found = writer.done(trajectory).size
+        if found < expected:
+            raise InputError(
+                f"{writer.path.parent}: holds {found} of {expected} analyses of trajectory {trajectory} that its "
+                "checkpoint says are finished; start the run again with --overwrite"
+            )
+
+
+def check_whole(path: Path, problem: Problem) -> None:
+    """Check that an archive holds every time of the run.
+
+    Raises:
+        InputError: some are missing.
+    """
+    with open_stream(path) as stream:
+        found = stream.times.size
+    if found != problem.frames:
+        raise InputError(f"{path}: holds {found} of {problem.frames} times; start it again with --overwrite")

@@ -1,6 +1,7 @@
 """What the verbs assimilate and forecast do, once their options are read: settings in, a run folder out.
 
 RUN/analysis.nc     members of every time (.zarr where the settings say so)
+RUN/products.nc     of a forecast: mean, deviation, probability-matched mean, probabilities of exceedance
 RUN/metrics.json    figures of the run
 RUN/report.html     all of it to look at
 RUN/checkpoint.pt   while it is not complete: its state
@@ -10,7 +11,6 @@ RUN/log.txt, config.yaml, inputs.json, versions.json
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,18 @@ from assimilation.inference.nowcast.nowcaster import Nowcaster
 from assimilation.inference.problem import Problem
 from assimilation.io.archive import EnsembleWriter, analysis_path
 from assimilation.io.registry import open_stream
-from assimilation.run.checkpoint import Checkpoint, load_state
+from assimilation.run.checkpoint import Checkpoint, check_archive, check_whole, load_state
 from assimilation.run.familiarity import familiarity, told
 from assimilation.run.nonsense import check_problem, observed_frames
 from assimilation.run.planning import ensemble_plan, memory_plan, rehearse
 from assimilation.run.problem import read_problem
+from assimilation.run.products import PRODUCTS, write_products
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
 from assimilation.verification.departures import departures
 from priors.audits.verdict import sentence
 from priors.card import Prior, find_prior, load_prior
 from priors.diffusion.denoiser import resolved_device
-from priors.runtime.errors import InputError, Interrupted, warnings_checked
+from priors.runtime.errors import Interrupted, warnings_checked
 from priors.runtime.files.permissions import used
 from priors.runtime.files.protect import check_output
 from priors.runtime.files.reads import reading
@@ -125,7 +126,7 @@ def _is_complete(
 def _begin(folder: RunFolder, settings: Settings, problem: Problem, described: Mapping[str, Any]) -> None:
     """Write down what a run is made of."""
     archive = f"analysis.{settings.format}"
-    folder.claim(CHECKPOINT, REPORT, archive, f"{archive}/*", f".{archive}.growing/*")
+    folder.claim(CHECKPOINT, REPORT, PRODUCTS, archive, f"{archive}/*", f".{archive}.growing/*")
     folder.begin(fingerprint(decisive(settings, problem, described)))
     folder.write_config(settings)
     folder.write_inputs(described, command=settings.command, seed=settings.seed)
@@ -162,6 +163,8 @@ def _run(
         raise Interrupted(f"continue with the same command and --resume (run folder {folder.path})") from None
     figures["familiarity"] = _judged(settings, prior, problem, folder)
     warned = [*warned, *_strange(figures["familiarity"])]
+    if isinstance(settings, ForecastSettings):
+        write_products(analysis_path(folder.path), folder.file(PRODUCTS), settings.thresholds)
     _write_report(folder, problem, figures)
     said = [without_paths(text) for text in (*used(), *warned)]
     folder.write_json(
@@ -241,7 +244,7 @@ def _compute(
     reset_peak()
     path = folder.file(CHECKPOINT)
     state = load_state(path)
-    _check_archive(writer, problem, assimilator, state)
+    check_archive(writer, problem, assimilator, state)
     plan = _plan(settings, assimilator, problem, state)
     checkpoint = Checkpoint(path)
     if state is not None:
@@ -263,7 +266,7 @@ def _compute(
             raise
     if not writer.finished:
         writer.finish()
-    _check_whole(writer.path, problem)
+    check_whole(writer.path, problem)
     seconds, cpu_seconds = checkpoint.spent()
     return {
         **_sizes(problem, assimilator, plan),
@@ -354,40 +357,6 @@ def decisive(settings: Settings, problem: Problem, described: Mapping[str, Any])
         "grid": [grid.y, grid.x, grid.kind, grid.unit, grid.periodic],
         "context": problem.context,
     }
-
-
-def _check_archive(
-    writer: EnsembleWriter, problem: Problem, assimilator: Assimilator, state: Mapping[str, Any] | None
-) -> None:
-    """Check that the archive holds what was finished before the checkpoint: it is not computed again.
-
-    Raises:
-        InputError: analyses are missing.
-    """
-    if state is None or writer.finished:
-        return
-    rows = islice(assimilator.schedule.rows(problem.frames), int(state["row"]))
-    current, finished = int(state["trajectory"]), sum(len(row.emit) for row in rows)
-    for trajectory in range(problem.trajectories):
-        expected = problem.frames if trajectory < current else finished if trajectory == current else 0
-        found = writer.done(trajectory).size
-        if found < expected:
-            raise InputError(
-                f"{writer.path.parent}: holds {found} of {expected} analyses of trajectory {trajectory} that its "
-                "checkpoint says are finished; start the run again with --overwrite"
-            )
-
-
-def _check_whole(path: Path, problem: Problem) -> None:
-    """Check that an archive holds every time of the run.
-
-    Raises:
-        InputError: some are missing.
-    """
-    with open_stream(path) as stream:
-        found = stream.times.size
-    if found != problem.frames:
-        raise InputError(f"{path}: holds {found} of {problem.frames} times; start it again with --overwrite")
 
 
 def _finished(folder: RunFolder, as_json: str | None) -> dict[str, Any]:

@@ -128,6 +128,8 @@ class ForecastSettings(RunSettings):
         spacing: average the start to this grid spacing first, in its unit.
         crop: part of the start's grid in cells after ``spacing``, Y0:Y1,X0:X1.
         rain: how reflectivity becomes rain.
+        thresholds: of the probabilities of exceedance in products.nc, in the unit of the state; None is 0.5, 1 and 5
+            for rain in mm/h, none for all else.
     """
 
     command: ClassVar[str] = "forecast"
@@ -140,6 +142,7 @@ class ForecastSettings(RunSettings):
     spacing: float | None = Field(None, gt=0, allow_inf_nan=False)
     crop: Annotated[str, AfterValidator(check_spans)] | None = None
     rain: RainRelation = DEFAULT_RELATION
+    thresholds: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | None = None
 
     def assimilator(self, prior: Prior, problem: Problem) -> Assimilator:
         """Return the method these settings describe, with a prior: a nowcast, or a filter that observes nothing.

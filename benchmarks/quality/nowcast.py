@@ -6,11 +6,13 @@
 Any radar folder: means over 2 km every 10 minutes, on a part of the composite. Four context frames, six leads; starts
 are spread evenly over the frames of an event, or given. STEPS is that of pysteps, with motion by its Lucas-Kanade on
 the same four frames; without pysteps its rows are left out, and a line says so. CRPS is the fair one; CSI is that of
-the ensemble mean; spread is over the error of the mean, corrected for the number of members.
+the ensemble mean and, as "csi matched", of the probability-matched mean (Ebert 2001); spread is over the error of the
+mean, corrected for the number of members.
 """
 
 import argparse
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import torch
 from assimilation.baselines.advection import lagrangian_persistence
 from assimilation.baselines.persistence import persisted
 from assimilation.fields.fields import Ensemble, Fields
+from assimilation.fields.products import probability_matched_mean
 from assimilation.io.archive import read_ensemble, write_fields
 from assimilation.io.registry import read_any_fields
 from assimilation.run.observe import ObserveSettings, check_spans, observed_part
@@ -99,6 +102,15 @@ def correlation(ensemble: Ensemble, truth: Fields) -> list[float]:
     return found
 
 
+def matched(ensemble: Ensemble) -> Ensemble:
+    """Return the probability-matched mean of every forecast and lead, as an ensemble of one."""
+    n, _, leads = ensemble.members.shape[:3]
+    planes = [
+        [probability_matched_mean(ensemble.members[i, :, lead, 0]) for lead in range(leads)] for i in range(n)
+    ]
+    return replace(ensemble, members=np.array(planes, np.float32)[:, None, :, None])
+
+
 def entry(ensemble: Ensemble, truth: Fields, cpu: float) -> dict[str, Any]:
     """Return the scores of one method in one event."""
     scores = scored(ensemble, truth, options=OPTIONS)
@@ -106,6 +118,8 @@ def entry(ensemble: Ensemble, truth: Fields, cpu: float) -> dict[str, Any]:
     held = {"crps": series["crps"], "spread_skill": series["spread_skill"], "bias": series["bias"]}
     for threshold, event in series["thresholds"].items():
         held |= {f"csi {threshold}": event["csi"], f"fss {threshold}": event["fss"]["5"]}
+    alone = scored(matched(ensemble), truth, options=OPTIONS)["by_lead"]["thresholds"]
+    held |= {f"csi matched {threshold}": event["csi"] for threshold, event in alone.items()}
     held["correlation"] = correlation(ensemble, truth)
     return {
         "lead_s": series["lead_s"],
@@ -122,7 +136,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
     """Return every score of every method by lead as a Markdown table."""
     leads = [f"{int(lead // 60)} min" for lead in next(iter(rows.values()))["lead_s"]]
     lines = ["| score | event, method | " + " | ".join(leads) + " |", "|---" * (len(leads) + 2) + "|"]
-    names = ["crps", *(f"{score} {q:g}" for q in THRESHOLDS for score in ("csi", "fss"))]
+    names = ["crps", *(f"{score} {q:g}" for q in THRESHOLDS for score in ("csi", "csi matched", "fss"))]
     for name in (*names, "correlation", "spread_skill", "bias"):
         lines += [
             f"| {name} | {key} | " + " | ".join(map(number, held[name])) + " |" for key, held in rows.items()

@@ -56,6 +56,13 @@ def test_rain_travels_unless_told_otherwise(start, tmp_path):
     assert (facts["command"], facts["state"], facts["evolution"]) == ("forecast", "complete", "cascade")
     assert facts["input start"].startswith("start.nc")
     assert "rain_rate" in facts
+    products = read_any_fields(tmp_path / "moved" / "products.nc")
+    names = [one.name for one in products.variables]
+    assert names[:3] == ["rain_rate_mean", "rain_rate_matched_mean", "rain_rate_deviation"]
+    assert names[3:] == [f"rain_rate_probability_{threshold}" for threshold in ("0.5", "1", "5")]
+    members = read_ensemble(tmp_path / "moved").members[0, :, :, 0]
+    np.testing.assert_allclose(products.values[0, :, 0], members.mean(axis=0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(products.values[0, :, 5], (members >= 5).mean(axis=0))
     # The shower is at column 19, has a radius of 4.5 cells and goes on by 3 a frame: 9 cells at the end.
     np.testing.assert_allclose(east(tmp_path / "moved"), 19 + SPEED * np.arange(1, 4), atol=4.5)
     inside(*command, "motion=advect", "--out", tmp_path / "again")
