@@ -16,6 +16,7 @@ from assimilation.commands.assimilate import assimilate
 from assimilation.commands.demo import demo_assimilation
 from assimilation.commands.forecast import forecast
 from assimilation.commands.nowcast import nowcast
+from assimilation.commands.observation_errors import observation_errors
 from assimilation.commands.observe import observe
 from assimilation.commands.prepare import prepare_trajectories
 from assimilation.commands.score import score_ensemble
@@ -94,6 +95,7 @@ for _verb in (
     forecast,
     nowcast,
     observe,
+    observation_errors,
     train,
     sample,
     inspect,

@@ -99,20 +99,20 @@ class TableStream(ObservationStream):
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
         check_sigma(rows.sigma, np.ones(rows.sigma.shape, bool))
-        self._rows, self._frame = rows, nearest_time(rows.time, times, source=source)
+        self.rows, self._frame = rows, nearest_time(rows.time, times, source=source)
 
     def at(self, trajectory: int, index: int) -> Observation | None:
         """Return the rows of one frame, None where there are none."""
-        mine = np.flatnonzero((self._rows.trajectory == trajectory) & (self._frame == index))
+        mine = np.flatnonzero((self.rows.trajectory == trajectory) & (self._frame == index))
         if mine.size == 0:
             return None
 
         def tensor(array: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(array[mine].astype(np.float32))
 
-        channel = torch.from_numpy(self._rows.channel[mine].astype(np.int64))
+        channel = torch.from_numpy(self.rows.channel[mine].astype(np.int64))
         operator = PointSampling(tensor(self._y), tensor(self._x), channel, self.grid.periodic)
-        return Observation(tensor(self._rows.value), tensor(self._rows.sigma) ** 2, operator)
+        return Observation(tensor(self.rows.value), tensor(self.rows.sigma) ** 2, operator)
 
 
 def check_sigma(sigma: np.ndarray, observed: np.ndarray) -> None:

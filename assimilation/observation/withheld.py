@@ -9,10 +9,9 @@ import numpy as np
 import torch
 
 from assimilation.observation.base import Observation, ObservationStream
+from assimilation.observation.places import Places
 from assimilation.observation.point import Selection
 from priors.runtime.errors import InputError
-
-RESOLUTION = 64  # places a 64th of a cell apart are different
 
 
 class WithheldStream(ObservationStream):
@@ -29,13 +28,7 @@ class WithheldStream(ObservationStream):
         self._stream, self._share, self._seed, self._withheld = stream, share, seed, withheld
         self.times, self.variables = stream.times, stream.variables
         self.grid, self.trajectories = stream.grid, stream.trajectories
-        shape = (len(stream.variables), *stream.grid.shape)
-        rows, columns = np.indices(stream.grid.shape)
-        # From 1 on: an operator that multiplies would make one place of all at 0.
-        self._rows, self._columns = (
-            torch.from_numpy(np.broadcast_to(each + 1.0, shape).astype(np.float32).copy())
-            for each in (rows, columns)
-        )
+        self._places = Places((len(stream.variables), *stream.grid.shape))
 
     def at(self, trajectory: int, index: int) -> Observation | None:
         """See `ObservationStream`."""
@@ -54,9 +47,7 @@ class WithheldStream(ObservationStream):
 
     def _passive(self, found: Observation) -> np.ndarray:
         """Return which observations are at withheld places."""
-        with torch.no_grad():
-            places = [found.operator(each).double().numpy() for each in (self._rows, self._columns)]
-        y, x = (np.rint(each * RESOLUTION).astype(np.int64).astype(np.uint64) for each in places)
+        y, x = (each.astype(np.uint64) for each in self._places.keys(found.operator))
         mixed = _mixed(_mixed(y ^ np.uint64(self._seed)) ^ x)
         return np.asarray((mixed >> np.uint64(11)) * 2.0**-53 < self._share)
 

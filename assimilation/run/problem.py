@@ -74,7 +74,7 @@ def read_assimilation(
     if isinstance(observations, ObservationStream):
         stream, source = observations, "observations"
     else:
-        stream, source = _stream(observations, known, prior)
+        stream, source = observation_stream(observations, known, prior)
     problem = analysis_problem(
         stream, prior, background=known, source=source, background_source=_name(background)
     )
@@ -89,7 +89,7 @@ def read_assimilation(
     return replace(problem, stream=used, passive=passive)
 
 
-def _stream(
+def observation_stream(
     given: Path | Observations, known: Ensemble | None, prior: Prior
 ) -> tuple[ObservationStream, str]:
     """Return observations on the state of a prior, and what messages call them."""

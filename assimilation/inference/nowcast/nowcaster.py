@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float32
 
 from assimilation.inference.assimilator import Analysis, Assimilator, EnsemblePlan, RunState
@@ -19,8 +18,8 @@ from assimilation.inference.lagrangian import RAIN, Advection
 from assimilation.inference.nowcast.cascade import Bands, rain_of
 from assimilation.inference.nowcast.evolution import Evolution
 from assimilation.inference.nowcast.noise import astray, drift
+from assimilation.inference.one_ahead import one_ahead
 from assimilation.inference.problem import Problem
-from priors.diffusion.sampler import clean_estimate
 from priors.runtime.errors import InputError
 
 Rain = Float32[np.ndarray, "b f y x"]
@@ -117,17 +116,7 @@ class Nowcaster(Assimilator):
 
     def expected(self, frames: Rain) -> Float32[np.ndarray, "b y x"]:
         """Return the prior's mean of the frame after these, in mm/h."""
-        context = self.codec.encode(torch.from_numpy(np.ascontiguousarray(frames[:, :, None])))
-        window = self.model.start(len(frames), (1, *frames.shape[2:]), context)
-        level = self.model.noise_levels([1.0])
-        # At the highest level the state says nothing: the mean is that given the past alone.
-        nothing = torch.zeros(
-            len(frames), 1, 1, *frames.shape[2:], device=self.model.device, dtype=self.model.dtype
-        )
-        with torch.no_grad():
-            clean = clean_estimate(window.past.denoiser(), nothing, level.expand(len(frames), 1))
-        mean = self.codec.clip_to_physical(self.codec.decode(clean.float()))
-        return np.asarray(mean[:, 0, 0].cpu().numpy())
+        return one_ahead(self.model, self.codec, frames[:, :, None])[:, 0]
 
     def _expected(
         self, past: list[np.ndarray], own: list[Evolution], plan: EnsemblePlan

@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
+import xarray
 
 from assimilation.fields.fields import Fields
 from assimilation.io.archive import read_ensemble, write_fields
@@ -33,6 +35,9 @@ def place(tmp_path_factory) -> Path:
     points = ("--operator", "points", "--fraction", "0.3", "--sigma", "0.1", "--seed", "1")
     inside("observe", folder / "truth.nc", *points, "--out", folder / "obs.nc")
     inside("observe", folder / "truth.nc", *points, "--out", folder / "obs.csv")
+    whole = tiny_prior.fields(8, 1, 16)
+    write_fields(whole, folder / "long.nc")
+    inside("observe", folder / "long.nc", *points, "--fixed", "--out", folder / "fixed.csv")
     return folder
 
 
@@ -238,3 +243,49 @@ def test_a_run_is_not_resumed_with_other_settings_or_files(place, tmp_path):
     assert "lag was" in mistake(*base, "--resume", "--lag", "1")
     other = ("assimilate", place / "obs.csv", *base[2:])
     assert "observations: is not the same as when this run began" in mistake(*other, "--resume")
+
+
+def test_a_biased_station_and_a_wrong_sigma_are_found_and_mended(place, tmp_path):
+    table = pandas.read_csv(place / "fixed.csv", comment="#")
+    stations = table.groupby(["y", "x"]).ngroup()
+    table.loc[stations == 5, "value"] += 3.0
+    table["sigma"] *= 3
+    table.drop(columns="unit").to_csv(tmp_path / "biased.csv", index=False)
+    command = ("--prior", place / "prior", *FAST, "--overlap", "none", "--withhold", "10%")
+    inside("assimilate", tmp_path / "biased.csv", *command, "--out", tmp_path / "run")
+    words = ("observation-errors", tmp_path / "run", tmp_path / "biased.csv", "--prior", place / "prior")
+    inside(*words, "--skip", 0, "--out", tmp_path / "mended.csv", "--json", tmp_path / "errors.json")
+    found = json.loads((tmp_path / "errors.json").read_text())
+    depth = found["variables"]["depth"]
+    biased = table[stations == 5].iloc[0]
+    first = depth["stations"][0]
+    assert (first["y"], first["x"]) == (biased["y"], biased["x"])
+    # The filter follows the station in part: what it has not followed yet is most of the bias.
+    assert 1.0 < first["bias"] < 3.5
+    assert max(abs(one["bias"]) for one in depth["stations"][1:]) < 0.7
+    assert depth["stated"] == pytest.approx(table["sigma"].iloc[0], rel=1e-4)
+    assert depth["factor"] < 0.9
+    assert found["withheld"]["depth"]["count"] > 20
+    mended = pandas.read_csv(tmp_path / "mended.csv", comment="#")
+    own = mended[(mended.y == first["y"]) & (mended.x == first["x"])]
+    before = table[stations == 5]
+    assert own["value"].to_numpy() == pytest.approx(before["value"].to_numpy() - first["bias"], abs=1e-4)
+    assert mended["sigma"].to_numpy() == pytest.approx(table["sigma"].to_numpy() * depth["factor"], rel=1e-4)
+    # What is written is read again.
+    inside("assimilate", tmp_path / "mended.csv", *command, "--out", tmp_path / "again")
+
+
+def test_errors_of_gridded_observations(place, tmp_path):
+    assimilate(place, tmp_path / "run", "--lag", "0", "--overlap", "none")
+    words = ("observation-errors", tmp_path / "run", place / "obs.nc", "--prior", place / "prior")
+    said = inside(*words, "--out", tmp_path / "mended.nc").stdout
+    assert "depth" in said
+    mended, before = (xarray.open_dataset(path) for path in (tmp_path / "mended.nc", place / "obs.nc"))
+    factor = mended["depth"].attrs["sigma"] / before["depth"].attrs["sigma"]
+    assert f"{factor:.2f}" in said
+
+
+def test_only_a_filter_tells_the_errors_of_observations(place, tmp_path):
+    assimilate(place, tmp_path / "run", "--lag", "1", "--overlap", "none")
+    assert "found lag 1, expected 0" in mistake("observation-errors", tmp_path / "run", place / "obs.nc")
+    assert "no config.yaml" in mistake("observation-errors", tmp_path, place / "obs.nc")
