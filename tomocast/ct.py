@@ -12,7 +12,7 @@ from priors.card import AnyPrior
 from priors.runtime.config import load, validate
 from priors.runtime.errors import InputError
 from recon.data.intervals import IntervalVolume
-from recon.data.scan import Scan, check_line_integrals
+from recon.data.scan import Scan, check_line_integrals, check_seen
 from recon.data.units import MU_WATER, attenuation_to_hu
 from recon.data.volume import Volume, as_float32, grid_affine
 from recon.geometry import orbits
@@ -156,6 +156,7 @@ def reconstruct_with(
                 f"{name}: found shape {array.shape}, expected that of the operator {operator.range}"
             )
     check_line_integrals(measured, given)
+    check_seen(measured, given)
     described = _method(method, prior, options)
     job = load(ReconstructSettings, [{"method": described, "seed": seed}])
     grid = grid_of(operator, job.method.name)

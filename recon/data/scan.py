@@ -38,6 +38,7 @@ class Scan:
         provenance: where the data comes from, without anything about a patient.
         warnings: what a reader had to assume or leave out, one sentence each.
         whole: geometry and grid of all rows where only some in their middle were read, for a plan or a look.
+        partial: some rows of a scan, which may see no object although the others do.
 
     Raises:
         InputError: shapes disagree with the detector or the slices, values are NaN, or weights negative.
@@ -56,16 +57,12 @@ class Scan:
     provenance: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     whole: tuple[ScanGeometry, Grid] | None = None
+    partial: bool = False
 
     def __post_init__(self) -> None:
         self._complete()
         check_affine(self.frame, "frame")
-        rows, slices = self.geometry.shape[0], self.grid.shape[0]
-        if self.geometry.sliced and rows != slices:
-            found = f"{rows} detector rows for {slices} slices"
-            raise InputError(
-                f"volume: found {found}, expected one row per slice in a {self.geometry.beam} beam"
-            )
+        check_slices(self.geometry, self.grid)
         if not (np.isfinite(self.mu_water) and self.mu_water > 0):
             raise InputError(f"mu_water: found {self.mu_water}, expected a positive number in 1/mm")
         if (self.counts is None) != (self.exposure is None):
@@ -75,6 +72,8 @@ class Scan:
             if array is not None:
                 check_sinogram_shape(array, self.geometry, name)
         check_line_integrals(self.sinogram, self.weights)
+        if not self.partial:
+            check_seen(self.sinogram, self.weights)
 
     def _complete(self) -> None:
         """Store arrays as float32, and fill the grid and the weights where none were given."""
@@ -88,6 +87,7 @@ class Scan:
             object.__setattr__(self, "grid", suggested_grid(self.geometry))
         if self.weights is None:
             check_line_integrals(self.sinogram, np.ones_like(self.sinogram))
+            check_seen(self.sinogram, np.ones(1, np.float32))
             weights = weights_without_counts(self.sinogram, estimate_i0(self.sinogram))
             object.__setattr__(self, "weights", weights)
 
@@ -98,7 +98,13 @@ class Scan:
 
     @classmethod
     def from_counts(
-        cls, geometry: ScanGeometry, grid: Grid, *, counts: Float32[np.ndarray, "v r c"], exposure: Exposure
+        cls,
+        geometry: ScanGeometry,
+        grid: Grid,
+        *,
+        counts: Float32[np.ndarray, "v r c"],
+        exposure: Exposure,
+        partial: bool = False,
     ) -> "Scan":
         """Return the scan whose sinogram and weights follow from ``counts`` (see ``recon.data.noise``).
 
@@ -106,8 +112,8 @@ class Scan:
             InputError: the counts are not those of a detector.
         """
         check_sinogram_shape(counts, geometry, "counts")
-        sinogram, weights = line_integrals(counts, exposure)
-        return cls(sinogram, geometry, grid, weights, counts, exposure)
+        sinogram, weights = line_integrals(counts, exposure, partial=partial)
+        return cls(sinogram, geometry, grid, weights, counts, exposure, partial=partial)
 
     @property
     def i0(self) -> float | None:
@@ -137,27 +143,56 @@ class Scan:
         counts = None if self.counts is None else self.counts[:, start:stop]
         geometry, grid = self.geometry.rows(start, stop), self.grid.slices(start, stop)
         sinogram, weights = self.sinogram[:, start:stop], self.weights[:, start:stop]
-        return replace(self, geometry=geometry, grid=grid, sinogram=sinogram, weights=weights, counts=counts)
+        return replace(
+            self,
+            geometry=geometry,
+            grid=grid,
+            sinogram=sinogram,
+            weights=weights,
+            counts=counts,
+            partial=True,
+        )
+
+
+def check_slices(geometry: ScanGeometry, grid: Grid) -> None:
+    """Refuse a stack whose detector rows are not its slices.
+
+    Raises:
+        InputError: with both numbers.
+    """
+    rows, slices = geometry.shape[0], grid.shape[0]
+    if geometry.sliced and rows != slices:
+        found = f"{rows} detector rows for {slices} slices"
+        raise InputError(f"volume: found {found}, expected one row per slice in a {geometry.beam} beam")
 
 
 def check_sinogram_shape(array: np.ndarray, geometry: ScanGeometry, name: str) -> None:
-    """Refuse an array that does not fit the detector, and say so when its axes seem to be swapped.
+    """Refuse an array that does not fit the detector; see `check_shape`.
+
+    Raises:
+        InputError: it does not.
+    """
+    check_shape(array.shape, geometry, name)
+
+
+def check_shape(shape: tuple[int, ...], geometry: ScanGeometry, name: str) -> None:
+    """Refuse the shape of an array that does not fit the detector, and say so when its axes seem to be swapped.
 
     Raises:
         InputError: naming ``name``, the shape found and the shape expected.
     """
     expected = (geometry.views, *geometry.shape)
-    if array.shape == expected:
+    if shape == expected:
         return
-    swapped = sorted(array.shape) == sorted(expected)
+    swapped = sorted(shape) == sorted(expected)
     hint = "; are its axes swapped?" if swapped else ""
-    raise InputError(f"{name}: found shape {array.shape}, expected (view, row, column) = {expected}{hint}")
+    raise InputError(f"{name}: found shape {shape}, expected (view, row, column) = {expected}{hint}")
 
 
 def check_line_integrals(
     sinogram: Float32[np.ndarray, "v r c"], weights: Float32[np.ndarray, "v r c"]
 ) -> None:
-    """Refuse line integrals that are NaN, or weights that are negative, NaN or all zero.
+    """Refuse line integrals that are NaN, or weights that are negative or NaN.
 
     Raises:
         InputError: saying how many and where the first is.
@@ -174,6 +209,14 @@ def check_line_integrals(
         if first is not None:
             value = array[first]
             raise InputError(f"{name}: {bad} bad values, the first is {value} at (view, row, column) {first}")
+
+
+def check_seen(sinogram: Float32[np.ndarray, "..."], weights: Float32[np.ndarray, "..."]) -> None:
+    """Refuse a scan that saw nothing.
+
+    Raises:
+        InputError: every weight, or every line integral, is zero.
+    """
     if not (weights > 0).any():
         raise InputError("weights: every weight is zero, expected inverse variances")
     if not sinogram.any():

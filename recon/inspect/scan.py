@@ -12,7 +12,7 @@ from recon.geometry.coverage import coverage
 from recon.geometry.grid import Grid
 from recon.geometry.scan import ScanGeometry
 from recon.inspect.warnings import warnings_of
-from recon.io.scans.registry import ScanOptions, format_of, read_scan
+from recon.io.scans.registry import ScanOptions, format_of, read_scan, stored_bytes
 from recon.report.scanner import scanner_png
 
 LARGE = 2**28
@@ -79,7 +79,7 @@ def geometry_facts(geometry: ScanGeometry) -> dict[str, str]:
 
 def _rows(path: Path) -> int | None:
     """Return how many rows of a large file are looked at, None for all of a file that is read whole."""
-    return None if path.is_dir() or path.stat().st_size < LARGE else SAMPLE
+    return None if path.is_dir() or stored_bytes(path) < LARGE else SAMPLE
 
 
 def _looked_at(data: Scan) -> dict[str, str]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from priors.runtime.errors import InputError
 from priors.runtime.system.memory import MemoryPlan
+from recon.data.scan import check_seen
 from recon.data.units import attenuation_to_hu
 from recon.data.volume import Volume
 from recon.geometry.grid import Grid
@@ -95,7 +96,8 @@ class Problem:
         if slices is not None:
             geometry = replace(geometry, shape=(slices, geometry.shape[1]))
             grid = Grid((slices, *grid.shape[1:]), grid.voxel_mm, grid.centre_mm)
-        sizes = {"measurement": 2 * 4 * geometry.views * geometry.shape[0] * geometry.shape[1]}
+        arrays = 2 if self.scan.counts is None else 3
+        sizes = {"measurement": arrays * 4 * geometry.views * geometry.shape[0] * geometry.shape[1]}
         if self.settings.draws > 1:
             sizes["sums of the draws"] = DRAWN_VOLUMES * 4 * math.prod(grid.shape)
         if self.asked is not None:
@@ -194,6 +196,9 @@ def read_problem(
         centre=next((column for column in stated if column is not None), centre),
     )
     problem = pose(read_scan(path, options), settings.model_copy(update={"slices": None}))
+    if part is None and sample is None:
+        # A slab may see no object; what a person picked must.
+        check_seen(problem.scan.sinogram, problem.scan.weights)
     return replace(problem, settings=settings)
 
 
@@ -225,6 +230,7 @@ def pose(scan: Scan, settings: ReconstructSettings) -> Problem:
         scan = step(scan)
     if settings.slices is not None:
         scan = scan.rows(*_span(settings.slices, scan.grid.shape[0]))
+        check_seen(scan.sinogram, scan.weights)
     asked = scan.grid if settings.grid is None else scan.grid.square(settings.grid)
     grid = grid_for(settings.method, asked) if settings.prior_grid else asked
     other = None if grid == asked else asked

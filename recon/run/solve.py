@@ -92,10 +92,10 @@ class Fit:
         return Fit(*(one + more for one, more in pairs))
 
     def figures(self) -> dict[str, float]:
-        """Return chi2 per ray and the relative residual."""
+        """Return chi2 per ray and the relative residual; a slab that saw nothing leaves nothing unexplained."""
         return {
-            "chi2_per_ray": self.chi2 / self.rays,
-            "relative_residual": (self.residual2 / self.target2) ** 0.5,
+            "chi2_per_ray": self.chi2 / max(self.rays, 1),
+            "relative_residual": (self.residual2 / self.target2) ** 0.5 if self.target2 else 0.0,
             "rays": self.rays,
         }
 

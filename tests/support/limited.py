@@ -22,11 +22,15 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Command:
-    """Words after ``tomocast``; the folder to be in; the largest file in bytes that may be written."""
+    """Words after ``tomocast``; the folder to be in; the largest file in bytes that may be written.
+
+    A command that warms up is run before the limits are set and not answered: libraries that it loads count for nobody.
+    """
 
     words: list[str]
     cwd: str = "."
     largest: int | None = None
+    warms_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,9 @@ class Answer:
 
 def run_limited(commands: Sequence[Command], *, cwd: Path, room: int = 0, seconds: int = 120) -> list[Answer]:
     """Run commands in a process of their own; see the module."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    # One arena: others take address space, not memory.
+    threads = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **threads}
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.limited", str(room), str(seconds)],
         input=json.dumps([asdict(command) for command in commands]),
@@ -60,13 +66,19 @@ def main() -> None:
     from tests.support.command_line import inside
 
     room, seconds = int(sys.argv[1]), int(sys.argv[2])
+    commands = [Command(**each) for each in json.load(sys.stdin)]
+    for command in commands:
+        if command.warms_up:
+            inside(*command.words)
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     if room:
         resource.setrlimit(resource.RLIMIT_AS, (held + room,) * 2)
     resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + seconds,) * 2)
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-    for each in json.load(sys.stdin):
-        command, begin = Command(**each), time.process_time()
+    for command in commands:
+        if command.warms_up:
+            continue
+        begin = time.process_time()
         os.chdir(command.cwd)
         # Python ignores SIGXFSZ: a write beyond the limit fails with EFBIG as one on a full disk does with ENOSPC.
         resource.setrlimit(resource.RLIMIT_FSIZE, (command.largest or unlimited[0], unlimited[1]))

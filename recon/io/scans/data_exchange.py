@@ -17,7 +17,7 @@ import numpy as np
 
 from priors.runtime.errors import InputError
 from recon.data.scan import Scan
-from recon.io.scans.format import ScanFormat, ScanOptions, hdf5_holds
+from recon.io.scans.format import ScanFormat, ScanOptions, hdf5_bytes, hdf5_holds
 from recon.io.scans.hdf5_access import Hdf5, opened, told_binning
 from recon.io.scans.parallel import Frames, Turn, frames_of, scan_of
 from recon.io.spelling import text_of
@@ -135,4 +135,6 @@ def _claims(path: Path, head: bytes) -> bool:
     return hdf5_holds(path, head, lambda file: isinstance(file.get("exchange"), h5py.Group))
 
 
-FORMAT = ScanFormat("HDF5 Data Exchange (.h5)", _claims, read_data_exchange, read_data_exchange)
+FORMAT = ScanFormat(
+    "HDF5 Data Exchange (.h5)", _claims, read_data_exchange, read_data_exchange, hdf5_bytes("exchange/data")
+)

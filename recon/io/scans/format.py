@@ -41,17 +41,41 @@ class ScanFormat:
         claims: tells from the path and the first ``HEAD`` bytes (none of a folder) whether it is of this kind.
         read: returns the scan.
         read_part: returns the rows asked for without reading the others; None where the file is read whole.
+        size: bytes of the measurement, not packed; None where that is the size of the file.
     """
 
     title: str
     claims: Callable[[Path, bytes], bool]
     read: Callable[[Path], Scan]
     read_part: Callable[[Path, ScanOptions], Scan] | None = None
+    size: Callable[[Path], int] | None = None
 
 
 def is_hdf5(head: bytes) -> bool:
     """Tell from its first bytes whether a file is HDF5, MATLAB 7.3 included."""
     return _HDF5 in (head[:8], head[512:520])
+
+
+def hdf5_bytes(*names: str) -> Callable[[Path], int]:
+    """Return what tells the bytes that arrays of an HDF5 file of these names take, not packed, in any group."""
+
+    def size(path: Path) -> int:
+        total = 0
+
+        def add(name: str, member: object) -> None:
+            nonlocal total
+            if isinstance(member, h5py.Dataset) and f"/{name}".endswith(tuple(f"/{end}" for end in names)):
+                total += member.nbytes
+
+        try:
+            with h5py.File(path, "r") as file:
+                file.visititems(add)
+        except Exception:
+            # HDF5 reports damage with errors of many kinds; the reader says which.
+            return path.stat().st_size
+        return max(total, path.stat().st_size)
+
+    return size
 
 
 def hdf5_holds(path: Path, head: bytes, wanted: Callable[[h5py.File], bool]) -> bool:

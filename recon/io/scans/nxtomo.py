@@ -19,7 +19,7 @@ import numpy as np
 
 from priors.runtime.errors import InputError
 from recon.data.scan import Scan
-from recon.io.scans.format import ScanFormat, ScanOptions, hdf5_holds
+from recon.io.scans.format import ScanFormat, ScanOptions, hdf5_bytes, hdf5_holds
 from recon.io.scans.hdf5_access import Hdf5, opened, told_binning
 from recon.io.scans.nxtomo_flips import flips
 from recon.io.scans.parallel import Turn, frames_of, scan_of
@@ -204,4 +204,6 @@ def _claims(path: Path, head: bytes) -> bool:
     return hdf5_holds(path, head, lambda file: bool(_entries(file)))
 
 
-FORMAT = ScanFormat("NeXus NXtomo (.nx, .h5)", _claims, read_nxtomo, read_nxtomo)
+FORMAT = ScanFormat(
+    "NeXus NXtomo (.nx, .h5)", _claims, read_nxtomo, read_nxtomo, hdf5_bytes("instrument/detector/data")
+)

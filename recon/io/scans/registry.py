@@ -10,7 +10,8 @@ import h5py
 
 from priors.runtime.errors import InputError
 from recon.data.scan import Scan
-from recon.io.scans import array_scan, ct_pd, data_exchange, htc2022, nxtomo, scan_file
+from recon.io.scans import ct_pd, data_exchange, htc2022, nxtomo, scan_file
+from recon.io.scans.arrays import scan as arrays
 from recon.io.scans.format import HEAD, ScanFormat, ScanOptions, is_hdf5
 from recon.io.scans.hdf5_access import check_links
 from recon.io.scans.scan_file import write_scan
@@ -22,7 +23,7 @@ FORMATS: tuple[ScanFormat, ...] = (
     htc2022.FORMAT,
     data_exchange.FORMAT,
     nxtomo.FORMAT,
-    array_scan.FORMAT,
+    arrays.FORMAT,
     ct_pd.FORMAT,
 )
 _KINDS = ", ".join(kind.title for kind in FORMATS)
@@ -74,6 +75,16 @@ def reads_parts(path: Path) -> bool:
         return False
     kind = format_of(Path(path))
     return kind is not None and kind.read_part is not None
+
+
+def stored_bytes(path: Path) -> int:
+    """Return the size of a scan's measurement as it is stored, but not packed.
+
+    Raises:
+        InputError: they are named by a file that is damaged.
+    """
+    kind = format_of(path)
+    return path.stat().st_size if kind is None or kind.size is None else kind.size(path)
 
 
 def format_of(path: Path) -> ScanFormat | None:

@@ -16,10 +16,11 @@ from priors.runtime.errors import InputError
 from priors.runtime.files.bounds import check_array
 from priors.runtime.files.writing import atomic
 from recon.data.noise import Exposure
-from recon.data.scan import Scan
+from recon.data.scan import Scan, check_shape, check_slices
 from recon.geometry.grid import Grid
 from recon.geometry.scan import Beam, Detector, ScanGeometry
-from recon.io.scans.format import ScanFormat, hdf5_holds
+from recon.io.scans.format import ScanFormat, ScanOptions, hdf5_bytes, hdf5_holds
+from recon.io.scans.rows.parts import Part, part_of
 
 KIND = "tomocast-scan"
 VERSION = 1
@@ -59,8 +60,8 @@ def write_scan(path: Path, data: Scan) -> None:
         temporary.write_bytes(memory.getbuffer())
 
 
-def read_scan_file(path: Path) -> Scan:
-    """Return the scan stored in ``path``.
+def read_scan_file(path: Path, options: ScanOptions = ScanOptions()) -> Scan:  # noqa: B008 (frozen)
+    """Return the scan stored in ``path``, or the detector rows of it that the options pick, and only these are read.
 
     Raises:
         InputError: a later version, something missing, or values that no scan has.
@@ -70,7 +71,7 @@ def read_scan_file(path: Path) -> Scan:
             version = file.attrs.get("version")
             if version != VERSION:
                 raise InputError(f"version: found {version}, expected {VERSION}")
-            return _read(file)
+            return _read(file, options)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except Exception as error:
@@ -83,7 +84,7 @@ def _write_array(file: h5py.File, name: str, array: np.ndarray) -> h5py.Dataset:
     return file.create_dataset(name, data=array, compression="gzip", compression_opts=4, shuffle=True)
 
 
-def _read(file: h5py.File) -> Scan:
+def _read(file: h5py.File, options: ScanOptions) -> Scan:
     unit = str(file.attrs["unit"])
     if unit not in ("HU", "1/mm"):
         raise InputError(f"unit: found {unit!r}, expected HU or 1/mm")
@@ -95,7 +96,10 @@ def _read(file: h5py.File) -> Scan:
     scan = ScanGeometry(
         beam=cast(Beam, beam), detector=cast(Detector, detector), shape=(rows, columns), **poses
     )
-    data = _measured(file, scan, _volume(file["volume"]))
+    grid = _volume(file["volume"])
+    check_slices(scan, grid)
+    part = part_of(options, (scan.views, rows, columns), crossed=None if scan.sliced else beam)
+    data = _measured(file, scan, grid, part)
     frame = np.asarray(_dataset(file, "frame"), np.float64)
     if frame.shape != (4, 4):
         raise InputError(f"frame: found shape {frame.shape}, expected (4, 4)")
@@ -109,17 +113,23 @@ def _read(file: h5py.File) -> Scan:
         data.counts,
         data.exposure,
         provenance=provenance,
+        whole=part.whole(scan, grid),
+        partial=part.partial,
         **rest,
     )
 
 
-def _measured(file: h5py.File, geometry: ScanGeometry, grid: Grid) -> Scan:
+def _measured(file: h5py.File, geometry: ScanGeometry, grid: Grid, part: Part) -> Scan:
+    seen, slices = geometry, grid
+    if part.partial:
+        seen, slices = geometry.rows(part.low, part.high), grid.slices(part.low, part.high)
     if "counts" in file:
-        counts = _array(file, "counts")
+        counts = _array(file, "counts", geometry, part)
         attrs = file["counts"].attrs
         exposure = Exposure(float(attrs["i0"]), float(attrs["background"]), float(attrs["electronic_sd"]))
-        return Scan.from_counts(geometry, grid, counts=counts, exposure=exposure)
-    return Scan(_array(file, "sinogram"), geometry, grid, _array(file, "weights"))
+        return Scan.from_counts(seen, slices, counts=counts, exposure=exposure, partial=part.partial)
+    sinogram, weights = (_array(file, name, geometry, part) for name in ("sinogram", "weights"))
+    return Scan(sinogram, seen, slices, weights, partial=part.partial)
 
 
 def _volume(group: h5py.Group) -> Grid:
@@ -129,22 +139,38 @@ def _volume(group: h5py.Group) -> Grid:
     return Grid((z, y, x), (dz, dy, dx), (cz, cy, cx))
 
 
-def _array(file: h5py.File, name: str) -> np.ndarray:
-    array = np.asarray(_dataset(file, name), np.float32)
-    if array.ndim != 3:
-        raise InputError(f"{name}: found shape {array.shape}, expected (view, row, column)")
-    return array
+def _array(file: h5py.File, name: str, geometry: ScanGeometry, part: Part) -> np.ndarray:
+    """Return the rows of a measurement that are read."""
+    stored = _stored(file, name)
+    if stored.ndim != 3:
+        raise InputError(f"{name}: found shape {stored.shape}, expected (view, row, column)")
+    check_shape(stored.shape, geometry, name)
+    views, _, columns = stored.shape
+    check_array(f"/{name}", (views, part.high - part.low, columns), stored.dtype)
+    return np.asarray(stored[:, part.read], np.float32)
 
 
 def _dataset(group: h5py.Group, name: str) -> np.ndarray:
-    if not isinstance(group.get(name), h5py.Dataset):
+    stored = _stored(group, name)
+    check_array(f"{group.name.rstrip('/')}/{name}", stored.shape or (), stored.dtype)
+    return np.asarray(stored[()])
+
+
+def _stored(group: h5py.Group, name: str) -> h5py.Dataset:
+    stored = group.get(name)
+    if not isinstance(stored, h5py.Dataset):
         raise InputError(f"{group.name.rstrip('/')}/{name}: is missing")
-    check_array(f"{group.name.rstrip('/')}/{name}", group[name].shape or (), group[name].dtype)
-    return np.asarray(group[name][()])
+    return stored
 
 
 def _claims(path: Path, head: bytes) -> bool:
     return hdf5_holds(path, head, lambda file: file.attrs.get("format") == KIND)
 
 
-FORMAT = ScanFormat("a tomocast scan (.h5)", _claims, read_scan_file)
+FORMAT = ScanFormat(
+    "a tomocast scan (.h5)",
+    _claims,
+    read_scan_file,
+    read_scan_file,
+    hdf5_bytes("counts", "sinogram", "weights"),
+)

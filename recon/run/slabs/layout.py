@@ -11,6 +11,7 @@ from functools import partial
 from itertools import pairwise
 
 from priors.runtime.errors import InputError
+from priors.runtime.files import bounds
 from priors.runtime.system.memory import MemoryPlan, available_bytes, human
 from recon.preprocess.radiographs import BLOCK
 from recon.reconstructors.object_mean import ObjectSums
@@ -112,12 +113,14 @@ def slab_job(head: Problem, part: Callable[[int, int], Problem], *, held: int = 
     """
     if not head.scan.geometry.sliced:
         raise InputError(
-            f"slab: the rays of a {head.scan.geometry.beam} beam cross slices, expected a parallel or fan beam"
+            f"slab: the rays of a {head.scan.geometry.beam} beam cross slices, expected a parallel or fan beam; leave "
+            "--slab out, and use a smaller grid where the whole does not fit into memory"
         )
     settings, free = head.settings, available_bytes()
     if settings.draws > 1:
         raise InputError(
-            f"draws: found {settings.draws} of a volume in slabs, expected 1; draw some slices with --slices START:STOP"
+            f"draws: found {settings.draws} of a volume in slabs, expected 1; draw some slices at once with "
+            "--slices START:STOP, or the whole with --draws 1"
         )
     overlap = settings.method.overlap() if settings.overlap is None else settings.overlap
     size = min(settings.slab or _largest(head, overlap, free, held=held), head.slices)
@@ -135,7 +138,8 @@ def _largest(head: Problem, overlap: int, free: int, *, held: int) -> int:
 
     def fits(size: int) -> bool:
         # The whole measurement is in memory already where a scan is not read in parts.
-        return _plan(head, min(size + 2 * overlap, head.slices), 0).own <= SHARE * free
+        slices = min(size + 2 * overlap, head.slices)
+        return reads_at_once(head, slices, free) and _plan(head, slices, 0).own <= SHARE * free
 
     low, high = 0, head.slices
     while low < high:
@@ -148,6 +152,12 @@ def _largest(head: Problem, overlap: int, free: int, *, held: int) -> int:
             f"{human(free)} are free: use a smaller grid, fewer views, or a smaller overlap"
         )
     return low
+
+
+def reads_at_once(head: Problem, slices: int, free: int) -> bool:
+    """Tell whether readers take so many slices at a time; they are no more than a share of the free memory."""
+    measured = head.plan(slices).items["measurement"]
+    return head.scan.whole is None or measured <= bounds.SHARE * free
 
 
 def _plan(head: Problem, slices: int, held: int) -> MemoryPlan:

@@ -53,7 +53,7 @@ def load_tiff(path: Path) -> Pages:
     Raises:
         InputError: damaged, a colour picture, or pages of different sizes or types.
     """
-    _check_chain(path)
+    check_chain(path)
     try:
         with tifffile.TiffFile(path, _multifile=False) as file:
             return _pages(path, file)
@@ -101,7 +101,7 @@ def _pages(path: Path, file: tifffile.TiffFile) -> Pages:
 
 def _joined_series(path: Path, file: tifffile.TiffFile, series: list[Any]) -> tuple[np.ndarray, int]:
     """Return the values of all series that hold slices, and the number of reduced copies passed over."""
-    kept = [one for one in series if not _reduced(one)] or series[:1]
+    kept = [one for one in series if not is_reduced(one)] or series[:1]
     first, passed = kept[0], len(series) - len(kept)
     for one in kept:
         if "S" in one.axes:
@@ -129,12 +129,18 @@ def _by_page(path: Path, pages: list[Any]) -> np.ndarray:
 
 
 def _check_size(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    if math.prod(shape) * dtype.itemsize > PACKED * path.stat().st_size:
+    if is_packed_too_well(path, shape, dtype):
         raise InputError(f"{path}: is damaged: {shape} values are more than the file can hold")
     check_array(path, shape, dtype)
 
 
-def _reduced(series: Any) -> bool:
+def is_packed_too_well(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """Tell whether a header promises more than a file of this size can hold."""
+    return math.prod(shape) * dtype.itemsize > PACKED * path.stat().st_size
+
+
+def is_reduced(series: Any) -> bool:
+    """Tell whether a series holds reduced copies of others: thumbnails, pyramids."""
     return bool(getattr(series.keyframe, "is_reduced", False))
 
 
@@ -159,7 +165,7 @@ def _oriented(page: Any, values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values)
 
 
-def _check_chain(path: Path) -> None:
+def check_chain(path: Path) -> None:
     """Refuse a chain of pages that comes back to itself, which tifffile would follow for ever.
 
     Raises:

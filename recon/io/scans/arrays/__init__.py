@@ -1,0 +1,1 @@
+"""Arrays that a scan.yaml names: opened, and read as line integrals of some rows."""
