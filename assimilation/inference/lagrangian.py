@@ -7,16 +7,24 @@
 
 Where p - d lies beyond the grid nobody has seen what comes in: there the context passes over to the last frame, and
 the forecast to the prior's own value at p. Without motion all this is the plain forecast, bit for bit.
+
+Members of an ensemble of rain (`Draws`) differ in what comes in, as they should: near the edge it is the mirror image
+of what rains inside, further than a distance drawn for the member it is the rain of another place, drawn as well,
+
+    z(n, q) = z(n, m(q)), q less than e beyond the edge;    z(n, m(q + a)) further out;    m reflects at the edges
+
+so that as much rains out there as inside, with the same texture, travelling, and nobody claims to know where.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
 from assimilation.fields.grid import Grid, Variable
-from assimilation.inference.motion import Places, beyond, cells, displaced, motion, sampled
+from assimilation.inference.motion import Places, beyond, cells, displaced, mirrored, motion, sampled
 from priors.runtime.errors import InputError
 
 EDGE_WIDTH = 3.0  # cells from the edge within which what was seen passes over into what was not
@@ -25,8 +33,22 @@ RAIN = ("rainfall_rate", "lwe_precipitation_rate")
 
 Frames = Float32[np.ndarray, "n m f k y x"]
 State = Float32[np.ndarray, "k y x"]
-Shifts = Float[np.ndarray, "m 2"]
 Members = Float32[np.ndarray, "m k y x"]
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """What members differ by when they are carried, in cells.
+
+    Attributes:
+        shifts: how far each goes beyond the motion seen, along y and x.
+        offsets: a, where the rain that comes from far beyond the edge is taken from.
+        reach: e, how far beyond the edge it is the mirror image of the rain inside.
+    """
+
+    shifts: Float[np.ndarray, "m 2"]
+    offsets: Float[np.ndarray, "m 2"]
+    reach: Float[np.ndarray, "m"]
 
 
 class Advection:
@@ -62,20 +84,24 @@ class Advection:
                 out[n, m, -1 - j] = moved(frames[n, m, -1 - j], displacement, elsewhere=frames[n, m, -1])
         return out
 
-    def carried(self, members: Members, trajectory: int, frame: int, shifts: Shifts | None = None) -> Members:
+    def carried(self, members: Members, trajectory: int, frame: int, draws: Draws | None = None) -> Members:
         """Return the members of a frame, forecast in the frame of the rain, where the rain will be.
 
         Args:
             members: rain that stands still.
             trajectory: which one.
             frame: of the forecast.
-            shifts: how far every member goes beyond the motion seen, in cells along y and x.
+            draws: what the members differ by; None carries all along the motion seen, into places as they are.
         """
-        displacements = self._of_members(trajectory, frame, len(members), shifts)
-        states = [
-            moved(state, displacement, elsewhere=state)
-            for state, displacement in zip(members, displacements, strict=True)
-        ]
+        displacements = self._of_members(trajectory, frame, len(members), draws)
+        if draws is None:
+            states = [
+                moved(state, displacement, elsewhere=state)
+                for state, displacement in zip(members, displacements, strict=True)
+            ]
+        else:
+            each = zip(members, displacements, draws.offsets, draws.reach, strict=True)
+            states = [_entered(*one) for one in each]
         return np.stack(states)
 
     def origins(
@@ -85,11 +111,11 @@ class Advection:
         frame: int,
         *,
         members: int,
-        shifts: Shifts | None = None,
+        draws: Draws | None = None,
     ) -> list[np.ndarray]:
         """Return, for every member, which cells of a forecast frame come from the marked cells."""
         marked = []
-        for displacement in self._of_members(trajectory, frame, members, shifts):
+        for displacement in self._of_members(trajectory, frame, members, draws):
             origin = cells(mask.shape) - displacement
             # Nearest neighbour, 0 outside: a mask has no values between, and beyond the grid nothing is marked.
             came = ndimage.map_coordinates(mask.astype(np.uint8), origin, order=0, mode="constant", cval=0)
@@ -107,13 +133,13 @@ class Advection:
         speed = float(np.hypot(*np.moveaxis(self.velocity * size, 2, 0)).mean())
         return f"motion: {speed:.3g} {grid.unit} per step on average, seen in the start"
 
-    def _of_members(self, trajectory: int, frame: int, count: int, shifts: Shifts | None) -> list[Places]:
+    def _of_members(self, trajectory: int, frame: int, count: int, draws: Draws | None) -> list[Places]:
         """Return d of every member of a forecast; the members of the start serve all in turn."""
         seen = self._displacements(trajectory, frame + 1)
         each = [seen[member % len(seen)] for member in range(count)]
-        if shifts is None:
+        if draws is None:
             return each
-        return [one + shift[:, None, None] for one, shift in zip(each, shifts, strict=True)]
+        return [one + shift[:, None, None] for one, shift in zip(each, draws.shifts, strict=True)]
 
     def _displacements(self, trajectory: int, lead: int) -> list[Places]:
         """Return d of every member of the start."""
@@ -140,6 +166,25 @@ def moved(state: State, displacement: Places, *, elsewhere: State) -> State:
     seen = np.exp(-beyond(origin) / EDGE_WIDTH)
     arrived = np.stack([sampled(plane, origin) for plane in state])
     blended: State = (seen * arrived + (1 - seen) * elsewhere).astype(np.float32)
+    return blended
+
+
+def _entered(
+    state: State, displacement: Places, offset: Float[np.ndarray, "2"], reach: float | np.floating
+) -> State:
+    """Return what has come by a displacement, with what comes in from beyond the grid as `Draws` say."""
+    if not displacement.any():
+        return state
+    origin = cells(state.shape[1:]) - displacement
+    distance = beyond(origin)
+    near = np.stack([sampled(plane, mirrored(origin, plane.shape)) for plane in state])
+    if not (distance > 0).any():
+        return near.astype(np.float32)
+    other = mirrored(origin + np.asarray(offset)[:, None, None], state.shape[1:])
+    far = np.stack([sampled(plane, other) for plane in state])
+    # Over about a cell each side of the distance: a jump would be a front that nobody saw.
+    share = np.where(distance > 0, 1 / (1 + np.exp(np.minimum(distance - reach, 50))), 1.0)
+    blended: State = (share * near + (1 - share) * far).astype(np.float32)
     return blended
 
 

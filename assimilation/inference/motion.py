@@ -96,6 +96,16 @@ def beyond(position: Places) -> Plane:
     return distance
 
 
+def mirrored(position: Places, shape: tuple[int, ...]) -> Places:
+    """Return places with those beyond the grid reflected at its edges, half a cell outside the outermost cells."""
+    folded = []
+    for axis, count in zip(position, shape, strict=True):
+        period = np.mod(axis + 0.5, 2 * count)
+        inside = np.where(period > count, 2 * count - period, period) - 0.5
+        folded.append(np.clip(inside, 0, count - 1))
+    return np.stack(folded)
+
+
 def sampled(field: Plane, position: Places) -> Plane:
     """Return the field at places by cubic splines cut to the four cells around (Bermejo and Staniforth 1992).
 

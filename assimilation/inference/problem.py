@@ -22,7 +22,7 @@ from assimilation.inference.domain import (
     state_variables,
     step_of,
 )
-from assimilation.inference.lagrangian import RAIN, Advection, Members, Shifts, advection_of
+from assimilation.inference.lagrangian import RAIN, Advection, Draws, Members, advection_of
 from assimilation.inference.starts import never_seen, on_steps
 from assimilation.observation.base import ObservationStream
 from priors.card import Prior
@@ -70,22 +70,20 @@ class Problem:
         """Shape of a state, (k, y, x)."""
         return (len(self.variables), *self.grid.shape)
 
-    def states(
-        self, members: Members, trajectory: int, frame: int, *, shifts: Shifts | None = None
-    ) -> Members:
+    def states(self, members: Members, trajectory: int, frame: int, *, draws: Draws | None = None) -> Members:
         """Return the members of a finished frame as an analysis has them: carried along, NaN where nothing is known.
 
-        What comes from a part that was never seen is not known either. ``shifts``: see `Advection.carried`.
+        What comes from a part that was never seen is not known either. ``draws``: see `Advection.carried`.
         """
         known = (
-            members if self.advection is None else self.advection.carried(members, trajectory, frame, shifts)
+            members if self.advection is None else self.advection.carried(members, trajectory, frame, draws)
         )
         if self.unseen is None:
             return known
         unseen = self.unseen[trajectory % len(self.unseen)]
         if self.advection is None:
             return np.where(unseen, np.float32(np.nan), known)
-        masks = self.advection.origins(unseen, trajectory, frame, members=len(members), shifts=shifts)
+        masks = self.advection.origins(unseen, trajectory, frame, members=len(members), draws=draws)
         return np.stack([np.where(masks[m] | unseen, np.float32(np.nan), one) for m, one in enumerate(known)])
 
 

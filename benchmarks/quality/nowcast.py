@@ -52,22 +52,27 @@ def spread_starts(frames: int, chosen: argparse.Namespace) -> list[int]:
     return sorted({round(each) for each in np.linspace(chosen.context, last, count)})
 
 
-def prior(start: Fields, times: np.ndarray, run: Path, chosen: argparse.Namespace) -> tuple[Ensemble, float]:
+def prior(
+    start: Fields, times: np.ndarray, run: Path, chosen: argparse.Namespace, *, seed: int
+) -> tuple[Ensemble, float]:
     """Return the nowcast of ``tomocast forecast``."""
     run.parent.mkdir(parents=True, exist_ok=True)
     given = run.with_suffix(".nc")
     write_fields(start, given)
-    options = ["--prior", chosen.prior, "--frames", times.size, "--members", chosen.members]
+    options = ["--prior", chosen.prior, "--frames", times.size, "--members", chosen.members, "--seed", seed]
     cpu = tomocast("forecast", given, *options, "--out", run, "--overwrite", *chosen.settings)
     return read_ensemble(run), cpu
 
 
-def nowcast(method: str, start: Fields, times: np.ndarray, run: Path, chosen: argparse.Namespace) -> Any:
-    """Return the ensemble of one method and its CPU seconds."""
+def nowcast(method: str, start: Fields, times: np.ndarray, first: int, chosen: argparse.Namespace) -> Any:
+    """Return the ensemble of one method from a start and its CPU seconds.
+
+    Every start has a seed of its own: with one for all they would share the same eight errors of the motion.
+    """
     if method == "prior":
-        return prior(start, times, run, chosen)
+        return prior(start, times, chosen.runs / f"start-{first}", chosen, seed=first)
     if method == "steps":
-        return timed(lambda: steps(start, times, chosen.members))
+        return timed(lambda: steps(start, times, chosen.members, seed=first))
     baseline = lagrangian_persistence if method == "lagrangian" else persisted
     return timed(lambda: baseline(start, times))
 
@@ -75,12 +80,12 @@ def nowcast(method: str, start: Fields, times: np.ndarray, run: Path, chosen: ar
 def of_event(method: str, event: Path, chosen: argparse.Namespace) -> tuple[Ensemble, Fields, float]:
     """Return the nowcasts of every start as trajectories of one ensemble, their truth, and CPU seconds."""
     fields = rain(event, chosen)
+    chosen = argparse.Namespace(**{**vars(chosen), "runs": chosen.runs / event.name})
     members, truths, cpu = [], [], 0.0
     for first in spread_starts(fields.times.size, chosen):
         start = fields.select(times=slice(first - chosen.context, first))
         future = fields.select(times=slice(first, first + chosen.leads))
-        run = chosen.runs / event.name / f"start-{first}"
-        ensemble, used = nowcast(method, start, future.times, run, chosen)
+        ensemble, used = nowcast(method, start, future.times, first, chosen)
         members.append(ensemble.members)
         truths.append(future.values)
         cpu += used

@@ -8,7 +8,7 @@ import numpy as np
 from assimilation.fields.fields import Ensemble, Fields
 
 
-def steps(start: Fields, times: np.ndarray, members: int) -> Ensemble:
+def steps(start: Fields, times: np.ndarray, members: int, *, seed: int = 24) -> Ensemble:
     """Return the ensemble of STEPS from four frames, motion by Lucas-Kanade on all of them."""
     from pysteps import motion, nowcasts
     from pysteps.utils import transformation
@@ -31,7 +31,7 @@ def steps(start: Fields, times: np.ndarray, members: int) -> Ensemble:
             vel_pert_method="bps",
             mask_method="incremental",
             num_workers=1,
-            seed=24,
+            seed=seed,
         )
     rates, _ = transformation.dB_transform(result, threshold=-10.0, inverse=True)
     values = np.nan_to_num(rates).astype(np.float32)[None, :, :, None]

@@ -6,6 +6,9 @@ Each band of the noise has variance 1. The error of the motion along and across 
 Bowler et al. (2006), in km/h after t minutes:
 
     along 10.88 t^0.23 - 7.68       across 5.76 t^0.31 - 2.72       drawn once per member, Laplace distributed
+
+What comes in from beyond the grid (see `assimilation.inference.lagrangian`) is the mirror image of the rain inside up
+to a distance of 64 km on average, exponentially distributed over members, and the rain of another place further out.
 """
 
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from jaxtyping import Float
 
 from assimilation.inference.nowcast.cascade import Bands, Cascade, Plane
 
+MIRRORED_KM = 64.0
 TAPER = 0.2  # share of each axis over which the window falls to 0
 
 
@@ -64,9 +68,25 @@ def drift(
     return np.asarray(lengths[0] * along + lengths[1] * across)
 
 
-def astray(generator: np.random.Generator) -> Float[np.ndarray, "2"]:
-    """Return a member's draws for ``drift``: Laplace, of variance 1."""
-    return np.asarray(generator.laplace(scale=1 / np.sqrt(2), size=2))
+@dataclass(frozen=True, eq=False)
+class Strays:
+    """A member's draws, once for all its frames.
+
+    Attributes:
+        motion: for ``drift``: Laplace, of variance 1.
+        offset: where far rain is taken from, in units of twice the grid (its mirror images repeat after that).
+        reach_km: how far beyond the edge rain is mirrored.
+    """
+
+    motion: Float[np.ndarray, "2"]
+    offset: Float[np.ndarray, "2"]
+    reach_km: float
+
+    @staticmethod
+    def drawn(generator: np.random.Generator) -> "Strays":
+        """Draw them."""
+        motion = generator.laplace(scale=1 / np.sqrt(2), size=2)
+        return Strays(motion, generator.uniform(size=2), float(generator.exponential(MIRRORED_KM)))
 
 
 def _window(shape: tuple[int, ...]) -> Plane:

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from assimilation.inference.assimilator import Analysis, Assimilator, EnsemblePlan, RunState
-from assimilation.inference.lagrangian import RAIN, Advection
+from assimilation.inference.lagrangian import RAIN, Advection, Draws
 from assimilation.inference.nowcast.cascade import Bands, rain_of
 from assimilation.inference.nowcast.evolution import Evolution
-from assimilation.inference.nowcast.noise import astray, drift
+from assimilation.inference.nowcast.noise import Strays, drift
 from assimilation.inference.one_ahead import one_ahead
 from assimilation.inference.problem import Problem
 from priors.runtime.errors import InputError
@@ -85,7 +85,7 @@ class Nowcaster(Assimilator):
         evolutions = [self.evolution(frames) for frames in seen]
         own = [evolutions[member % len(seen)] for member in range(plan.members)]
         states = [each.start for each in own]
-        errors = [astray(_generator(plan.seed, trajectory, member)) for member in range(plan.members)]
+        strays = [Strays.drawn(_generator(plan.seed, trajectory, member)) for member in range(plan.members)]
         for frame in range(problem.frames):
             expected = self._expected(past, own, plan)
             for member, evolution in enumerate(own):
@@ -96,7 +96,7 @@ class Nowcaster(Assimilator):
                 past = [
                     np.append(frames[1:], one[None], axis=0) for frames, one in zip(past, rain, strict=True)
                 ]
-            yield self._carried(problem, rain, errors, trajectory=trajectory, frame=frame)
+            yield self._carried(problem, rain, strays, trajectory=trajectory, frame=frame)
 
     def seen(self, problem: Problem, trajectory: int) -> Rain:
         """Return the frames a trajectory starts from, rain standing still, of every member of the start.
@@ -132,19 +132,23 @@ class Nowcaster(Assimilator):
         return found
 
     def _carried(
-        self, problem: Problem, rain: np.ndarray, errors: list[np.ndarray], *, trajectory: int, frame: int
+        self, problem: Problem, rain: np.ndarray, strays: list[Strays], *, trajectory: int, frame: int
     ) -> Float32[np.ndarray, "m k y x"]:
-        """Return the members of a frame where the rain will be, each with its own error of the motion."""
+        """Return the members of a frame where the rain will be, each with its own error of the motion and inflow."""
         advection = problem.advection
         assert isinstance(advection, Advection)
         size = np.asarray(problem.grid.spacing)
         velocity = advection.mean(trajectory) * size
         shifts = [
-            drift(velocity[member % len(velocity)], (frame + 1) * self.minutes, draws) / size
-            for member, draws in enumerate(errors)
+            drift(velocity[member % len(velocity)], (frame + 1) * self.minutes, stray.motion) / size
+            for member, stray in enumerate(strays)
         ]
-        members = rain[:, None].astype(np.float32)
-        return problem.states(members, trajectory, frame, shifts=np.stack(shifts))
+        draws = Draws(
+            np.stack(shifts),
+            np.stack([2 * np.asarray(problem.grid.shape) * stray.offset for stray in strays]),
+            np.array([stray.reach_km for stray in strays]) / float(size.mean()),
+        )
+        return problem.states(rain[:, None].astype(np.float32), trajectory, frame, draws=draws)
 
 
 def _rain(evolution: Evolution, state: tuple[Bands, Bands]) -> np.ndarray:

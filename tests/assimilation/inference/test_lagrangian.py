@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from assimilation.fields.grid import Grid, Variable
-from assimilation.inference.lagrangian import Advection, advection_of
-from assimilation.inference.motion import cells, motion, sampled
+from assimilation.inference.lagrangian import Advection, Draws, advection_of
+from assimilation.inference.motion import cells, mirrored, motion, sampled
 from priors.runtime.errors import InputError
 
 SIZE = 64
@@ -149,3 +149,57 @@ def test_only_rain_moves_by_itself(variables, frames, periodic, wanted, found):
 def test_motion_that_cannot_be_had_is_refused(variables, frames, periodic, told):
     with pytest.raises(InputError, match=told):
         advection_of(travelling(frames), variables, plane(periodic), wanted="advect")
+
+
+def draws(members: int, *, reach: float, offset: float = 0.0, shift: float = 0.0) -> Draws:
+    two = np.ones((members, 2))
+    return Draws(shift * two, offset * two, np.full(members, reach))
+
+
+def some_rain(members: int = 2) -> np.ndarray:
+    return np.random.default_rng(4).gamma(0.5, 2.0, (members, 1, SIZE, SIZE)).astype(np.float32)
+
+
+def test_places_beyond_the_grid_are_reflected_as_padding_reflects():
+    field, pad = np.random.default_rng(0).random((5, 7)), 9
+    origin = cells((5 + 2 * pad, 7 + 2 * pad)) - pad
+    rows, columns = mirrored(origin, (5, 7)).astype(int)
+    # Wider than the field itself, so that it is reflected more than once.
+    assert np.array_equal(field[rows, columns], np.pad(field, pad, mode="symmetric"))
+
+
+def test_near_the_edge_comes_in_the_mirror_image_of_the_rain_inside():
+    rain = some_rain()
+    moved = Advection(uniform(0, 5)).carried(rain, 0, 0, draws(2, reach=1e6))
+    padded = np.pad(rain[:, 0], ((0, 0), (0, 0), (5, 0)), mode="symmetric")[:, :, :SIZE]
+    # Whole cells: splines return the samples up to rounding of their coefficients.
+    np.testing.assert_allclose(moved[:, 0], padded, rtol=1e-4, atol=1e-4)
+
+
+def test_far_from_the_edge_comes_in_the_rain_of_another_place():
+    rain = some_rain()
+    moved = Advection(uniform(0, 20)).carried(rain, 0, 0, draws(2, reach=0.0, offset=11.0))
+    padded = np.pad(rain[:, 0], ((0, 0), (0, 32), (32, 32)), mode="symmetric")
+    taken = padded[:, 11 : 11 + SIZE, 32 - 20 + 11 : 32 - 20 + 11 + SIZE]
+    # Column 0 has come from 20 cells beyond; the weight of the mirror image there is 1 / (1 + e^20).
+    np.testing.assert_allclose(moved[:, 0, :, :8], taken[:, :, :8], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(moved[:, 0, :, 20:], rain[:, 0, :, :-20], rtol=1e-4, atol=1e-4)
+
+
+def test_what_comes_in_travels_on():
+    rain, chosen = some_rain(), draws(2, reach=3.0, offset=17.0)
+    carried = Advection(uniform(0, 4))
+    first, second = (carried.carried(rain, 0, frame, chosen) for frame in (0, 1))
+    np.testing.assert_allclose(second[..., 4:], first[..., :-4], rtol=1e-3, atol=1e-3)
+
+
+def test_as_much_rain_comes_in_as_there_is():
+    rain = some_rain(40)
+    generator = np.random.default_rng(1)
+    # Whole cells: between cells white noise would be smoothed.
+    offsets = generator.integers(2 * SIZE, size=(40, 2)).astype(float)
+    chosen = Draws(np.zeros((40, 2)), offsets, generator.exponential(8, 40))
+    moved = Advection(uniform(0, 30)).carried(rain, 0, 0, chosen)
+    # 40 x 64 x 30 independent cells of a gamma law with mean 1 and variance 2: standard error 0.005.
+    assert moved[..., :30].mean() == pytest.approx(rain.mean(), rel=0.03)
+    assert (moved[..., :30] > 1).mean() == pytest.approx((rain > 1).mean(), rel=0.05)
