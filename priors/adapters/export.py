@@ -83,10 +83,10 @@ def counterpart(prior: Prior) -> tuple[dict[str, Any], Mapping[str, Tensor], int
     if isinstance(entry, DiffusersUNet):
         inner = {key.removeprefix("module."): value for key, value in state.items()}
         return dict(entry.config), inner, entry.unshuffle
-    if not isinstance(entry, MonaiUNet) or any(entry.attention):
+    if not isinstance(entry, MonaiUNet) or any(entry.attention) or entry.classes or entry.jumps:
         raise InputError(
             f"export: prior {prior.card.name!r} has the network {entry.name!r}, which UNet2DModel cannot be; "
-            "expected a U-Net without attention, or one imported from diffusers or guided-diffusion"
+            "expected a U-Net without attention, classes and jumps, or one imported from diffusers or guided-diffusion"
         )
     return _native_config(entry, prior.card), renamed(prior.network), entry.unshuffle
 

@@ -64,6 +64,7 @@ class PriorCard(BaseModel):
         fit: what the network expects of a slice.
         bfloat16: whether the network may run in bfloat16; of an imported one only where that was measured harmless.
         mirrored: slices and their mirror images were seen equally often in training.
+        classes: names of the classes that a label counts, where the prior knows them by name.
         codec: physical units to network units and the range seen in training.
         unit: the physical unit (of a state of several variables: theirs in turn).
         shape: field size of the last part of training, in the order of ``axes``.
@@ -98,6 +99,7 @@ class PriorCard(BaseModel):
     fit: SliceFit = SliceFit()
     bfloat16: bool = True
     mirrored: bool = False
+    classes: tuple[str, ...] = ()
     codec: AnyCodec
     unit: str
     shape: tuple[int, ...]

@@ -22,7 +22,7 @@ from priors.diffusion.denoiser import Denoiser, NetworkDenoiser
 from priors.diffusion.fitted import FittedDenoiser
 from priors.diffusion.parametrisation import Parametrisation
 from priors.diffusion.schedule import Schedule
-from priors.networks import ForeignNetwork, OwnModule, SongUNet
+from priors.networks import ForeignNetwork, MonaiUNet, OwnModule, SongUNet
 from priors.runtime.config import nearest, read_yaml, validate
 from priors.runtime.errors import InputError
 
@@ -227,7 +227,7 @@ def load_prior(
 
 def _relabelled(card: PriorCard, label: int) -> PriorCard:
     """Return the card with another class to condition on."""
-    if not isinstance(card.network, ForeignNetwork | SongUNet):
+    if not isinstance(card.network, ForeignNetwork | SongUNet | MonaiUNet):
         raise InputError(f"label: found {label}, prior {card.name!r} knows no classes")
     return card.model_copy(update={"network": card.network.model_copy(update={"label": label})})
 

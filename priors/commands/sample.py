@@ -15,9 +15,23 @@ def sample(
     steps: Annotated[int, typer.Option(min=1, help="Noise levels.")] = 40,
     size: Annotated[int | None, typer.Option(min=16, help="Pixels of a square sample.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random draw.")] = 0,
+    label: Annotated[int | None, typer.Option(min=0, help="Class to draw from.")] = None,
+    guidance: Annotated[
+        float, typer.Option(min=0, help="Exaggerate the class (classifier-free); 0 draws from it.")
+    ] = 0.0,
     beside: Annotated[Path | None, typer.Option(help="Real slices (.npy) to show on the page.")] = None,
 ) -> None:
-    """Draw unconditional samples from a prior."""
+    """Draw samples from a prior, of a class where it knows classes."""
     from priors.training.run import draw
 
-    draw(prior, out, count=count, steps=steps, size=size, seed=seed, beside=beside)
+    draw(
+        prior,
+        out,
+        count=count,
+        steps=steps,
+        size=size,
+        seed=seed,
+        beside=beside,
+        label=label,
+        guidance=guidance,
+    )

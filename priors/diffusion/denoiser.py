@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from priors.diffusion.conditioning import Conditioning, LogRatio, Step
@@ -133,10 +133,11 @@ class NetworkDenoiser(Denoiser):
         self.causal = causal
         self.spectrum = spectrum
         self.cache: KeyValueCache | None = None
+        self.labels: Tensor | None = None
 
     def with_settings(self, *, causal: bool | None = None, reduced: bool | None = None) -> "NetworkDenoiser":
         """Return a denoiser of the same weights with another mask or precision."""
-        return NetworkDenoiser(
+        other = NetworkDenoiser(
             self.network,
             schedule=self.schedule,
             parametrisation=self.parametrisation,
@@ -145,6 +146,8 @@ class NetworkDenoiser(Denoiser):
             causal=self.causal if causal is None else causal,
             spectrum=self.spectrum,
         ).train(self.training)
+        other.labels = self.labels
+        return other
 
     @property
     def caches(self) -> bool:
@@ -170,6 +173,14 @@ class NetworkDenoiser(Denoiser):
         following = self.with_settings()
         following.cache = cache
         return following
+
+    def of_classes(self, labels: Int[Tensor, "b"] | None) -> "NetworkDenoiser":
+        """Return the denoiser of samples of these classes, one per sample; None keeps the network's own."""
+        if labels is None:
+            return self
+        labelled = self.with_settings()
+        labelled.labels = labels
+        return labelled
 
     def remember(self, x: States, cache: KeyValueCache | None = None) -> KeyValueCache:
         """Return ``cache``, none by default, continued by the finished frames ``x`` (b, f, k, y, x).
@@ -198,15 +209,24 @@ class NetworkDenoiser(Denoiser):
             return spread
         return self.spectrum.spread(ratio, known)
 
-    def raw(self, x_t: States, t: Times) -> States:
+    def raw(self, x_t: States, t: Times, *, jump: Times | None = None) -> States:
         """Return the network's own output, what training compares with `Parametrisation.target`.
 
         The state may be on another device than the network: it visits the network and comes back.
+
+        Args:
+            x_t: the state.
+            t: its times.
+            jump: how far the answer jumps in sigma, of a few-step network; the velocity at ``t`` itself by default.
         """
-        frames = {}
+        frames: dict[str, Any] = {}
+        if self.labels is not None:
+            frames["labels"] = self.labels.to(self.device)
+        if jump is not None:
+            frames["jump"] = jump.to(self.device)
         if isinstance(self.network, TrajectoryNetwork):
             t = t[:, None].expand(x_t.shape[:2]) if t.ndim == 1 else t
-            frames = {"causal": self.causal, "finished": (t == 0).to(self.device), "cache": self.cache}
+            frames |= {"causal": self.causal, "finished": (t == 0).to(self.device), "cache": self.cache}
         states, noise_labels = self._seen(x_t, t)
         with self._precision():
             output: Tensor = self.network(states.to(self.device), noise_labels.to(self.device), **frames)

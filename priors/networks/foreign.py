@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -45,9 +45,12 @@ class ForeignUNet(nn.Module):
         self.module, self.call = module, call
         self.channels, self.label, self.unshuffle, self.volume = channels, label, unshuffle, volume
 
-    def forward(self, x: Float[Tensor, "b k y x"], told: Float[Tensor, "b"]) -> Float[Tensor, "b out y x"]:
+    def forward(
+        self, x: Float[Tensor, "b k y x"], told: Float[Tensor, "b"], labels: Int[Tensor, "b"] | None = None
+    ) -> Float[Tensor, "b out y x"]:
         """Return the network's output: same shape as ``x`` unless it answers one of several slices."""
-        labels = None if self.label is None else torch.full_like(told, self.label, dtype=torch.long)
+        if labels is None and self.label is not None:
+            labels = torch.full_like(told, self.label, dtype=torch.long)
         if self.unshuffle > 1:
             x = functional.pixel_unshuffle(x, self.unshuffle)
         x = x[:, None] if self.volume else x

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +21,7 @@ from priors.runtime.config import load, merge, parse_override, read_yaml
 from priors.runtime.errors import InputError
 from priors.runtime.system.seeds import Seed
 from priors.training.objective import LevelSampler
-from priors.training.settings import Average, EarlyStop, Keep, Parallel, Precision, Preview
+from priors.training.settings import Average, Condition, EarlyStop, Keep, Parallel, Precision, Preview
 from priors.training.slices.data import Augmentation, Crop
 from priors.training.trajectories.data import Moves
 from priors.training.trajectories.objective import Weighting
@@ -187,6 +187,33 @@ class TrainConfig(Training):
     final_share: float = Field(0.15, ge=0, le=1)
     augmentation: Augmentation = Augmentation()
     levels: LevelSampler = LevelSampler()
+    condition: Condition | None = Field(
+        None, description="classes the network is told; network.classes is their number"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _network_follows(cls, data: Any) -> Any:
+        # What other sections decide about the network need not be said twice.
+        if not isinstance(data, Mapping) or not isinstance(data.get("network"), Mapping):
+            return data
+        network, condition = dict(data["network"]), data.get("condition")
+        classes = condition.get("classes") if isinstance(condition, Mapping) else None
+        if isinstance(classes, list | tuple) and network.get("classes") is None:
+            network["classes"] = len(classes)
+        return {**data, "network": network}
+
+    @model_validator(mode="after")
+    def _network_knows_the_classes(self) -> "TrainConfig":
+        known = self.network.classes if isinstance(self.network, MonaiUNet) else None
+        asked = None if self.condition is None else len(self.condition.classes)
+        if asked is not None and not isinstance(self.network, MonaiUNet):
+            raise ValueError(
+                "condition: is for the network monai-unet; others keep the classes they came with"
+            )
+        if known != asked:
+            raise ValueError(f"network.classes: found {known}, expected the {asked} of condition.classes")
+        return self
 
 
 class TrajectoryConfig(Training):

@@ -86,9 +86,10 @@ def _ancestry(network: nn.Module, initial: str | None) -> dict[str, Any]:
         trained_on=parent.card.trained_on,
     )
     own = network.state_dict()
-    unchanged = all(
+    known = parent.network.state_dict()
+    unchanged = own.keys() == known.keys() and all(
         torch.equal(own[key].cpu(), value.half().to(value) if value.is_floating_point() else value)
-        for key, value in parent.network.state_dict().items()
+        for key, value in known.items()
     )
     if unchanged:
         warn(

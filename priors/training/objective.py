@@ -60,6 +60,7 @@ def _uniform(count: int, generator: torch.Generator) -> Float[Tensor, "b"]:
 def squared_errors(denoiser: NetworkDenoiser, batch: Batch) -> Float[Tensor, ""]:
     """Return the sum of squared errors of the network's output over all values of ``batch``."""
     alpha, sigma = broadcast_scales(denoiser.schedule, batch.x, batch.t)
+    denoiser = denoiser.of_classes(batch.labels)
     output = denoiser.raw(alpha * batch.x + sigma * batch.noise, batch.t)
     target = denoiser.parametrisation.target(batch.x, batch.noise, alpha, sigma)
     return torch.sum((output.to(target.dtype) - target) ** 2)

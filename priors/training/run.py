@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from priors.card import PriorCard, find_prior, load_prior, read_card
+from priors.card import Prior, PriorCard, find_prior, load_prior, read_card
 from priors.diffusion.denoiser import resolved_device
 from priors.diffusion.sampler import Multistep
 from priors.runtime.errors import InputError, Interrupted
@@ -35,6 +35,7 @@ from priors.training.engine.precision import resolved_precision
 from priors.training.engine.tensorboard_log import TensorBoardLog
 from priors.training.export import export_prior
 from priors.training.extend import resumed_config
+from priors.training.initial import check_parent
 from priors.training.loop import BEST, CHECKPOINT, LOG, PREVIEWS, open_subject, train
 from priors.training.plan import expected_seconds, memory_plan
 from priors.training.slices.gallery import draw_samples, draw_trajectories, save_page, save_trajectory_page
@@ -212,10 +213,7 @@ def _check_initial(config: Training) -> None:
     """Check that the prior training starts from has the network of the configuration."""
     card = read_card(find_prior(str(config.initial)))
     _require_single_slices(card, "initial", "training draws")
-    if card.network != config.network:
-        raise InputError(
-            f"initial: prior {card.name!r} has the network {card.network!r}, expected {config.network!r}"
-        )
+    check_parent(card, config.network)
 
 
 def _require_single_slices(card: PriorCard, key: str, what: str) -> None:
@@ -232,7 +230,16 @@ def _require_single_slices(card: PriorCard, key: str, what: str) -> None:
 
 
 def draw(
-    name: str, out: Path, *, count: int, steps: int, size: int | None, seed: int, beside: Path | None
+    name: str,
+    out: Path,
+    *,
+    count: int,
+    steps: int,
+    size: int | None,
+    seed: int,
+    beside: Path | None,
+    label: int | None = None,
+    guidance: float = 0.0,
 ) -> None:
     """Write samples in physical units as an array (.npy) or as a page to look at (.png).
 
@@ -244,7 +251,7 @@ def draw(
     check_output(out, [beside, Path(name)])
     if out.suffix not in (".npy", ".png"):
         raise InputError(f"{out}: found the suffix {out.suffix!r}, expected .npy (values) or .png (a page)")
-    prior = load_prior(name)
+    prior = _guided(load_prior(name, label=label), label, guidance)
     slices = prior.card.trajectory is None
     _require_single_slices(prior.card, "sample", "samples are")
     if beside is not None and not slices:
@@ -268,6 +275,21 @@ def draw(
         save_trajectory_page(samples, None, out)
     shape = " x ".join(str(n) for n in samples.shape[1:])
     print(f"{out}: {count} samples of {shape} in {prior.card.unit}")
+
+
+def _guided(prior: Prior, label: int | None, strength: float) -> Prior:
+    """Return a prior whose denoiser exaggerates its class.
+
+    Raises:
+        InputError: no label is given, or the prior cannot answer without one.
+    """
+    if strength == 0:
+        return prior
+    if label is None:
+        raise InputError("--guidance: exaggerates a class, expected --label beside it")
+    from priors.diffusion.guidance.classifier_free import ClassifierFree
+
+    return Prior.assembled(ClassifierFree(prior.denoiser, label=label, strength=strength), prior.card)
 
 
 def _real(path: Path, count: int) -> Float[np.ndarray, "n y x"]:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class _Section(BaseModel):
@@ -21,6 +21,24 @@ class Precision(_Section):
 
     compute: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     checkpoint: Literal["none", "blocks"] = "none"
+
+
+class Condition(_Section):
+    """Classes of slices, as the series of the prepared folder name them (``label``).
+
+    Attributes:
+        classes: their names; a label of a reconstruction or a sample is a place in this list.
+        dropout: share of samples whose class is withheld, so that the prior also answers without one.
+    """
+
+    classes: tuple[str, ...] = Field(min_length=1)
+    dropout: float = Field(0.1, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "Condition":
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes: found {self.classes}, expected names that differ")
+        return self
 
 
 class Parallel(_Section):

@@ -5,12 +5,12 @@ The loop, the checkpoints, the averaging, the plan and the export know nothing e
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from priors.card import Prior
@@ -36,6 +36,7 @@ class Batch:
         t: their times, one per sample or per frame.
         counted: which values carry a loss; all where None.
         causal: whether frames see no later ones.
+        labels: classes of the samples, where the network is told them.
     """
 
     x: Float[Tensor, "b ..."]
@@ -43,6 +44,7 @@ class Batch:
     t: Float[Tensor, "b ..."]
     counted: Bool[Tensor, "b ..."] | None = None
     causal: bool = False
+    labels: Int[Tensor, "b"] | None = None
 
     @property
     def values(self) -> int:
@@ -51,7 +53,7 @@ class Batch:
 
     def to(self, dtype: torch.dtype) -> "Batch":
         """Return the batch with fields of another precision."""
-        return Batch(self.x.to(dtype), self.noise.to(dtype), self.t, self.counted, self.causal)
+        return replace(self, x=self.x.to(dtype), noise=self.noise.to(dtype))
 
 
 class TrainingTask(ABC):

@@ -10,7 +10,7 @@ join every level on the way down, one of outputs on the way up:
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -49,14 +49,14 @@ class ScoreUNet(nn.Module):
         self.encoder = nn.ModuleList(_built(own, s) for own in s.encoder_modules())
         self.decoder = nn.ModuleList(_built(own, s) for own in s.decoder_modules())
 
-    def forward(self, x: Images, told: Float[Tensor, "b"]) -> Images:
-        """Return the network's output, same shape as ``x``."""
+    def forward(self, x: Images, told: Float[Tensor, "b"], labels: Int[Tensor, "b"] | None = None) -> Images:
+        """Return the network's output, same shape as ``x``; ``labels`` stand in place of the card's label."""
         s = self.settings
-        embedding = self._embedding(told)
+        embedding = self._embedding(told, labels)
         skips = self._down(x if s.centred else 2 * x - 1, embedding)
         return self._up(skips, embedding)[:, : s.field_channels]
 
-    def _embedding(self, told: Float[Tensor, "b"]) -> Features:
+    def _embedding(self, told: Float[Tensor, "b"], labels: Int[Tensor, "b"] | None) -> Features:
         """Return what the blocks are given of the noise level and the class."""
         s, silu = self.settings, functional.silu
         song = s.variant == "song"
@@ -67,7 +67,7 @@ class ScoreUNet(nn.Module):
             features = sines(told, fixed_frequencies(half, to_the_end=song).to(told.device))
         if not song:
             features = torch.cat(features.chunk(2, 1)[::-1], 1)
-        label = self._label(told)
+        label = self._label(told, labels)
         if song and label is not None:
             # One of n classes is given with the root mean square of n numbers of size one.
             features = features + label
@@ -77,14 +77,16 @@ class ScoreUNet(nn.Module):
         embedding: Tensor = silu(features)
         return embedding
 
-    def _label(self, told: Float[Tensor, "b"]) -> Features | None:
+    def _label(self, told: Float[Tensor, "b"], labels: Int[Tensor, "b"] | None) -> Features | None:
         s = self.settings
         if self.map_label is None:
             return None
         assert s.classes is not None
-        assert s.label is not None
-        chosen = told.new_zeros(len(told), s.classes)
-        chosen[:, s.label] = math.sqrt(s.classes) if s.variant == "song" else 1.0
+        if labels is None:
+            assert s.label is not None
+            labels = torch.full_like(told, s.label, dtype=torch.long)
+        size = math.sqrt(s.classes) if s.variant == "song" else 1.0
+        chosen = size * functional.one_hot(labels, s.classes).to(told)
         answer: Tensor = self.map_label(chosen)
         return answer
 

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Stream = Literal["step", "sample", "noise"]
-_WORDS: dict[Stream, int] = {"step": 1, "sample": 2, "noise": 3}
+Stream = Literal["step", "sample", "noise", "label"]
+_WORDS: dict[Stream, int] = {"step": 1, "sample": 2, "noise": 3, "label": 4}
 
 
 def draws(stream: Stream, *, seed: int, step: int, sample: int = 0) -> np.random.Generator:

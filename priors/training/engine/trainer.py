@@ -26,6 +26,7 @@ from priors.training.engine.precision import checkpoint_blocks, resolved_precisi
 from priors.training.engine.prefetch import Prefetch
 from priors.training.engine.rate import learning_rate
 from priors.training.engine.state import full_moments, full_state, load_full, load_moments
+from priors.training.initial import start_from
 from priors.training.task import Batch, TrainingTask
 
 # What may differ between a checkpoint and the run that goes on from it: none of it decides the next step.
@@ -68,9 +69,7 @@ class Trainer:
         torch.manual_seed(mixed(config.seed))
         network = config.network.build()
         if config.initial is not None:
-            from priors.card import load_prior
-
-            network.load_state_dict(load_prior(config.initial).network.state_dict())
+            start_from(network, config.initial)
         fitted = config.initial is None and subject.fit(network)
         device = resolved_device(config.device)
         precision = resolved_precision(config.precision, device)

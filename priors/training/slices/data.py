@@ -11,14 +11,14 @@ sees the same batches, and several processes see those of one. Augmentation move
 scales) and never changes their values.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
@@ -44,6 +44,7 @@ class Series(BaseModel):
     licence: str
     pixel_mm: float = Field(gt=0)
     dz_mm: float | None = Field(None, gt=0, description="distance between slices, where they are neighbours")
+    label: str | None = Field(None, description="class of its slices, for priors that are told it")
     share: float = Field(1.0, gt=0, description="draws per slice relative to the other series")
 
 
@@ -138,11 +139,44 @@ class PreparedArrays:
                     f"{series.pixel_mm:g} mm; widen the range, or leave the series out"
                 )
 
+    def require_classes(self, classes: Sequence[str]) -> None:
+        """Check that every class of a series is known, and that each class has a series.
+
+        Raises:
+            InputError: one is not, or has none.
+        """
+        self.require_known(classes)
+        found = {series.label for series in self.series}
+        for name in classes:
+            if name not in found:
+                raise InputError(f"condition.classes: no series of the training data is labelled {name!r}")
+
+    def require_known(self, classes: Sequence[str]) -> None:
+        """Check that every label is one of ``classes``; a series without one belongs to none.
+
+        Raises:
+            InputError: one is not.
+        """
+        for series in self.series:
+            if series.label is not None and series.label not in classes:
+                raise InputError(
+                    f"condition.classes: found {', '.join(classes)}, but {series.file} is labelled {series.label!r}"
+                )
+
     def draw(self, generator: np.random.Generator, count: int) -> list[np.ndarray]:
         """Return ``count`` whole fields, series weighted by slices times share."""
+        return [self.arrays[k][place] for k, place in self.places(generator, count)]
+
+    def places(self, generator: np.random.Generator, count: int) -> list[tuple[int, int]]:
+        """Return ``count`` places, series and slice, series weighted by slices times share."""
         weights = np.array([len(a) * s.share for a, s in zip(self.arrays, self.series, strict=True)])
         indices = generator.choice(len(self.arrays), size=count, p=weights / weights.sum())
-        return [self.arrays[k][generator.integers(len(self.arrays[k]))] for k in indices]
+        return [(int(k), int(generator.integers(len(self.arrays[k])))) for k in indices]
+
+
+def class_numbers(labels: Sequence[str | None], classes: Sequence[str]) -> Int[Tensor, "b"]:
+    """Return the places of labels in the list of classes; none of them is one beyond its end."""
+    return torch.tensor([len(classes) if label is None else classes.index(label) for label in labels])
 
 
 def _read_array(path: Path, unit: str) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from priors.card import Prior
@@ -19,7 +19,7 @@ from priors.training.engine.arrays import resident_bytes
 from priors.training.engine.draws import draws, noise, torch_draws
 from priors.training.engine.precision import weight_dtype
 from priors.training.objective import squared_errors
-from priors.training.slices.data import Crop, PreparedArrays, sample_at
+from priors.training.slices.data import Crop, PreparedArrays, class_numbers, sample_at
 from priors.training.slices.gallery import PAGE_SAMPLES, PAGE_STEPS, draw_samples, drawn, save_page
 from priors.training.task import Batch, Probe, TrainingTask
 
@@ -41,7 +41,12 @@ def crop_of_step(config: TrainConfig, step: int) -> Crop:
 
 @torch.no_grad()
 def denoising_psnr(
-    denoiser: NetworkDenoiser, fields: Float[Tensor, "b k y x"], levels: tuple[float, ...], *, seed: int = 0
+    denoiser: NetworkDenoiser,
+    fields: Float[Tensor, "b k y x"],
+    levels: tuple[float, ...],
+    *,
+    seed: int = 0,
+    labels: Int[Tensor, "b"] | None = None,
 ) -> dict[float, float]:
     """Return the denoising PSNR in dB, on network values clipped to [-1, 1], at each noise level.
 
@@ -50,15 +55,19 @@ def denoising_psnr(
         fields: held-out samples in network units.
         levels: values of sigma / alpha.
         seed: of the noise, the same for every level.
+        labels: classes of the samples, where the network is told them.
     """
     result = {}
+    batches = fields.to(weight_dtype(denoiser)).split(HELD_OUT_BATCH)
+    classes = [None] * len(batches) if labels is None else labels.split(HELD_OUT_BATCH)
     for level in levels:
         generator = generator_of(seed)
         squared, count = 0.0, 0
-        for x in torch.split(fields.to(weight_dtype(denoiser)), HELD_OUT_BATCH):
+        for x, told in zip(batches, classes, strict=True):
             t = denoiser.schedule.inverse(torch.full((len(x),), level, dtype=torch.float64))
             alpha, sigma = (scale.reshape(-1, 1, 1, 1).to(x) for scale in denoiser.schedule(t))
-            estimate = denoiser(alpha * x + sigma * torch.randn(x.shape, generator=generator), t)
+            noisy = alpha * x + sigma * torch.randn(x.shape, generator=generator)
+            estimate = (denoiser if told is None else denoiser.of_classes(told))(noisy, t)
             squared += float(((estimate.clamp(-1, 1) - x.clamp(-1, 1)) ** 2).sum())
             count += x.numel()
         result[level] = 10 * math.log10(4 * count / squared)
@@ -72,15 +81,31 @@ def validation_fields(config: TrainConfig) -> Float[Tensor, "b k y x"]:
         InputError: the held-out series cannot be read.
     """
     data = PreparedArrays.load(config.data, "validation")
+    if config.condition is not None:
+        data.require_known(config.condition.classes)
     # Patients are reconstructed on different fields: the middle that all have is compared.
     height, width = (min(array.shape[axis] for array in data.arrays) for axis in (1, 2))
-    slices = [(array, k) for array in data.arrays for k in range(len(array))]
-    indices = np.linspace(0, len(slices) - 1, config.validation_fields).round().astype(int)
-    cut = [_middle(slices[index][0][slices[index][1]], height, width) for index in indices]
+    cut = [_middle(data.arrays[n][k], height, width) for n, k in _spread_out(data, config.validation_fields)]
     fields = torch.from_numpy(np.stack(cut).astype(np.float32))[:, None]
     encoded = config.codec.encode(fields.clamp(config.codec.low, config.codec.high))
     # Every channel of a colour prior shows the same slice, under noise of its own.
     return encoded.expand(-1, config.network.field_channels, -1, -1)
+
+
+def validation_labels(config: TrainConfig) -> Int[Tensor, "b"] | None:
+    """Return the classes of `validation_fields`, where the network is told them."""
+    if config.condition is None:
+        return None
+    data = PreparedArrays.load(config.data, "validation")
+    names = [data.series[n].label for n, _ in _spread_out(data, config.validation_fields)]
+    return class_numbers(names, config.condition.classes)
+
+
+def _spread_out(data: PreparedArrays, count: int) -> list[tuple[int, int]]:
+    """Return series and slice of ``count`` slices, evenly spread over all."""
+    slices = [(n, k) for n, array in enumerate(data.arrays) for k in range(len(array))]
+    indices = np.linspace(0, len(slices) - 1, count).round().astype(int)
+    return [slices[index] for index in indices]
 
 
 def _middle(field: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -103,7 +128,9 @@ class Slices(TrainingTask):
         self.data = PreparedArrays.load(config.data, "train")
         self.data.require((*config.crops, *config.final_crops), config.codec)
         self.data.require_spacing(config.description.pixel_mm)
-        self.fields = validation_fields(config)
+        if config.condition is not None:
+            self.data.require_classes(config.condition.classes)
+        self.fields, self.labels = validation_fields(config), validation_labels(config)
 
     def batch_size(self, step: int) -> int:
         """See `TrainingTask`."""
@@ -126,7 +153,21 @@ class Slices(TrainingTask):
         levels = config.levels(crop.batch, torch_draws(seed=config.seed, step=step))
         x = torch.stack(fields).expand(-1, config.network.field_channels, -1, -1)
         z = noise(tuple(x.shape[1:]), seed=config.seed, step=step, samples=samples)
-        return Batch(x, z, config.schedule.inverse(levels[samples.start : samples.stop]))
+        t = config.schedule.inverse(levels[samples.start : samples.stop])
+        return Batch(x, z, t, labels=self._labels(step, samples))
+
+    def _labels(self, step: int, samples: range) -> Int[Tensor, "b"] | None:
+        """Return the classes of samples, some of them withheld."""
+        config = self.config
+        if config.condition is None:
+            return None
+        names: list[str | None] = []
+        for i in samples:
+            # The first draw of a sample's generator chooses its series; a stream of its own decides what is told.
+            ((series, _),) = self.data.places(draws("sample", seed=config.seed, step=step, sample=i), 1)
+            told = draws("label", seed=config.seed, step=step, sample=i).random() >= config.condition.dropout
+            names.append(self.data.series[series].label if told else None)
+        return class_numbers(names, config.condition.classes)
 
     def loss_sum(self, denoiser: NetworkDenoiser, batch: Batch) -> Float[Tensor, ""]:
         """See `TrainingTask`."""
@@ -134,7 +175,7 @@ class Slices(TrainingTask):
 
     def held_out(self, denoiser: NetworkDenoiser) -> dict[str, float]:
         """See `TrainingTask`: denoising PSNR by noise level."""
-        psnr = denoising_psnr(denoiser, self.fields, self.config.validation_levels)
+        psnr = denoising_psnr(denoiser, self.fields, self.config.validation_levels, labels=self.labels)
         return {f"psnr_{level:g}": value for level, value in psnr.items()}
 
     def score(self, figures: dict[str, float]) -> float:
@@ -178,19 +219,21 @@ class Slices(TrainingTask):
         """Return the same data in one batch shape."""
         one = object.__new__(Slices)
         one.config = self.config.model_copy(update={"crops": (crop,), "final_crops": ()})
-        one.data, one.fields = self.data, self.fields
+        one.data, one.fields, one.labels = self.data, self.fields, self.labels
         return one
 
     def card(self, denoiser: NetworkDenoiser) -> dict[str, Any]:
         """See `TrainingTask`."""
         config = self.config
-        fields = validation_fields(config.model_copy(update={"validation_fields": HELD_OUT_FIELDS}))
-        psnr = denoising_psnr(denoiser, fields, config.validation_levels)
+        config = config.model_copy(update={"validation_fields": HELD_OUT_FIELDS})
+        fields, labels = validation_fields(config), validation_labels(config)
+        psnr = denoising_psnr(denoiser, fields, config.validation_levels, labels=labels)
         return {
             "unit": self.data.manifest.unit,
             "shape": tuple(fields.shape[-2:]),
             "held_out_psnr": {level: round(value, 2) for level, value in psnr.items()},
             "mirrored": config.augmentation.flip,
+            "classes": () if config.condition is None else config.condition.classes,
             **config.description.model_dump(),
         }
 
