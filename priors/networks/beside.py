@@ -47,9 +47,9 @@ class Beside(nn.Module):
         if self.jump is not None:
             assert jump is not None
             # No jump is exactly zero waves of sine: the features are smooth in it, as a derivative needs.
-            weight = self.jump[0].weight
+            like = next(self.jump.parameters())
             rates = torch.exp(-math.log(1e4) * torch.arange(WAVES, device=jump.device) / WAVES)
-            angles = JUMP_UNIT * jump[:, None].to(weight) * rates.to(weight)
+            angles = JUMP_UNIT * jump[:, None].to(like) * rates.to(like)
             parts.append(self.jump(torch.cat([angles.sin(), angles.cos()], 1)))
         total: Tensor = torch.stack(parts).sum(0)
         return total

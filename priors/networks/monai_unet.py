@@ -70,7 +70,7 @@ class UnshuffledUNet(nn.Module):
         return functional.pixel_shuffle(output, self.unshuffle)[..., :height, :width]
 
     def _labels(self, like: Float[Tensor, "b"], labels: Int[Tensor, "b"] | None) -> Int[Tensor, "b"] | None:
-        if self.classes is None or labels is not None:
+        if self.label is None or labels is not None:
             return labels
         return torch.full_like(like, self.label, dtype=torch.long)
 
@@ -162,7 +162,8 @@ class MonaiUNet(BaseModel):
         if self.classes is not None or self.jumps:
             # MONAI calls this with whatever it is given as class labels and adds it to the embedding of the level.
             unet.num_class_embeds = 0
-            unet.class_embedding = Beside(self.classes, jumps=self.jumps, width=4 * self.channels[0])
+            told = Beside(self.classes, jumps=self.jumps, width=4 * self.channels[0])
+            unet.class_embedding = told  # type: ignore[assignment]
         if not self.jumps:
             unet = unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return UnshuffledUNet(unet, self)

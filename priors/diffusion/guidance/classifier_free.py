@@ -49,4 +49,5 @@ class ClassifierFree(Denoiser):
         labels = torch.tensor([self.label, self.none]).repeat_interleave(len(x_t))
         both = self.inner.of_classes(labels)(torch.cat([x_t, x_t]), torch.cat([t, t]))
         of_class, of_none = both.chunk(2)
-        return of_none + (1 + self.strength) * (of_class - of_none)
+        guided: Tensor = of_none + (1 + self.strength) * (of_class - of_none)
+        return guided
