@@ -12,7 +12,9 @@ def sample(
         Path, typer.Option("--out", help="File to write: .npy (physical units) or .png (a page).")
     ],
     count: Annotated[int, typer.Option(min=1, help="Number of samples.")] = 12,
-    steps: Annotated[int, typer.Option(min=1, help="Noise levels.")] = 40,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Noise levels (40), or jumps of a few-step prior (4).")
+    ] = None,
     size: Annotated[int | None, typer.Option(min=16, help="Pixels of a square sample.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random draw.")] = 0,
     label: Annotated[int | None, typer.Option(min=0, help="Class to draw from.")] = None,

@@ -13,13 +13,14 @@ from priors.codec import Codec, FieldCodec
 from priors.diffusion.conditioning import AnyConditioning, LogRatio
 from priors.diffusion.denoiser import DeviceName
 from priors.diffusion.levels import TrajectoryLevels
-from priors.diffusion.parametrisation import AnyParametrisation, Preconditioned, Velocity
+from priors.diffusion.parametrisation import AnyParametrisation, Flow, Preconditioned, Velocity
 from priors.diffusion.schedule import EDM, AnySchedule, Cosine, Schedule
 from priors.networks import DiffusersUNet, MonaiDiffusionUNet, MonaiUNet, SpaceTimeDiT
 from priors.networks.song_unet import SongUNet
 from priors.runtime.config import load, merge, parse_override, read_yaml
 from priors.runtime.errors import InputError
 from priors.runtime.system.seeds import Seed
+from priors.training.few_step import Denoising, FewStep
 from priors.training.objective import LevelSampler
 from priors.training.settings import Average, Condition, EarlyStop, Keep, Parallel, Precision, Preview
 from priors.training.slices.data import Augmentation, Crop
@@ -187,6 +188,7 @@ class TrainConfig(Training):
     final_share: float = Field(0.15, ge=0, le=1)
     augmentation: Augmentation = Augmentation()
     levels: LevelSampler = LevelSampler()
+    objective: Annotated[Denoising | FewStep, Field(discriminator="kind")] = Denoising()
     condition: Condition | None = Field(
         None, description="classes the network is told; network.classes is their number"
     )
@@ -201,7 +203,23 @@ class TrainConfig(Training):
         classes = condition.get("classes") if isinstance(condition, Mapping) else None
         if isinstance(classes, list | tuple) and network.get("classes") is None:
             network["classes"] = len(classes)
+        objective = data.get("objective")
+        if isinstance(objective, Mapping) and objective.get("kind") == "few-step":
+            network.setdefault("jumps", True)
         return {**data, "network": network}
+
+    @model_validator(mode="after")
+    def _network_can_jump(self) -> "TrainConfig":
+        jumps = isinstance(self.network, MonaiUNet) and self.network.jumps
+        if jumps != isinstance(self.objective, FewStep):
+            raise ValueError(
+                "objective few-step: needs the network monai-unet with jumps true, and nothing else does"
+            )
+        if jumps and not (self.schedule.name == "rectified" and self.parametrisation == Flow()):
+            raise ValueError(
+                "objective few-step: needs schedule {name: rectified} and parametrisation {name: flow}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _network_knows_the_classes(self) -> "TrainConfig":

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from priors.card import Prior, PriorCard, find_prior, load_prior, read_card
 from priors.diffusion.denoiser import resolved_device
-from priors.diffusion.sampler import Multistep
+from priors.diffusion.few_step import usual_sampler
 from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.files.protect import check_output
 from priors.runtime.files.reads import reading
@@ -38,7 +38,13 @@ from priors.training.extend import resumed_config
 from priors.training.initial import check_parent
 from priors.training.loop import BEST, CHECKPOINT, LOG, PREVIEWS, open_subject, train
 from priors.training.plan import expected_seconds, memory_plan
-from priors.training.slices.gallery import draw_samples, draw_trajectories, save_page, save_trajectory_page
+from priors.training.slices.gallery import (
+    PAGE_STEPS,
+    draw_samples,
+    draw_trajectories,
+    save_page,
+    save_trajectory_page,
+)
 from priors.training.task import TrainingTask
 
 
@@ -234,7 +240,7 @@ def draw(
     out: Path,
     *,
     count: int,
-    steps: int,
+    steps: int | None,
     size: int | None,
     seed: int,
     beside: Path | None,
@@ -257,10 +263,12 @@ def draw(
     if beside is not None and not slices:
         raise InputError("--beside: shows slices, and this is a prior of trajectories")
     real = None if beside is None else _real(beside, count)
-    with Progress(steps, "sample") as progress:
+    sampler = usual_sampler(prior.denoiser, PAGE_STEPS)
+    sampler = sampler if steps is None else sampler.model_copy(update={"steps": steps})
+    with Progress(sampler.steps, "sample") as progress:
         samples = (draw_samples if slices else draw_trajectories)(
             prior,
-            Multistep(steps=steps),
+            sampler,
             count=count,
             seed=seed,
             size=None if size is None else (size, size),

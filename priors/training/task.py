@@ -37,6 +37,8 @@ class Batch:
         counted: which values carry a loss; all where None.
         causal: whether frames see no later ones.
         labels: classes of the samples, where the network is told them.
+        jump: how far the answers of a few-step network jump.
+        mixing: share of the instantaneous velocity in their target.
     """
 
     x: Float[Tensor, "b ..."]
@@ -45,6 +47,8 @@ class Batch:
     counted: Bool[Tensor, "b ..."] | None = None
     causal: bool = False
     labels: Int[Tensor, "b"] | None = None
+    jump: Float[Tensor, "b"] | None = None
+    mixing: float = 1.0
 
     @property
     def values(self) -> int:

@@ -21,9 +21,11 @@ def draws(stream: Stream, *, seed: int, step: int, sample: int = 0) -> np.random
     return np.random.default_rng([_WORDS[stream], seed, step, sample])
 
 
-def torch_draws(*, seed: int, step: int) -> torch.Generator:
-    """Return the torch generator that all samples of a step share, for levels."""
-    return torch.Generator().manual_seed(int(draws("step", seed=seed, step=step, sample=1).integers(2**62)))
+def torch_draws(*, seed: int, step: int, purpose: int = 1) -> torch.Generator:
+    """Return a torch generator that all samples of a step share: purpose 1 for levels, 2 for jumps."""
+    return torch.Generator().manual_seed(
+        int(draws("step", seed=seed, step=step, sample=purpose).integers(2**62))
+    )
 
 
 def noise(shape: tuple[int, ...], *, seed: int, step: int, samples: range) -> Float[Tensor, "b ..."]:

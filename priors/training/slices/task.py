@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from torch import Tensor
 
 from priors.card import Prior
 from priors.diffusion.denoiser import NetworkDenoiser
-from priors.diffusion.sampler import Multistep
+from priors.diffusion.few_step import usual_sampler
 from priors.runtime.system.seeds import generator_of
 from priors.training.config import TrainConfig
 from priors.training.engine.arrays import resident_bytes
 from priors.training.engine.draws import draws, noise, torch_draws
 from priors.training.engine.precision import weight_dtype
+from priors.training.few_step import FewStep, few_step_errors
 from priors.training.objective import squared_errors
 from priors.training.slices.data import Crop, PreparedArrays, class_numbers, sample_at
 from priors.training.slices.gallery import PAGE_SAMPLES, PAGE_STEPS, draw_samples, drawn, save_page
@@ -154,7 +156,14 @@ class Slices(TrainingTask):
         x = torch.stack(fields).expand(-1, config.network.field_channels, -1, -1)
         z = noise(tuple(x.shape[1:]), seed=config.seed, step=step, samples=samples)
         t = config.schedule.inverse(levels[samples.start : samples.stop])
-        return Batch(x, z, t, labels=self._labels(step, samples))
+        batch = Batch(x, z, t, labels=self._labels(step, samples))
+        if not isinstance(config.objective, FewStep):
+            return batch
+        begin, end = config.optimisation.segment(step)
+        generator = torch_draws(seed=config.seed, step=step, purpose=2)
+        every = config.schedule(config.schedule.inverse(levels))[1]
+        jumps = config.objective.jumps(every, generator)[samples.start : samples.stop]
+        return replace(batch, jump=jumps, mixing=config.objective.mixing((step - begin) / (end - begin)))
 
     def _labels(self, step: int, samples: range) -> Int[Tensor, "b"] | None:
         """Return the classes of samples, some of them withheld."""
@@ -171,6 +180,11 @@ class Slices(TrainingTask):
 
     def loss_sum(self, denoiser: NetworkDenoiser, batch: Batch) -> Float[Tensor, ""]:
         """See `TrainingTask`."""
+        objective = self.config.objective
+        if isinstance(objective, FewStep):
+            # The plan's probe has no jumps: its memory is that of samples that do not jump.
+            batch = batch if batch.jump is not None else replace(batch, jump=torch.zeros_like(batch.t))
+            return few_step_errors(denoiser, batch, objective=objective)
         return squared_errors(denoiser, batch)
 
     def held_out(self, denoiser: NetworkDenoiser) -> dict[str, float]:
@@ -239,7 +253,9 @@ class Slices(TrainingTask):
 
     def save_page(self, prior: Prior, path: Path) -> None:
         """See `TrainingTask`."""
-        samples = draw_samples(prior, Multistep(steps=PAGE_STEPS), count=PAGE_SAMPLES, seed=self.config.seed)
+        samples = draw_samples(
+            prior, usual_sampler(prior.denoiser, PAGE_STEPS), count=PAGE_SAMPLES, seed=self.config.seed
+        )
         spread = self.config.model_copy(update={"validation_fields": PAGE_SAMPLES})
         real = prior.slices.decode(validation_fields(spread))[:, 0].numpy()
         save_page(samples, real, path, window=(prior.slices.low, prior.slices.high))
@@ -248,7 +264,7 @@ class Slices(TrainingTask):
         """See `TrainingTask`."""
         codec = self.config.codec
         shape = (PAGE_SAMPLES, *self.fields.shape[1:])
-        fields = drawn(denoiser, Multistep(steps=levels), shape, seed=self.config.seed)
+        fields = drawn(denoiser, usual_sampler(denoiser, levels), shape, seed=self.config.seed)
         if path is not None:
             real = codec.decode(self.fields[:PAGE_SAMPLES, 0]).numpy()
             save_page(codec.decode(fields.float())[:, 0], real, path, window=(codec.low, codec.high))

@@ -74,7 +74,7 @@ def test_the_network_learns_what_a_class_looks_like(labelled):
         trainer.advance()
     batch = subject.batch(1000, range(4))
     swapped = replace(batch, labels=torch.tensor([1, 0, 2])[batch.labels])
-    right, wrong = (float(subject.loss_sum(trainer.denoiser, each)) for each in (batch, swapped))
+    right, wrong = (float(subject.loss_sum(trainer.denoiser, each).detach()) for each in (batch, swapped))
     assert right < wrong
 
 
