@@ -2,8 +2,8 @@ r"""Samples in a few calls, by a prior that was trained to jump.
 
     x_r = x_t - (t - r) u(x_t, r, t),      t and r are the shares of noise of the rectified schedule
 
-The last jump lands at r = 0, so that n jumps are n calls. At r = t the same network is a flow prior with its conditional
-mean; reconstructions ask for that and nothing else.
+The last jump lands at r = 0, so that n jumps are n calls. At r = t the same network is a flow prior like any other;
+reconstructions ask for that and nothing else.
 """
 
 from collections.abc import Callable

@@ -9,12 +9,12 @@ With v = z - x and D = a (t - r) the target is
     a in (0, 1]    u* = a v + (1 - a) u(x_t - D v, r, t - D)      a = 1 is flow matching for every jump
     a = 0          u* = v - (t - r) (v . d_x u + d_t u)           mean flow, the limit: one forward derivative
 
-``a`` falls from 1 to 0 in the course of a run. A share of the samples does not jump, r = t, and regresses on v itself: so
+``a`` falls from 1 to 0 in the course of a run. A share of the samples does not jump, r = t, and regresses on v:
 
     u(x_t, t, t) = E[z - x | x_t],     E[x | x_t] = x_t - t u(x_t, t, t)
 
-and the prior is one of flow matching for everybody who asks for a conditional mean. Those samples keep the plain squared
-error: a weight that depends on the error would move the mean that everybody relies on. The others are weighted by
+and the prior is one of flow matching for everybody who asks for a conditional mean. Those samples keep the plain
+squared error: a weight that depends on the error would move the mean that everybody relies on. The others are weighted by
 1 / (mean square error of the sample + c), as the sources have it.
 
 Sources: alpha-Flow, Zhang et al. 2025 (arXiv 2510.20771); mean flow, Geng et al. 2025 (arXiv 2505.13447).
@@ -129,7 +129,7 @@ def mean_velocity(
             return exact.raw(x, t, jump=by)
 
         tangents = (velocity, rate, torch.ones_like(jump))
-        _, change = torch.func.jvp(answer, (state, batch.t, jump), tangents)
+        change = torch.func.jvp(answer, (state, batch.t, jump), tangents)[1]
         target = velocity - length * change
     else:
         sigma = schedule(batch.t)[1] - a * jump
