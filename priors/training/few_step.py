@@ -14,8 +14,8 @@ With v = z - x and D = a (t - r) the target is
     u(x_t, t, t) = E[z - x | x_t],     E[x | x_t] = x_t - t u(x_t, t, t)
 
 and the prior is one of flow matching for everybody who asks for a conditional mean. Those samples keep the plain
-squared error: a weight that depends on the error would move the mean that everybody relies on. The others are weighted by
-1 / (mean square error of the sample + c), as the sources have it.
+squared error: a weight that depends on the error would move the mean that everybody relies on. The others are
+weighted by 1 / (mean square error of the sample + c), as the sources have it.
 
 Sources: alpha-Flow, Zhang et al. 2025 (arXiv 2510.20771); mean flow, Geng et al. 2025 (arXiv 2505.13447).
 """
