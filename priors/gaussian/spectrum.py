@@ -46,16 +46,27 @@ class Spectrum(BaseModel):
         if float(ratio.min()) < self.above:
             return None
         table = torch.tensor(self.covariance, dtype=torch.float64, device=ratio.device)
-        by_wavenumber = posterior(table, ratio, past)
+        matrices = posterior(table, ratio, past)
 
         def spread(x: Float[Tensor, "b f k y x"]) -> Float[Tensor, "b f k y x"]:
-            weights = _at(wavenumbers(x.shape[-2:], x.device), by_wavenumber.to(x.dtype))
-            waves = torch.fft.rfft2(x)
-            moved = torch.einsum("yxfg,bgkyx->bfkyx", weights.to(waves.dtype), waves)
-            out: Tensor = torch.fft.irfft2(moved, s=x.shape[-2:])
-            return out
+            return mixed_waves(x, at_wavenumbers(matrices.to(x.dtype), x.shape[-2:]))
 
         return spread
+
+
+def at_wavenumbers(matrices: Float[Tensor, "n f f"], size: Sequence[int]) -> Float[Tensor, "y x2 f f"]:
+    """Return the matrices of a table for every wave of a field, linear between its rows."""
+    return _at(wavenumbers(size, matrices.device), matrices)
+
+
+def mixed_waves(
+    x: Float[Tensor, "b f k y x"], weights: Float[Tensor, "y x2 f f"]
+) -> Float[Tensor, "b f k y x"]:
+    """Return fields each of whose waves is mixed over frames."""
+    waves = torch.fft.rfft2(x)
+    moved = torch.einsum("yxfg,bgkyx->bfkyx", weights.to(waves.dtype), waves)
+    out: Tensor = torch.fft.irfft2(moved, s=x.shape[-2:])
+    return out
 
 
 def wavenumbers(size: Sequence[int], device: torch.device) -> Float[Tensor, "y x2"]:
