@@ -25,10 +25,10 @@ from recon.operators.base import LinearOperator, grid_of
 from recon.operators.projector import Projector
 from recon.reconstructors.base import Measurement, Reconstructor, RunContext, StepRecord
 from recon.reconstructors.checkpoint import Checkpoint
-from recon.run.problem import pose
-from recon.run.scoring import read_result, score_volumes
+from recon.run.problem.pose import pose
+from recon.run.scores.scoring import read_result, score_volumes
 from recon.run.settings import ReconstructSettings
-from recon.run.solve import solve
+from recon.run.solving.solve import solve
 
 __all__ = [
     "Grid",

@@ -12,7 +12,7 @@ import numpy as np
 
 from recon.data.resample import resample
 from recon.io.volumes.registry import read_volume
-from recon.run.draws import UNSURE_HU
+from recon.run.trust.draws import UNSURE_HU
 from recon.score.metrics import body_mask
 
 

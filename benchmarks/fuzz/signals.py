@@ -174,9 +174,9 @@ def warm_up() -> None:
     import torch
 
     torch.set_num_threads(1)
-    import recon.run.comparison
     import recon.run.convert
-    import recon.run.scoring  # noqa: F401
+    import recon.run.scores.comparison
+    import recon.run.scores.scoring  # noqa: F401
 
 
 def make(folder: Path) -> None:

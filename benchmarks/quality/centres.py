@@ -22,7 +22,7 @@ from benchmarks.quality.measured import ARCS, arc_file, join
 from benchmarks.support.real_data import real_data
 from priors.runtime.errors import InputError
 from recon.geometry.coverage import coverage
-from recon.io.scans.ct_pd_centre import opposite_rays
+from recon.io.scans.ct_pd.centre import opposite_rays
 from recon.io.scans.registry import read_scan
 from recon.preprocess.centre_search import search_axis
 

@@ -23,7 +23,7 @@ from recon.data.resample import resample
 from recon.io.scans.registry import write_scan
 from recon.io.volumes.registry import read_volume, write_nifti
 from recon.run import jobs, outputs, simulation
-from recon.run.scoring import score_volumes
+from recon.run.scores.scoring import score_volumes
 from recon.score.metrics import FULL_WINDOW_HU
 
 ORBITS = ("cone-24", "helical-24")

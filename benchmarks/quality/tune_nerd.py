@@ -23,9 +23,9 @@ from recon.geometry.orbits import Parallel
 from recon.operators.projector import Projector
 from recon.reconstructors import NerdFast
 from recon.reconstructors.base import Measurement, RunContext
-from recon.reconstructors.diffusion.evidence import expected_error_hu
-from recon.reconstructors.diffusion.nerd import CgStage
-from recon.reconstructors.diffusion.refine import CgRefinement
+from recon.reconstructors.diffusion.nerd.evidence import expected_error_hu
+from recon.reconstructors.diffusion.nerd.nerd import CgStage
+from recon.reconstructors.diffusion.nerd.refine import CgRefinement
 from recon.reconstructors.tv import TV
 from recon.score.metrics import score
 from recon.simulate.scan import simulate

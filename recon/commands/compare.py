@@ -27,7 +27,7 @@ def compare(
     json: Json = None,
 ) -> None:
     """Reconstruct one scan by several methods and compare them."""
-    from recon.run import comparison
+    from recon.run.scores import comparison
 
     request = comparison.Request(
         scan=scan,

@@ -16,6 +16,6 @@ def score_volume(
     mask: Annotated[str | None, typer.Option(help="'body' compares inside the body only.")] = None,
 ) -> None:
     """Compare a reconstructed volume with a reference, in HU."""
-    from recon.run import scoring
+    from recon.run.scores import scoring
 
     scoring.score(result, reference, window_hu=window, mask=mask, as_json=json)

@@ -9,7 +9,7 @@ from recon.reconstructors.diffusion.dds import DDS, DDS3D
 from recon.reconstructors.diffusion.diffpir import DiffPIR
 from recon.reconstructors.diffusion.diffusion_mbir import DiffusionMBIR
 from recon.reconstructors.diffusion.gradients import DPS, REDDiff
-from recon.reconstructors.diffusion.nerd import NerdAdmm, NerdFast, NerdPdhg, NerdThorough
+from recon.reconstructors.diffusion.nerd.nerd import NerdAdmm, NerdFast, NerdPdhg, NerdThorough
 from recon.reconstructors.diffusion.plug_and_play import PnPADMM, PnPHQS
 from recon.reconstructors.diffusion.sitcom import SITCOM
 from recon.reconstructors.exact import Exact

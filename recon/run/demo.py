@@ -19,7 +19,7 @@ from recon.io.volumes.registry import read_volume, write_nifti
 from recon.report.reconstruction import Report, write_report
 from recon.run import outputs
 from recon.run.jobs import reconstruct
-from recon.run.scoring import score_volumes
+from recon.run.scores.scoring import score_volumes
 from recon.run.settings import DemoSettings
 from recon.run.simulation import phantom_volume, scan_of
 from recon.score.metrics import FULL_WINDOW_HU, METRICS, RUN_METRICS

@@ -41,16 +41,16 @@ from recon.reconstructors.base import Watcher
 from recon.run import outputs
 from recon.run.checks.doubts import doubts_of, say
 from recon.run.checks.nonsense import check_problem, check_result
-from recon.run.draws import remarks
-from recon.run.prior_grid import sentence
-from recon.run.problem import Problem, decisive, said_of
+from recon.run.problem.pose import Problem, decisive, said_of
+from recon.run.problem.prior_grid import sentence
 from recon.run.settings import ReconstructSettings, kind_of
 from recon.run.slabs.layout import SlabJob
 from recon.run.slabs.loop import STATE, kept_layout, run_slabs, slab_warnings
 from recon.run.slabs.source import read_job
-from recon.run.solve import Outcome
-from recon.run.solving import CHECKPOINT, STEPS, solve_in
-from recon.run.watch import Reference, read_reference
+from recon.run.solving.in_folder import CHECKPOINT, STEPS, solve_in
+from recon.run.solving.solve import Outcome
+from recon.run.solving.watch import Reference, read_reference
+from recon.run.trust.draws import remarks
 
 CONFIGS = shipped("configs")
 CHECKPOINTS = checkpoint_files(CHECKPOINT)

@@ -27,9 +27,9 @@ from recon.io.volumes.registry import write_nifti, write_volume, writer
 from recon.report.reconstruction import Report, write_report
 from recon.report.scanner import scanner_png
 from recon.report.volumes import Unsure
-from recon.run.draws import UNSURE_HU
-from recon.run.problem import Problem
-from recon.run.solve import Outcome
+from recon.run.problem.pose import Problem
+from recon.run.solving.solve import Outcome
+from recon.run.trust.draws import UNSURE_HU
 from recon.score.metrics import RUN_METRICS
 
 VOLUME = "volume.nii.gz"

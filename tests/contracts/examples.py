@@ -65,8 +65,8 @@ from recon.reconstructors import (
 )
 from recon.reconstructors.base import Reconstructor
 from recon.reconstructors.diffusion.ladder import Geometric
-from recon.reconstructors.diffusion.nerd import CgStage, VjpStage
-from recon.reconstructors.diffusion.refine import VjpRefinement
+from recon.reconstructors.diffusion.nerd.nerd import CgStage, VjpStage
+from recon.reconstructors.diffusion.nerd.refine import VjpRefinement
 from recon.solvers.base import IterativeMethod
 from recon.solvers.cgls import Cgls
 from recon.solvers.functionals import L1, L21, Functional, NonNegative, SquaredL2

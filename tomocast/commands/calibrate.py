@@ -91,7 +91,7 @@ def calibrate(
         card = _codec(loaded, data, slices or 2, out or folder)
         loaded = Prior.assembled(denoiser_of(card, loaded.network), card)
     if volume is not None:
-        from recon.run.calibration import Request
+        from recon.run.trust.calibration import Request
 
         request = Request(
             volume, views or VIEWS, method, i0=i0, draws=draws, slices=slices or 8, grid=grid, seed=seed
@@ -139,7 +139,7 @@ def _intervals(loaded: "Prior", request: Any) -> "PriorCard":
     """Fit the intervals of draws; say what was found."""
     from priors.runtime.progress import Progress
     from recon.reconstructors.base import StepRecord
-    from recon.run.calibration import interval_rows, merged
+    from recon.run.trust.calibration import interval_rows, merged
 
     with Progress(None, "calibrate") as progress:
         passed = {"": 0}

@@ -18,7 +18,7 @@ from recon.io.volumes import hdf5 as hdf5_volume
 from recon.io.volumes import zarr as zarr_volume
 from recon.io.volumes.dicom import stack as dicom
 from recon.io.volumes.format import ReadOptions, VolumeFormat, WriteOptions
-from recon.io.volumes.nifti import write_nifti
+from recon.io.volumes.nifti.file import write_nifti
 from recon.io.volumes.tiff import stack as tiff
 
 __all__ = [

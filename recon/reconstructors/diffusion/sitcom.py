@@ -15,9 +15,9 @@ import torch
 from recon.reconstructors.diffusion.base import Advance, DiffusionReconstructor, NoiseLevel
 from recon.reconstructors.diffusion.coupling import AdmmCoupling
 from recon.reconstructors.diffusion.ladder import Geometric, Ladder
+from recon.reconstructors.diffusion.nerd.refine import VjpRefinement
 from recon.reconstructors.diffusion.noise import noise_like
 from recon.reconstructors.diffusion.problem import NerdProblem
-from recon.reconstructors.diffusion.refine import VjpRefinement
 from recon.reconstructors.diffusion.state import DiffusionState
 
 

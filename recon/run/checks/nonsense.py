@@ -17,7 +17,7 @@ from recon.data.volume import Volume
 from recon.geometry.grid import Grid
 from recon.geometry.meeting import meeting_share, repeats
 from recon.geometry.suggestion import axis_scale
-from recon.run.problem import Problem
+from recon.run.problem.pose import Problem
 
 SMALLEST_MM = 1e-7
 """The size of an atom."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from recon.reconstructors.base import Rehearsal, RunContext, StepRecord
-from recon.run.problem import Problem
+from recon.run.problem.pose import Problem
 
 # The projector works on slices side by side: from here on the pace of one depends little on their number.
 TRIAL_SLICES = 32

@@ -10,8 +10,8 @@ from priors.runtime.progress import clock
 from priors.runtime.system.memory import available_bytes, human
 from recon.run.checks.nonsense import check_problem
 from recon.run.plan.estimate import TRIAL_SLICES, Estimate, estimate, trial_of
-from recon.run.prior_grid import sentence
-from recon.run.problem import Problem, read_problem, said_of
+from recon.run.problem.pose import Problem, read_problem, said_of
+from recon.run.problem.prior_grid import sentence
 from recon.run.settings import ReconstructSettings
 from recon.run.slabs.layout import SlabJob, bytes_of, slab_job
 from recon.run.slabs.source import needs_slabs, slabs_from_file

@@ -15,7 +15,7 @@ from priors.runtime.files import bounds
 from priors.runtime.system.memory import MemoryPlan, available_bytes, human
 from recon.preprocess.radiographs import BLOCK
 from recon.reconstructors.object_mean import ObjectSums
-from recon.run.problem import Problem
+from recon.run.problem.pose import Problem
 from recon.run.settings import ReconstructSettings
 
 SHARE = 0.8

@@ -22,13 +22,13 @@ from priors.runtime.system.peak import peak_bytes
 from recon.data.resample import reduced
 from recon.data.volume import Unit, Volume
 from recon.inspect.warnings import warnings_of
-from recon.io.volumes.nifti_slabs import NiftiSlabs
+from recon.io.volumes.nifti.slabs import NiftiSlabs
 from recon.reconstructors.object_mean import ObjectSums
 from recon.run.outputs import SLABS as VOLUME
 from recon.run.slabs.layout import Slab, SlabJob
-from recon.run.solve import Fit, Outcome, SlabContext, describe, fit_figures
-from recon.run.solving import CHECKPOINT, STEPS, curves_of, solve_part
-from recon.run.steps import StepLog
+from recon.run.solving.in_folder import CHECKPOINT, STEPS, curves_of, solve_part
+from recon.run.solving.solve import Fit, Outcome, SlabContext, describe, fit_figures
+from recon.run.solving.steps import StepLog
 
 STATE = "slabs.json"
 SHOWN = 2**22

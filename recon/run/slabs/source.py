@@ -10,7 +10,7 @@ from priors.runtime.system.memory import available_bytes, human
 from recon.geometry.coverage import coverage
 from recon.io.scans.registry import reads_parts, stored_bytes
 from recon.preprocess import Centre
-from recon.run.problem import Problem, read_problem
+from recon.run.problem.pose import Problem, read_problem
 from recon.run.settings import ReconstructSettings
 from recon.run.slabs.layout import SlabJob, bytes_of, reads_at_once, slab_job
 

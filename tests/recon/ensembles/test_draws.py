@@ -14,7 +14,7 @@ from recon.ensembles.null_space import null_space_share
 from recon.reconstructors import NerdFast, PnPHQS
 from recon.reconstructors.base import RunContext, StepRecord
 from recon.reconstructors.checkpoint import Checkpoint
-from recon.reconstructors.diffusion.nerd import CgStage
+from recon.reconstructors.diffusion.nerd.nerd import CgStage
 from tests.support.recon.small_diffusion import (
     dense,
     gaussian_denoiser,

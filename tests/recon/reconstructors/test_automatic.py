@@ -10,10 +10,10 @@ from recon.geometry.orbits import Parallel
 from recon.operators.projector import Projector
 from recon.reconstructors import NerdFast
 from recon.reconstructors.base import Measurement
-from recon.reconstructors.diffusion import evidence
-from recon.reconstructors.diffusion.automatic import Levels, choose, errors_of, level_of
-from recon.reconstructors.diffusion.evidence import expected_error_hu
-from recon.reconstructors.diffusion.nerd import CgStage
+from recon.reconstructors.diffusion.nerd import evidence
+from recon.reconstructors.diffusion.nerd.automatic import Levels, choose, errors_of, level_of
+from recon.reconstructors.diffusion.nerd.evidence import expected_error_hu
+from recon.reconstructors.diffusion.nerd.nerd import CgStage
 
 SIDE = 14
 

@@ -10,7 +10,7 @@ from priors.diffusion.denoiser import GaussianDenoiser
 from recon.data.units import attenuation_to_hu
 from recon.reconstructors.diffusion.coupling import AdmmCoupling, Coupling, PdhgCoupling
 from recon.reconstructors.diffusion.data_term import DataTerm, NetworkUnits
-from recon.reconstructors.diffusion.refine import CgRefinement, VjpRefinement
+from recon.reconstructors.diffusion.nerd.refine import CgRefinement, VjpRefinement
 from tests.support.recon.small_diffusion import (
     CODEC,
     SCHEDULE,

@@ -14,7 +14,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
-from recon.io.scans.ct_pd_header import TAGS
+from recon.io.scans.ct_pd.header import TAGS
 
 CREATORS = (0x70290010, 0x70310010, 0x70330010, 0x70370010, 0x70390010, 0x70410010)
 

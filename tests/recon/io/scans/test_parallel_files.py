@@ -351,7 +351,7 @@ def test_a_scan_of_33_gigabytes_is_planned_in_one(tmp_path: Path) -> None:
     code = f"""
 import resource, sys
 from pathlib import Path
-from recon.run.problem import read_problem
+from recon.run.problem.pose import read_problem
 from recon.run.settings import ReconstructSettings
 start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 problem = read_problem(Path({str(path)!r}), ReconstructSettings(slices="1079:1083"), sample=2)

@@ -14,7 +14,7 @@ from recon.reconstructors.iterative import forecast
 from recon.run.plan import estimate as module
 from recon.run.plan import printing
 from recon.run.plan.estimate import estimate
-from recon.run.problem import Problem
+from recon.run.problem.pose import Problem
 from recon.run.settings import ReconstructSettings
 from recon.solvers.base import Stop
 

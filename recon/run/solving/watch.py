@@ -12,7 +12,7 @@ from recon.data.resample import resample
 from recon.data.units import attenuation_to_hu
 from recon.data.volume import Volume
 from recon.io.volumes.registry import read_volume
-from recon.run.problem import Problem
+from recon.run.problem.pose import Problem
 from recon.score.metrics import FULL_WINDOW_HU
 
 Volumes = Float[Tensor, "z y x"]

@@ -12,7 +12,7 @@ from priors.card import Prior, PriorCard, open_prior
 from priors.diffusion.denoiser import resolved_device
 from recon.data.units import attenuation_to_hu
 from recon.reconstructors.diffusion.base import DiffusionReconstructor
-from recon.run.problem import Problem
+from recon.run.problem.pose import Problem
 
 MISFIT, LOST = 2.0, 20.0
 """Chi2 per ray above which data and prior contradict each other, and above which they have nothing in common."""

@@ -31,13 +31,13 @@ from torch import Tensor
 from priors.card import card_of_prior
 from recon.operators.base import LinearOperator
 from recon.reconstructors.base import Measurement, Rehearsal, RunContext
-from recon.reconstructors.diffusion.automatic import Auto, Levels, choose, errors_of, settled
 from recon.reconstructors.diffusion.base import Advance, DiffusionReconstructor, NoiseLevel, Volumes
 from recon.reconstructors.diffusion.coupling import PdhgCoupling, in_units
-from recon.reconstructors.diffusion.evidence import expected_error_hu
+from recon.reconstructors.diffusion.nerd.automatic import Auto, Levels, choose, errors_of, settled
+from recon.reconstructors.diffusion.nerd.evidence import expected_error_hu
+from recon.reconstructors.diffusion.nerd.refine import CgRefinement, Refined, VjpRefinement
 from recon.reconstructors.diffusion.noise import noise_like
 from recon.reconstructors.diffusion.problem import NerdProblem
-from recon.reconstructors.diffusion.refine import CgRefinement, Refined, VjpRefinement
 from recon.reconstructors.diffusion.state import DiffusionState
 
 

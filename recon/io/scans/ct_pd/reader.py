@@ -15,7 +15,7 @@ a tenth is refused.
 
 Values are line integrals (RescaleSlope, RescaleIntercept; LogFlag YES). Weights are N0 exp(-y) with the photons N0
 per column of PhotonStatistics where given, else estimated from the noise. Sources: see
-``recon.io.scans.ct_pd_header``.
+``recon.io.scans.ct_pd.header``.
 """
 
 import warnings
@@ -35,8 +35,8 @@ from recon.data.scan import Scan
 from recon.data.units import MU_WATER
 from recon.geometry.grid import Grid
 from recon.geometry.scan import Beam, ScanGeometry
-from recon.io.scans.ct_pd_centre import with_central_column
-from recon.io.scans.ct_pd_header import TAGS, View, numbers, optional, read_view, text
+from recon.io.scans.ct_pd.centre import with_central_column
+from recon.io.scans.ct_pd.header import TAGS, View, numbers, optional, read_view, text
 from recon.io.scans.format import ScanFormat
 from recon.io.volumes.dicom.files import in_threads, is_dicom, read_bounded, read_files
 from recon.io.volumes.dicom.geometry import Slice

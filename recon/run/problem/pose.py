@@ -22,7 +22,7 @@ from recon.io.scans.registry import Scan, ScanOptions, read_scan
 from recon.operators.projector import Projector
 from recon.preprocess import Centre
 from recon.reconstructors.base import Measurement
-from recon.run.prior_grid import grid_for, resampled
+from recon.run.problem.prior_grid import grid_for, resampled
 from recon.run.settings import ReconstructSettings, parse_span
 
 DRAWN_VOLUMES = 6

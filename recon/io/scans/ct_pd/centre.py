@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64
 from scipy.ndimage import map_coordinates
 
-from recon.io.scans.ct_pd_header import View
+from recon.io.scans.ct_pd.header import View
 
 DECIDED = 0.7
 """The data decide where one reading leaves this share of the other's disagreement, or less."""

@@ -31,9 +31,9 @@ from recon.io.volumes.registry import read_volume
 from recon.report.reconstruction import Report, write_report
 from recon.run import outputs
 from recon.run.jobs import CONFIGS, settings
-from recon.run.scoring import score_volumes
+from recon.run.scores.scoring import score_volumes
 from recon.run.settings import ReconstructSettings
-from recon.run.watch import BY_CALLS, read_reference
+from recon.run.solving.watch import BY_CALLS, read_reference
 from recon.score.metrics import FULL_WINDOW_HU, METRICS
 
 ROWS = "comparison.json"

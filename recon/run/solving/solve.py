@@ -6,7 +6,7 @@ The quality of fit is chi2 per ray over the rays that count,
 
 which is 1 when the residual is what the noise explains. Where only some views were used, the same figure on
 the views left out says whether the volume predicts measurements it has not seen. Both are of the volume as it was
-reconstructed, before it is resampled to another grid (`recon.run.prior_grid`).
+reconstructed, before it is resampled to another grid (`recon.run.problem.prior_grid`).
 """
 
 from dataclasses import dataclass, replace
@@ -19,14 +19,14 @@ from torch import Tensor
 from priors.runtime.errors import InputError
 from recon.data.scan import Scan
 from recon.data.volume import Volume
-from recon.io.volumes.nifti_slabs import NiftiSlabs
+from recon.io.volumes.nifti.slabs import NiftiSlabs
 from recon.operators.projector import Projector
 from recon.reconstructors.base import RunContext
 from recon.reconstructors.checkpoint import Spent
 from recon.reconstructors.object_mean import ObjectSums
-from recon.run.draws import solve_draws, with_intervals
-from recon.run.familiarity import judged
-from recon.run.problem import Problem
+from recon.run.problem.pose import Problem
+from recon.run.trust.draws import solve_draws, with_intervals
+from recon.run.trust.familiarity import judged
 from recon.solvers.least_squares import LeastSquares
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64
 
 from priors.runtime.errors import InputError
 from recon.data.volume import Unit
-from recon.io.volumes.nifti import describe
+from recon.io.volumes.nifti.file import describe
 
 _OFFSET = 352
 _LARGEST = 32767

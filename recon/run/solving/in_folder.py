@@ -10,10 +10,10 @@ from priors.runtime.run_folder.record import RunFolder
 from priors.runtime.system.peak import peak_bytes
 from recon.reconstructors.base import RunContext, StepRecord, Watcher
 from recon.reconstructors.checkpoint import Checkpoint
-from recon.run.problem import Problem
-from recon.run.solve import WHOLE, Outcome, SlabContext, solve
-from recon.run.steps import StepLog
-from recon.run.watch import BY_CALLS, by_calls
+from recon.run.problem.pose import Problem
+from recon.run.solving.solve import WHOLE, Outcome, SlabContext, solve
+from recon.run.solving.steps import StepLog
+from recon.run.solving.watch import BY_CALLS, by_calls
 
 CHECKPOINT = "checkpoint.pt"
 STEPS = "steps.jsonl"

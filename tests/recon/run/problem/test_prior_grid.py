@@ -14,8 +14,8 @@ from recon.data.volume import Volume, grid_affine
 from recon.geometry.grid import Grid
 from recon.geometry.orbits import Parallel
 from recon.io.scans.registry import write_scan
-from recon.reconstructors.diffusion.nerd import NerdFast
-from recon.run.prior_grid import grid_for, prior_pixel, resampled
+from recon.reconstructors.diffusion.nerd.nerd import NerdFast
+from recon.run.problem.prior_grid import grid_for, prior_pixel, resampled
 from tests.support.command_line import inside, mistake
 
 KNOWN = (1.08, 1.95)

@@ -24,9 +24,9 @@ from recon.geometry.orbits import Orbit, Parallel
 from recon.io.volumes.registry import read_volume
 from recon.reconstructors.base import RunContext, StepRecord
 from recon.reconstructors.diffusion.base import DiffusionReconstructor
-from recon.run.draws import conditions
-from recon.run.problem import Problem, pose
+from recon.run.problem.pose import Problem, pose
 from recon.run.settings import ReconstructSettings
+from recon.run.trust.draws import conditions
 from recon.simulate.scan import simulate
 
 OnStep = Callable[[str, StepRecord], None]

@@ -17,7 +17,7 @@ from recon.ensembles.null_space import null_space_share
 from recon.operators.projector import Projector
 from recon.reconstructors.base import Measurement, RunContext
 from recon.reconstructors.diffusion.base import DiffusionReconstructor
-from recon.run.problem import Problem
+from recon.run.problem.pose import Problem
 
 PROBED_SLICES = 16
 UNSURE_HU = 100.0

@@ -21,7 +21,7 @@ from priors.runtime.errors import InputError
 from recon.data.scan import Scan
 from recon.io.scans.format import ScanFormat, ScanOptions, hdf5_bytes, hdf5_holds
 from recon.io.scans.hdf5_access import Hdf5, opened, told_binning
-from recon.io.scans.nxtomo_flips import flips
+from recon.io.scans.nxtomo.flips import flips
 from recon.io.scans.parallel import Turn, frames_of, scan_of
 
 _RADIOGRAPH, _FLAT, _DARK, _ALIGNMENT = 0, 1, 2, -1

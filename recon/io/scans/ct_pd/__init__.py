@@ -1,0 +1,1 @@
+from recon.io.scans.ct_pd.reader import FORMAT as FORMAT

@@ -1,0 +1,1 @@
+from recon.io.scans.nxtomo.reader import FORMAT as FORMAT

@@ -1,0 +1,1 @@
+from recon.io.volumes.nifti.file import FORMAT as FORMAT
