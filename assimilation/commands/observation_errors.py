@@ -22,7 +22,7 @@ def observation_errors(
     json: Json = None,
 ) -> None:
     """Estimate errors of observations (Desroziers) and biases of stations from a filter run."""
-    from assimilation.run.observation_errors import Request
-    from assimilation.run.observation_errors import run as estimate
+    from assimilation.run.departures.observation_errors import Request
+    from assimilation.run.departures.observation_errors import run as estimate
 
     estimate(Request(run, observations, prior, skip, out), as_json=json)

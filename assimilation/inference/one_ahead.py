@@ -6,7 +6,7 @@ from jaxtyping import Float32
 
 from assimilation.inference.trajectory import TrajectoryModel
 from priors.codec import FieldCodec
-from priors.diffusion.sampler import clean_estimate
+from priors.diffusion.samplers.sampler import clean_estimate
 
 
 def one_ahead(

@@ -20,7 +20,7 @@ from assimilation.inference.schedule import Row
 from priors.diffusion.denoiser import Denoiser, NetworkDenoiser
 from priors.diffusion.guidance import Guidance, Likelihood
 from priors.diffusion.levels import NoiseSpacing
-from priors.diffusion.sampler import Sampler, SamplerState, normal
+from priors.diffusion.samplers.sampler import Sampler, SamplerState, normal
 from priors.gaussian.modes import Covariance
 from priors.networks.space_time_dit_attention import KeyValueCache
 

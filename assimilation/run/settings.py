@@ -16,7 +16,7 @@ from assimilation.run.observe import check_spans
 from priors.card import Prior
 from priors.diffusion.denoiser import DeviceName
 from priors.diffusion.guidance import AnyGuidance, Guidance, Mmps
-from priors.diffusion.sampler import AnySampler, Multistep
+from priors.diffusion.samplers.sampler import AnySampler, Multistep
 from priors.runtime.errors import InputError
 from priors.runtime.system.seeds import Seed
 

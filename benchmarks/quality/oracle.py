@@ -24,7 +24,7 @@ from assimilation.inference.trajectory import Stepper, TrajectoryModel
 from assimilation.systems.linear_gaussian import Gaussians, LinearGaussian, LinearGaussianChain
 from priors.diffusion.denoiser import GaussianDenoiser
 from priors.diffusion.guidance import Forcing, Guidance, Likelihood, Mmps, Sda
-from priors.diffusion.sampler import DDIM, Multistep, Sampler
+from priors.diffusion.samplers.sampler import DDIM, Multistep, Sampler
 from priors.diffusion.schedule import Cosine
 
 FRAMES, SIZE, SIGMA = 10, 3, 0.3

@@ -19,7 +19,7 @@ from skimage.restoration import denoise_tv_chambolle
 
 from benchmarks.support.real_data import real_data
 from priors.card import Prior, load_prior
-from priors.diffusion.sampler import Multistep
+from priors.diffusion.samplers.sampler import Multistep
 from priors.training.slices.gallery import draw_samples, save_page
 from priors.training.slices.task import denoising_psnr
 

@@ -24,7 +24,7 @@ from priors.card.self_test import self_test_errors
 from priors.codec import Codec
 from priors.diffusion.denoiser import bfloat16_pays
 from priors.diffusion.fitted import Orientation
-from priors.diffusion.sampler import clean_estimate
+from priors.diffusion.samplers.sampler import clean_estimate
 from priors.runtime.errors import InputError
 
 Slices = Float[Tensor, "b d y x"]

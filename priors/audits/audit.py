@@ -15,7 +15,7 @@ from priors.audits.flow_distance import distance
 from priors.audits.gap import LEVELS, gap, overfits
 from priors.card import Prior
 from priors.card.trust import AuditRow
-from priors.diffusion.sampler import Multistep
+from priors.diffusion.samplers.sampler import Multistep
 from priors.runtime.errors import InputError
 from priors.training.slices.data import PreparedArrays
 from priors.training.slices.gallery import draw_samples

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from priors.card import Prior, PriorCard
 from priors.card.trust import Familiarity
-from priors.diffusion.sampler import LEVEL_ROUNDING, clean_estimate
+from priors.diffusion.samplers.sampler import LEVEL_ROUNDING, clean_estimate
 
 Slices = Float[np.ndarray, "n y x"]
 LEVELS_HU = (50.0, 200.0, 700.0)

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from priors.card import Prior
-from priors.diffusion.sampler import clean_estimate
+from priors.diffusion.samplers.sampler import clean_estimate
 
 RIDGE = 1e-3
 BOTTLENECK = ("middle_block", "mid_block", "middle", "bottleneck")

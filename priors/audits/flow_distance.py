@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priors.diffusion.denoiser import Denoiser
-from priors.diffusion.sampler import Heun, SamplerState, clean_estimate
+from priors.diffusion.samplers.sampler import Heun, SamplerState, clean_estimate
 
 STEPS = 40
 NOISES = 64

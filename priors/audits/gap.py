@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priors.diffusion.denoiser import Denoiser
-from priors.diffusion.sampler import clean_estimate
+from priors.diffusion.samplers.sampler import clean_estimate
 
 LEVELS = (0.1, 0.3, 1.0)
 SUSPECT = 0.2

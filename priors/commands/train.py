@@ -45,7 +45,7 @@ def train(
         return
     if config is None:
         raise typer.BadParameter("missing argument 'CONFIG': a YAML file; --template slices prints one")
-    from priors.training.config import load_training
+    from priors.training.configuration.config import load_training
     from priors.training.run import print_plan, run
 
     files = [config, *(layers or [])]
@@ -70,7 +70,7 @@ def train(
 
 
 def _print_template(kind: str, data: Path | None) -> None:
-    from priors.training.template import template
+    from priors.training.configuration.template import template
 
     if kind not in ("slices", "trajectories"):
         raise typer.BadParameter(f"template: found '{kind}', expected slices or trajectories")

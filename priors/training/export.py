@@ -20,7 +20,7 @@ from priors.diffusion.denoiser import NetworkDenoiser
 from priors.runtime.config import to_yaml
 from priors.runtime.errors import warn
 from priors.runtime.files.writing import atomic
-from priors.training.config import Training
+from priors.training.configuration.config import Training
 from priors.training.task import TrainingTask
 
 

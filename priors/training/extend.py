@@ -7,7 +7,7 @@ import torch
 
 from priors.runtime.config import read_yaml, validate
 from priors.runtime.errors import InputError
-from priors.training.config import Training
+from priors.training.configuration.config import Training
 from priors.training.engine.trainer import first_difference
 from priors.training.loop import CHECKPOINT
 

@@ -26,7 +26,7 @@ from priors.runtime.errors import InputError
 from priors.runtime.files.writing import atomic
 from priors.runtime.system import processes
 from priors.runtime.tensors import save_tensors
-from priors.training.config import TrainConfig, Training, TrajectoryConfig
+from priors.training.configuration.config import TrainConfig, Training, TrajectoryConfig
 from priors.training.engine.checkpoints import keep_checkpoints
 from priors.training.engine.parallel import from_first
 from priors.training.engine.state import full_state

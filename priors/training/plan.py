@@ -14,7 +14,7 @@ import torch
 
 from priors.runtime.system import processes
 from priors.runtime.system.memory import MemoryPlan
-from priors.training.config import Training
+from priors.training.configuration.config import Training
 from priors.training.engine.live import LiveBytes
 from priors.training.engine.precision import weight_dtype
 from priors.training.engine.trainer import Trainer

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from priors.card import Prior, PriorCard, find_prior, load_prior, read_card
 from priors.diffusion.denoiser import resolved_device
-from priors.diffusion.few_step import usual_sampler
+from priors.diffusion.samplers.few_step import usual_sampler
 from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.files.protect import check_output
 from priors.runtime.files.reads import reading
@@ -29,7 +29,7 @@ from priors.runtime.run_folder.record import RunFolder, describe_input, open_run
 from priors.runtime.system import processes
 from priors.runtime.system.memory import MemoryPlan, available_bytes, human
 from priors.runtime.system.peak import peak_bytes
-from priors.training.config import Training
+from priors.training.configuration.config import Training
 from priors.training.engine.parallel import in_step
 from priors.training.engine.precision import resolved_precision
 from priors.training.engine.tensorboard_log import TensorBoardLog

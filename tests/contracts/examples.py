@@ -24,7 +24,7 @@ from priors.diffusion.parametrisation import (
     Score,
     Velocity,
 )
-from priors.diffusion.sampler import DDIM, Heun, Multistep, Sampler
+from priors.diffusion.samplers.sampler import DDIM, Heun, Multistep, Sampler
 from priors.diffusion.schedule import (
     EDM,
     VP,

@@ -12,7 +12,7 @@ from assimilation.systems.base import System
 from priors.codec import Codec
 from priors.diffusion.denoiser import Denoiser
 from priors.diffusion.parametrisation import Parametrisation
-from priors.diffusion.sampler import Sampler
+from priors.diffusion.samplers.sampler import Sampler
 from priors.diffusion.schedule import Schedule
 from recon.operators.base import LinearOperator
 from recon.preprocess import Step

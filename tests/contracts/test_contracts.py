@@ -9,7 +9,7 @@ from priors.card import embedded_names
 from priors.codec import Codec
 from priors.diffusion.denoiser import Denoiser, GaussianDenoiser
 from priors.diffusion.parametrisation import Parametrisation
-from priors.diffusion.sampler import Sampler
+from priors.diffusion.samplers.sampler import Sampler
 from priors.diffusion.schedule import EDM, Schedule
 from priors.runtime.errors import InputError
 from recon.data.scan import Scan

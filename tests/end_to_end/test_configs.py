@@ -9,7 +9,7 @@ from assimilation.prepare.settings import PrepareSettings
 from assimilation.run import demo
 from assimilation.run.settings import AssimilateSettings
 from priors.runtime.config import load
-from priors.training.config import load_training
+from priors.training.configuration.config import load_training
 from recon.geometry.grid import Grid
 from recon.geometry.orbits import Orbit
 from recon.run.settings import DemoSettings, ReconstructSettings

@@ -10,7 +10,7 @@ from assimilation.systems.linear_gaussian import LinearGaussian
 from priors.card import EMBEDDED, card_of_prior, open_prior
 from priors.diffusion.denoiser import GaussianDenoiser
 from priors.diffusion.guidance import Likelihood, Mmps
-from priors.diffusion.sampler import clean_estimate
+from priors.diffusion.samplers.sampler import clean_estimate
 from priors.diffusion.schedule import EDM
 from priors.runtime.errors import InputError
 from tests.support.recon import small_diffusion

@@ -30,8 +30,8 @@ JOBS = {
     "demo assimilation": "assimilation.run.demo:DemoSettings",
     "prepare slices": "recon.prepare.settings:SliceSettings",
     "prepare trajectories": "assimilation.prepare.settings:PrepareSettings",
-    "train": "priors.training.config:TrainConfig",
-    "train trajectories": "priors.training.config:TrajectoryConfig",
+    "train": "priors.training.configuration.config:TrainConfig",
+    "train trajectories": "priors.training.configuration.config:TrajectoryConfig",
     "import-prior": "priors.adapters.foreign:Told",
 }
 """The verb of a job -> where its settings are defined; imported when asked for."""

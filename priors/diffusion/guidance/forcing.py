@@ -19,7 +19,7 @@ from torch import Tensor
 from priors.diffusion.denoiser import Denoiser
 from priors.diffusion.guidance.likelihood import Guidance, Likelihood, covariance_scale
 from priors.diffusion.guidance.sda import total_variance
-from priors.diffusion.sampler import SamplerState, spread_level
+from priors.diffusion.samplers.sampler import SamplerState, spread_level
 
 States = Float[Tensor, "b ..."]
 

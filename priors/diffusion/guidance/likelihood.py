@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from priors.diffusion.denoiser import Denoiser
-from priors.diffusion.sampler import SamplerState
+from priors.diffusion.samplers.sampler import SamplerState
 
 States = Float[Tensor, "b ..."]
 Tangent = Callable[[Tensor], Tensor]

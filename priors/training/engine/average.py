@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from priors.training.settings import Average
+from priors.training.configuration.settings import Average
 
 
 def relative_length(g: float) -> float:

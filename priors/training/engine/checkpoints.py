@@ -5,7 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
-from priors.training.settings import Keep
+from priors.training.configuration.settings import Keep
 
 _NAME = re.compile(r"checkpoint-(\d+)\.pt")
 

@@ -11,7 +11,7 @@ from priors.diffusion.denoiser import bfloat16_pays
 from priors.networks.monai_unet import UnshuffledUNet
 from priors.networks.space_time_dit import SpaceTimeTransformer
 from priors.runtime.errors import InputError
-from priors.training.settings import Precision
+from priors.training.configuration.settings import Precision
 
 
 def resolved_precision(settings: Precision, device: torch.device) -> str:

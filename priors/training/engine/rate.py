@@ -13,7 +13,7 @@ A run prolonged after its end (``extended``) goes through warm-up and decay once
 
 import math
 
-from priors.training.config import Optimisation
+from priors.training.configuration.config import Optimisation
 
 
 def learning_rate(step: int, settings: Optimisation) -> float:

@@ -18,7 +18,7 @@ from priors.runtime.errors import InputError
 from priors.runtime.run_folder.privacy import public
 from priors.runtime.system import processes
 from priors.runtime.system.seeds import mixed
-from priors.training.config import Training
+from priors.training.configuration.config import Training
 from priors.training.engine.average import WeightAverage
 from priors.training.engine.draws import part_of
 from priors.training.engine.parallel import LossOfSamples, sharded, sum_of_all, wrapped

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from priors.card import Prior
 from priors.diffusion.denoiser import Denoiser
-from priors.diffusion.sampler import Sampler
+from priors.diffusion.samplers.sampler import Sampler
 from priors.runtime.files.writing import atomic
 from priors.runtime.system.seeds import generator_of
 from priors.training.engine.precision import weight_dtype

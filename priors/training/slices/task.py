@@ -13,9 +13,9 @@ from torch import Tensor
 
 from priors.card import Prior
 from priors.diffusion.denoiser import NetworkDenoiser
-from priors.diffusion.few_step import usual_sampler
+from priors.diffusion.samplers.few_step import usual_sampler
 from priors.runtime.system.seeds import generator_of
-from priors.training.config import TrainConfig
+from priors.training.configuration.config import TrainConfig
 from priors.training.engine.arrays import resident_bytes
 from priors.training.engine.draws import draws, noise, torch_draws
 from priors.training.engine.precision import weight_dtype

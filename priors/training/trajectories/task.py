@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from priors.card import Prior, TrajectoryCard
 from priors.diffusion.denoiser import NetworkDenoiser
-from priors.diffusion.sampler import Multistep
+from priors.diffusion.samplers.sampler import Multistep
 from priors.gaussian.eigenmodes import eigenmodes
 from priors.gaussian.linear_filter import EigenFilter
 from priors.gaussian.spectrum import Spectrum, measured_spectrum
 from priors.networks.space_time_dit import SpaceTimeTransformer
 from priors.runtime.system.seeds import generator_of
-from priors.training.config import TrajectoryConfig
+from priors.training.configuration.config import TrajectoryConfig
 from priors.training.engine.arrays import resident_bytes
 from priors.training.engine.draws import draws, noise, torch_draws
 from priors.training.engine.precision import weight_dtype

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from priors.card import Prior, PriorReference, card_of_prior, open_prior, weights_bytes
 from priors.diffusion.denoiser import DeviceName, resolved_device
-from priors.diffusion.sampler import LEVEL_ROUNDING
+from priors.diffusion.samplers.sampler import LEVEL_ROUNDING
 from priors.runtime.errors import InputError, warn
 from priors.runtime.system.memory import MemoryPlan, available_bytes
 from recon.geometry.grid import Grid

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priors.diffusion.denoiser import Denoiser
-from priors.diffusion.sampler import clean_estimate
+from priors.diffusion.samplers.sampler import clean_estimate
 from priors.diffusion.slabs import Slabs
 from priors.linalg import cg
 from priors.runtime.errors import InputError

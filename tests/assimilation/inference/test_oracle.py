@@ -14,7 +14,7 @@ from assimilation.inference.trajectory import Stepper
 from assimilation.systems.linear_gaussian import LinearGaussian, LinearGaussianChain
 from benchmarks.quality.oracle import SIGMA, Case, exact, measure
 from priors.diffusion.guidance import Forcing, Mmps, Sda
-from priors.diffusion.sampler import DDIM, Heun, Multistep
+from priors.diffusion.samplers.sampler import DDIM, Heun, Multistep
 
 STEPS = 20
 MMPS = Stepper(Multistep(), Mmps(iterations=4))

@@ -17,7 +17,7 @@ from priors.codec import FieldCodec, VariableCodec
 from priors.diffusion.denoiser import NetworkDenoiser
 from priors.diffusion.guidance import Forcing, Guidance, Mmps, Sda
 from priors.diffusion.parametrisation import Velocity
-from priors.diffusion.sampler import DDIM, Multistep
+from priors.diffusion.samplers.sampler import DDIM, Multistep
 from priors.diffusion.schedule import Cosine
 from priors.networks import SpaceTimeDiT
 from priors.runtime.errors import InputError

@@ -9,7 +9,7 @@ from priors.audits.features import icr, kurtosis
 from priors.audits.flow_distance import distance, flow
 from priors.audits.gap import gap, overfits
 from priors.diffusion.denoiser import Denoiser, GaussianDenoiser, broadcast_scales
-from priors.diffusion.sampler import Multistep
+from priors.diffusion.samplers.sampler import Multistep
 from priors.diffusion.schedule import EDM
 from priors.training.slices.gallery import drawn
 

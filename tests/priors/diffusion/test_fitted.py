@@ -11,7 +11,7 @@ from priors.diffusion.conditioning import LogRatio, Step
 from priors.diffusion.denoiser import NetworkDenoiser
 from priors.diffusion.fitted import Averaged, FittedDenoiser, SliceFit
 from priors.diffusion.parametrisation import Clean
-from priors.diffusion.sampler import clean_estimate
+from priors.diffusion.samplers.sampler import clean_estimate
 from priors.diffusion.schedule import EDM, Betas
 from priors.diffusion.windows import window_starts
 from priors.runtime.errors import InputError

@@ -16,7 +16,7 @@ from priors.diffusion.denoiser import GaussianDenoiser
 from priors.diffusion.guidance import AnyGuidance, Forcing, Guidance, Likelihood, Mmps, Sda
 from priors.diffusion.guidance.likelihood import covariance_scale
 from priors.diffusion.guidance.sda import cut_to_observations
-from priors.diffusion.sampler import DDIM, Multistep, SamplerState, clean_estimate, normal
+from priors.diffusion.samplers.sampler import DDIM, Multistep, SamplerState, clean_estimate, normal
 from priors.diffusion.schedule import EDM, Cosine
 
 FRAMES, SHAPE = 3, (1, 1, 2)

@@ -13,8 +13,8 @@ from torch import nn
 
 from priors.card import load_prior
 from priors.diffusion.denoiser import GaussianDenoiser, NetworkDenoiser
-from priors.diffusion.few_step import Jumps
 from priors.diffusion.parametrisation import Flow
+from priors.diffusion.samplers.few_step import Jumps
 from priors.diffusion.schedule import Rectified
 from priors.networks import MonaiUNet, UnshuffledUNet
 from priors.training import TrainConfig

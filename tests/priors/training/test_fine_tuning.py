@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from priors.adapters.foreign import Told
 from priors.adapters.importing import import_prior
 from priors.card import load_prior
-from priors.training.config import load_training
+from priors.training.configuration.config import load_training
 from tests.support.command_line import inside, mistake
 from tests.support.priors.adm_network import AdmNetwork
 from tests.support.priors.foreign import randomised, save_diffusers, small_unet

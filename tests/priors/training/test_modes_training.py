@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from priors.adapters.native import read_weights, write_weights
 from priors.runtime.errors import InputError
 from priors.training import train
-from priors.training.config import TrajectoryConfig
+from priors.training.configuration.config import TrajectoryConfig
 from priors.training.engine.trainer import Trainer
 from priors.training.loop import open_subject
 from tests.priors.training.test_training_loop import silent

@@ -14,7 +14,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from priors.training.config import TrainConfig, TrajectoryConfig
+from priors.training.configuration.config import TrainConfig, TrajectoryConfig
 from priors.training.loop import train
 from tests.support.priors import small_training, small_trajectories
 from tests.support.priors.several_processes import cut

@@ -11,9 +11,9 @@ from torch import nn
 
 from priors.codec import Codec
 from priors.runtime.errors import InputError
+from priors.training.configuration.settings import Average
 from priors.training.engine.average import WeightAverage, exponent, relative_length
 from priors.training.objective import LevelSampler
-from priors.training.settings import Average
 from priors.training.slices.data import Augmentation, Crop, PreparedArrays, sample_at
 from tests.support.priors.small_training import SIZE, write_data
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from priors.card import load_prior
-from priors.diffusion.sampler import Multistep
+from priors.diffusion.samplers.sampler import Multistep
 from priors.runtime.config import load
 from priors.runtime.errors import InputError
 from priors.runtime.tensors import save_tensors
 from priors.training import TrainConfig, train
-from priors.training.config import Optimisation, load_training
+from priors.training.configuration.config import Optimisation, load_training
 from priors.training.engine.rate import learning_rate
 from priors.training.loop import open_subject
 from priors.training.plan import expected_seconds, memory_plan

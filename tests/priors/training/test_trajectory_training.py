@@ -11,12 +11,12 @@ from priors.card import load_prior, self_test_errors
 from priors.commands.inspect import describe_prior
 from priors.diffusion.denoiser import NetworkDenoiser
 from priors.diffusion.parametrisation import Velocity
-from priors.diffusion.sampler import Multistep
+from priors.diffusion.samplers.sampler import Multistep
 from priors.diffusion.schedule import Cosine
 from priors.runtime.config import load
 from priors.runtime.errors import InputError
 from priors.training import train
-from priors.training.config import TrajectoryConfig
+from priors.training.configuration.config import TrajectoryConfig
 from priors.training.export import export_prior
 from priors.training.loop import open_subject
 from priors.training.plan import expected_seconds, memory_plan

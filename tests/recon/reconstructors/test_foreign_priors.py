@@ -6,7 +6,7 @@ import torch
 from priors.adapters.foreign import Told
 from priors.adapters.importing import assembled
 from priors.adapters.registry import read_checkpoint
-from priors.diffusion.sampler import clean_estimate
+from priors.diffusion.samplers.sampler import clean_estimate
 from recon.reconstructors.diffusion.coupling import AdmmCoupling
 from tests.priors.adapters import test_monai
 from tests.support.priors.edm_network import EdmReference, edm_pickle

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from priors.runtime.system import processes
-from priors.training.config import TrainConfig, TrajectoryConfig
+from priors.training.configuration.config import TrainConfig, TrajectoryConfig
 from priors.training.loop import train
 
 CUT_AFTER = 4

@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priors.diffusion.denoiser import Denoiser
-from priors.diffusion.sampler import EXTRAPOLATION, Multistep, Source, clean_estimate
+from priors.diffusion.samplers.sampler import EXTRAPOLATION, Multistep, Source, clean_estimate
 
 States = Float[Tensor, "b ..."]
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from scipy import stats
 
 from priors.diffusion.denoiser import GaussianDenoiser
-from priors.diffusion.sampler import DDIM, AnySampler, Heun, Multistep, Sampler, SamplerState
+from priors.diffusion.samplers.sampler import DDIM, AnySampler, Heun, Multistep, Sampler, SamplerState
 from priors.diffusion.schedule import EDM, VP, Cosine, Discrete, Rectified
 
 SAMPLERS = [DDIM(steps=80), DDIM(steps=160, eta=1.0), Heun(steps=20), Multistep(steps=60)]

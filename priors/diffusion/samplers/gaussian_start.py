@@ -14,7 +14,7 @@ from pydantic import InstanceOf
 from torch import Tensor
 
 from priors.diffusion.denoiser import Denoiser
-from priors.diffusion.sampler import Sampler, Source
+from priors.diffusion.samplers.sampler import Sampler, Source
 from priors.diffusion.schedule import Schedule
 from priors.gaussian.modes import in_time
 from priors.gaussian.spectrum import Spectrum, at_wavenumbers, mixed_waves

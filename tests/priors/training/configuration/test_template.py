@@ -5,10 +5,10 @@ from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
 from priors.runtime.errors import InputError
-from priors.training.config import TrainConfig, TrajectoryConfig, load_training
+from priors.training.configuration.config import TrainConfig, TrajectoryConfig, load_training
+from priors.training.configuration.template import template
 from priors.training.loop import open_subject
 from priors.training.slices.data import PreparedArrays
-from priors.training.template import template
 from tests.support.priors import small_trajectories
 from tomocast import cli
 

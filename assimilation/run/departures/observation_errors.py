@@ -18,7 +18,7 @@ from assimilation.io.observations.corrected import Biases, write_corrected
 from assimilation.io.observations.observed import Observations
 from assimilation.io.registry import open_stream
 from assimilation.observation.places import SEVERAL, Places
-from assimilation.run.collected import Collected, collected, of_variables
+from assimilation.run.departures.departures import Collected, collected, of_variables
 from assimilation.run.problem import observation_stream, read_assimilation
 from assimilation.run.settings import AssimilateSettings
 from assimilation.verification.observation_errors import (

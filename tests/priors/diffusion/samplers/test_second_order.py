@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from priors.diffusion.denoiser import Denoiser, GaussianDenoiser
-from priors.diffusion.gaussian_start import gaussian_path, sample_from
-from priors.diffusion.sampler import DDIM, Multistep
+from priors.diffusion.samplers.gaussian_start import gaussian_path, sample_from
+from priors.diffusion.samplers.sampler import DDIM, Multistep
+from priors.diffusion.samplers.second_order import VarianceOptimised, balanced
 from priors.diffusion.schedule import EDM
-from priors.diffusion.second_order import VarianceOptimised, balanced
 from priors.gaussian.spectrum import Spectrum, wavenumbers
 
 SCHEDULE = EDM(sigma_min=0.01, sigma_max=40.0)

@@ -20,9 +20,17 @@ from priors.networks.song_unet import SongUNet
 from priors.runtime.config import load, merge, parse_override, read_yaml
 from priors.runtime.errors import InputError
 from priors.runtime.system.seeds import Seed
+from priors.training.configuration.settings import (
+    Average,
+    Condition,
+    EarlyStop,
+    Keep,
+    Parallel,
+    Precision,
+    Preview,
+)
 from priors.training.few_step import Denoising, FewStep
 from priors.training.objective import LevelSampler
-from priors.training.settings import Average, Condition, EarlyStop, Keep, Parallel, Precision, Preview
 from priors.training.slices.data import Augmentation, Crop
 from priors.training.trajectories.data import Moves
 from priors.training.trajectories.objective import Weighting

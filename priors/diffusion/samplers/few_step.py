@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priors.diffusion.denoiser import Denoiser, NetworkDenoiser, broadcast_scales
-from priors.diffusion.sampler import Multistep, Sampler, SamplerState, Source, clean_estimate
+from priors.diffusion.samplers.sampler import Multistep, Sampler, SamplerState, Source, clean_estimate
 from priors.runtime.errors import InputError
 
 PAGE_JUMPS = 4
