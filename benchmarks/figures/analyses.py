@@ -5,7 +5,7 @@
     python benchmarks/figures/analyses.py radar runs/radar-bench/start-9 --place 2
 
 The run folder is one the benchmarks left (of a forecast the start is shown); the truth is made or read again.
-Writes docs/images/assimilation-NAME.png.
+Writes docs/images/assimilation/NAME.png.
 """
 
 import argparse
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--place", type=int, default=10, help="which of the run's times")
     parser.add_argument("--out", type=Path, help="PNG to write")
     chosen = parser.parse_args()
-    out = chosen.out or Path("docs/images") / f"assimilation-{chosen.name}.png"
+    out = chosen.out or Path("docs/images/assimilation") / f"{chosen.name}.png"
     draw(chosen.name, chosen.run, chosen.place, out)
     print(out)
 

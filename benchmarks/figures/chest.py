@@ -1,6 +1,6 @@
-"""A page of reconstructions beside the reference, from the runs of ``benchmarks/quality/chest.py``.
+"""A page of reconstructions beside the reference, from the runs of ``benchmarks/quality/recon/chest.py``.
 
-    python benchmarks/figures/chest.py runs/chest16 --views 16 --out docs/images/chest-16-views.png
+    python benchmarks/figures/chest.py runs/chest16 --views 16 --out docs/images/recon/chest-16-views.png
 
 Upper row: the middle axial slice; lower row: a coronal plane; window -1000 to 400 HU.
 """
@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", type=Path, help="--out of benchmarks/quality/chest.py")
+    parser.add_argument("runs", type=Path, help="--out of benchmarks/quality/recon/chest.py")
     parser.add_argument("--views", type=int, default=16)
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--row", type=int, default=128, help="pixel row of the coronal plane")

@@ -2,7 +2,8 @@
 
     python benchmarks/figures/nowcast.py --event FOLDER --crop 96:224,112:240 --run runs/nowcast-bench/EVENT/start-9
 
-The run folder is one that ``benchmarks/quality/nowcast.py`` left. Writes docs/images/nowcast-members.png.
+The run folder is one that ``benchmarks/quality/assimilation/nowcast.py`` left.
+Writes docs/images/assimilation/nowcast-members.png.
 """
 
 import argparse
@@ -55,5 +56,5 @@ if __name__ == "__main__":
     parser.add_argument("--event", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--crop")
-    parser.add_argument("--out", type=Path, default=Path("docs/images/nowcast-members.png"))
+    parser.add_argument("--out", type=Path, default=Path("docs/images/assimilation/nowcast-members.png"))
     draw(parser.parse_args())

@@ -1,6 +1,6 @@
 """Steps of preprocessing before and after: a picture and the numbers of docs/guides/preprocessing.md.
 
-    python benchmarks/figures/preprocessing.py --out docs/images/preprocessing.png
+    python benchmarks/figures/preprocessing.py --out docs/images/recon/preprocessing.png
 
 Rings: the measured neutron sinogram, reconstructed by FBP about its own axis. The ring strength is
 
@@ -26,7 +26,7 @@ import torch
 from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter, median_filter
 from scipy.optimize import least_squares
 
-from benchmarks.quality.measured import ARCS, arc_file, join
+from benchmarks.quality.recon.measured import ARCS, arc_file, join
 from benchmarks.support.real_data import real_data
 from recon.data.noise import Exposure
 from recon.data.scan import Scan

@@ -1,6 +1,6 @@
 """The picture of docs/guides/trust.md: a reconstruction hatched where unsure, deviation, error, failed intervals.
 
-    python benchmarks/figures/trust.py RUN REFERENCE --out docs/images/trust-intervals.png
+    python benchmarks/figures/trust.py RUN REFERENCE --out docs/images/recon/trust-intervals.png
 
 RUN is a folder of ``tomocast reconstruct ... --draws M``, REFERENCE the volume its scan was simulated from.
 """

@@ -1,7 +1,8 @@
 """Schedules and guidance against Kalman filter, fixed-lag smoother and RTS smoother, with the exact denoiser.
 
-10 frames, 3 variables, 1 observed. Two figures per case (``benchmarks/quality/oracle.py`` prints them all): the error
-of the ensemble mean in units of the error that sampling alone leaves, and the ensemble's spread over the exact one.
+10 frames, 3 variables, 1 observed. Two figures per case (``benchmarks/quality/assimilation/oracle.py`` prints them
+all): the error of the ensemble mean in units of the error that sampling alone leaves, and the ensemble's spread over
+the exact one.
 24 trajectories of 48 members: the first is known to about 6 %, the second to 1 %.
 """
 
@@ -12,7 +13,7 @@ import torch
 from assimilation.inference.schedule import InferenceSchedule
 from assimilation.inference.trajectory import Stepper
 from assimilation.systems.linear_gaussian import LinearGaussian, LinearGaussianChain
-from benchmarks.quality.oracle import SIGMA, Case, exact, measure
+from benchmarks.quality.assimilation.oracle import SIGMA, Case, exact, measure
 from priors.diffusion.guidance import Forcing, Mmps, Sda
 from priors.diffusion.samplers.sampler import DDIM, Heun, Multistep
 

@@ -1,7 +1,7 @@
 """Real scans without a ground truth, through the command line: a tooth, and discs seen over limited arcs.
 
-    python benchmarks/quality/measured.py --out runs/measured             # everything
-    python benchmarks/quality/measured.py --out runs/measured --arcs 90   # one limited arc only
+    python benchmarks/quality/recon/measured.py --out runs/measured             # everything
+    python benchmarks/quality/recon/measured.py --out runs/measured --arcs 90   # one limited arc only
 
 Eight files of the Helsinki challenge are arcs of one scan of disc tb. They are joined here into ``joined.h5``; an
 arc is then a range of its views, and the views outside tell how well the arc's volume predicts them. Each arc is
@@ -9,7 +9,7 @@ also compared with the TV reconstruction of all joined views, inside the inscrib
 
     RMSE % = 100 rmse / (median of the disc),      PSNR = 20 log10((max - min of the joined) / rmse).
 
-Finished runs are kept. Writes ``measured.json`` in the output folder, pictures in docs/images, and prints tables.
+Finished runs are kept. Writes ``measured.json`` in the output folder, pictures in docs/images/recon, and prints tables.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from recon.io.scans.registry import Scan, read_scan, write_scan
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
+IMAGES = Path(__file__).resolve().parents[3] / "docs" / "images" / "recon"
 METHODS = ("fbp", "tv")
 ARCS = {
     "first": "",

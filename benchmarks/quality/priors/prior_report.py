@@ -1,6 +1,6 @@
 """How well a prior denoises held-out slices, beside TV denoising tuned by an oracle, and a page of its samples.
 
-    python benchmarks/quality/prior_report.py ct-chest-256 --page docs/images/ct-chest-256.png
+    python benchmarks/quality/priors/prior_report.py ct-chest-256 --page docs/images/recon/ct-chest-256.png
 
 Slices of the validation patient, white noise at each level of the card, PSNR in dB on network values clipped to
 [-1, 1]. TV is scikit-image's ``denoise_tv_chambolle`` with the weight that is best on these very slices, level by

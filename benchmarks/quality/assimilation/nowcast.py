@@ -1,6 +1,6 @@
 """Nowcasts of radar events: one hour ahead, against extrapolation and STEPS.
 
-    python benchmarks/quality/nowcast.py --events FOLDER... --crop 96:224,112:240 \
+    python benchmarks/quality/assimilation/nowcast.py --events FOLDER... --crop 96:224,112:240 \
         --methods eulerian lagrangian steps prior --members 8 --json FILE
 
 Any radar folder: means over 2 km every 10 minutes, on a part of the composite. Four context frames, six leads; starts

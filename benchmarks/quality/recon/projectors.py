@@ -1,7 +1,7 @@
 """How exact the projector and filtered backprojection are, against closed-form line integrals of ellipses
 and ASTRA.
 
-    python benchmarks/quality/projectors.py
+    python benchmarks/quality/recon/projectors.py
 
 256 x 256 pixels of 1 mm, a body of water (attenuation 0.02 per mm) with a cavity, an organ 5% denser and a
 bone. Errors of reconstructions are root mean squares in HU over pixels of the body at least four pixels

@@ -1,7 +1,7 @@
 """Rain over Switzerland on 11 July 2016, an event no prior was trained on: one-hour nowcasts, and sparse pixels.
 
-    python benchmarks/quality/radar.py nowcast --json runs/radar-bench/nowcast.json
-    python benchmarks/quality/radar.py pixels --json runs/radar-bench/pixels.json
+    python benchmarks/quality/assimilation/radar.py nowcast --json runs/radar-bench/nowcast.json
+    python benchmarks/quality/assimilation/radar.py pixels --json runs/radar-bench/pixels.json
 
 Means over 2 km, every 10 minutes, on a part of the composite (``--crop``). Nowcasts: four context frames, six leads,
 several starts; Eulerian and Lagrangian persistence, STEPS (pysteps; motion by its Lucas-Kanade on the same four

@@ -1,7 +1,7 @@
 """Turbulence from a tenth of its points or a grid four times coarser: the prior against filters with the model.
 
-    python benchmarks/quality/navier_stokes.py --methods enkf letkf oi persistence --json runs/ns-bench/scores.json
-    python benchmarks/quality/navier_stokes.py --methods lag-0 lag-3 lag-inf --json runs/ns-bench/scores.json
+    python benchmarks/quality/assimilation/navier_stokes.py --methods enkf letkf oi persistence --json ns/scores.json
+    python benchmarks/quality/assimilation/navier_stokes.py --methods lag-0 lag-3 lag-inf --json ns/scores.json
 
 Truth: trajectories of seed 3, which no prior was trained on. Errors: sigma 0.1 of the field's deviation. Scores
 leave out the first ``--skip`` frames, in which filters find the flow. EnKF and LETKF propagate their members with

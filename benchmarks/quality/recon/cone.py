@@ -1,8 +1,8 @@
 """Few views of a cone beam, on a circle and on a helix, by every method: scores and a picture.
 
-    python benchmarks/quality/cone.py --out runs/cone             # 256 x 256 x 16, a quarter of an hour on one core
-    python benchmarks/quality/cone.py --slices 48 --out runs/large
-    python benchmarks/quality/cone.py --methods fbp tv --orbits cone-24 --out runs/quick
+    python benchmarks/quality/recon/cone.py --out runs/cone    # 256 x 256 x 16, a quarter of an hour on one core
+    python benchmarks/quality/recon/cone.py --slices 48 --out runs/large
+    python benchmarks/quality/recon/cone.py --methods fbp tv --orbits cone-24 --out runs/quick
 
 The object is a procedural thorax (seed 10003, reserved for demonstrations), drawn on a grid twice as fine in the plane
 as the reconstruction's and projected on one twice as fine again along z, with 4 rays per detector cell and photon noise

@@ -1,7 +1,7 @@
 """Quality on real CT: few-view scans of the held-out patient, every method, through the command line.
 
-    python benchmarks/quality/chest.py --views 16 30 --out runs/chest            # all 48 slices
-    python benchmarks/quality/chest.py --views 16 --slices 9:25 --out runs/quick # the 16-slice comparison
+    python benchmarks/quality/recon/chest.py --views 16 30 --out runs/chest            # all 48 slices
+    python benchmarks/quality/recon/chest.py --views 16 --slices 9:25 --out runs/quick # the 16-slice comparison
 
 The scan is simulated from the 512x512 DICOM slices (I0 = 1e5, parallel beam, 384 columns) and reconstructed on the
 256x256 grid; scores are against the DICOM series resampled to that grid, in HU on [-1000, 1000]. Prints a Markdown

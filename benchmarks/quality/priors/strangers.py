@@ -1,6 +1,6 @@
 """Familiar and strange slices against the familiarity of ct-chest-256: scores, ROC, verdicts.
 
-    python benchmarks/quality/strangers.py --out runs/strangers.json
+    python benchmarks/quality/priors/strangers.py --out runs/strangers.json
 
 Familiar: two slices at three heights of each of the eight patients the card knows (other slices than the card's), and
 two patients of other scanners that neither prior nor card has seen. Strange: changes of the validation patient (HU

@@ -1,6 +1,6 @@
 """Facts about the known systems at equilibrium: deviation, correlation between frames, enstrophy balance, cost.
 
-.venv/bin/python benchmarks/quality/known_systems.py --trajectories 32 --steps 40 --seed 1
+.venv/bin/python benchmarks/quality/assimilation/known_systems.py --trajectories 32 --steps 40 --seed 1
 """
 
 import argparse

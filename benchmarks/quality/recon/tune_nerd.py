@@ -1,7 +1,7 @@
 """Choose NERD's levels, overestimate and pull on a training patient: the tables of docs/results/methods.md.
 
-    python benchmarks/quality/tune_nerd.py                       # all rows: half an hour of one core
-    python benchmarks/quality/tune_nerd.py --views 8 --i0 1e5    # the rows of one scan
+    python benchmarks/quality/recon/tune_nerd.py                       # all rows: half an hour of one core
+    python benchmarks/quality/recon/tune_nerd.py --views 8 --i0 1e5    # the rows of one scan
 
 4 slices of a training patient (256 x 256 pixels of 1.18 mm, 2 mm apart), parallel beam over 180 degrees, 384 columns,
 simulated on a grid of half the pixel size. PSNR in HU on [-1000, 1000]; 20 levels unless stated.

@@ -1,6 +1,6 @@
 """How exact filtered backprojection of cone beams is, against closed-form line integrals of ellipsoids.
 
-    python benchmarks/quality/cone_filters.py
+    python benchmarks/quality/recon/cone_filters.py
 
 48 x 96 x 96 voxels of 1.5 mm, a body of water (attenuation 0.02 per mm) of 55 mm radius with a cavity, an organ 5%
 denser and dense parts; source 200 mm from the axis, detector 330 mm from the source, pixels of 2 mm, so that the ends

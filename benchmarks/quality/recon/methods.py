@@ -1,8 +1,8 @@
 """Every method of reconstruction on the held-out patient, at 4 to 60 views, low dose, limited angle and a cone.
 
-    python benchmarks/quality/methods.py --out runs/methods                                # the whole table: hours
-    python benchmarks/quality/methods.py --columns "8 views" --methods tv nerd-fast --out runs/methods
-    python benchmarks/quality/methods.py --collect --out runs/methods                     # table and curves of what ran
+    python benchmarks/quality/recon/methods.py --out runs/methods                  # the whole table: hours
+    python benchmarks/quality/recon/methods.py --columns "8 views" --methods tv nerd-fast --out runs/methods
+    python benchmarks/quality/recon/methods.py --collect --out runs/methods           # table and curves of what ran
 
 The scan is simulated from the 512 x 512 DICOM slices and reconstructed on the 256 grid; scores are against the series
 resampled to that grid, in HU on [-1000, 1000]. A run that is finished is only scored again; one that was killed is

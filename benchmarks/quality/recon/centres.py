@@ -1,7 +1,7 @@
 """The rotation axis: ours beside algotom's methods, on real scans and 20 analytic ones.
 
     pip install --no-deps algotom
-    python -m benchmarks.quality.centres                # prints the table
+    python -m benchmarks.quality.recon.centres                # prints the table
 
 algotom (Vo et al., Apache 2.0; github.com/algotom/algotom) is an oracle by other code: ``find_center_vo`` (double wedge
 of a half turn) with its own range (a sixteenth of the detector to either side of the middle) and with the middle 60 %,
@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 import tifffile
 
-from benchmarks.quality.measured import ARCS, arc_file, join
+from benchmarks.quality.recon.measured import ARCS, arc_file, join
 from benchmarks.support.real_data import real_data
 from priors.runtime.errors import InputError
 from recon.geometry.coverage import coverage

@@ -1,6 +1,6 @@
 """2 m temperature over the United Kingdom from a twentieth of its points, 19 to 22 March 2019, hourly.
 
-    python benchmarks/quality/era5.py --json runs/era5-bench/scores.json
+    python benchmarks/quality/assimilation/era5.py --json runs/era5-bench/scores.json
 
 The GRIB file is read through cfgrib. Stations are fixed random points, error 0.5 K. Optimal interpolation takes its
 statistics (hourly climatology, covariance, correlation in time) from 1 to 18 March, as the prior does.

@@ -1,7 +1,7 @@
 """Choose the defaults of total variation on a training patient: weight and slice coupling.
 
-    python benchmarks/quality/tune_tv.py        # prints the Markdown tables of docs/guides/tv.md, 10 CPU minutes
-    python benchmarks/quality/tune_tv.py --only weight
+    python benchmarks/quality/recon/tune_tv.py        # prints the Markdown tables of docs/guides/tv.md, 10 CPU minutes
+    python benchmarks/quality/recon/tune_tv.py --only weight
 
 16 slices of a training patient (256 x 256 pixels of 1.18 mm, 2 mm apart), parallel beam over 180 degrees, 384
 columns, simulated on a grid of half the pixel size. PSNR and SSIM in HU on [-1000, 1000]; time is CPU time.

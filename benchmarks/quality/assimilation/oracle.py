@@ -1,6 +1,6 @@
 r"""Every schedule and guidance against the exact posterior of a linear-Gaussian system.
 
-    .venv/bin/python benchmarks/quality/oracle.py [--members 48] [--trajectories 24] [--steps 20]
+    .venv/bin/python benchmarks/quality/assimilation/oracle.py [--members 48] [--trajectories 24] [--steps 20]
 
 A ring of 3 points, 10 frames, 1 point observed with sigma 0.3; the prior is the exact denoiser. Three figures,
 averaged (as mean squares) over frames, variables and trajectories:
