@@ -83,12 +83,18 @@ def counterpart(prior: Prior) -> tuple[dict[str, Any], Mapping[str, Tensor], int
     if isinstance(entry, DiffusersUNet):
         inner = {key.removeprefix("module."): value for key, value in state.items()}
         return dict(entry.config), inner, entry.unshuffle
-    if not isinstance(entry, MonaiUNet) or any(entry.attention) or entry.classes or entry.jumps:
+    if not isinstance(entry, MonaiUNet) or not _is_plain(entry):
         raise InputError(
             f"export: prior {prior.card.name!r} has the network {entry.name!r}, which UNet2DModel cannot be; "
-            "expected a U-Net without attention, classes and jumps, or one imported from diffusers or guided-diffusion"
+            "expected a U-Net without attention, classes, jumps and neighbours, or one imported from diffusers or "
+            "guided-diffusion"
         )
     return _native_config(entry, prior.card), renamed(prior.network), entry.unshuffle
+
+
+def _is_plain(entry: MonaiUNet) -> bool:
+    """Tell whether diffusers' network has all that this one has."""
+    return not (any(entry.attention) or entry.classes or entry.jumps or entry.neighbours > 1)
 
 
 def renamed(network: nn.Module) -> dict[str, Tensor]:

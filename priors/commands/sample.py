@@ -17,6 +17,9 @@ def sample(
     ] = None,
     size: Annotated[int | None, typer.Option(min=16, help="Pixels of a square sample.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random draw.")] = 0,
+    sampler: Annotated[
+        str | None, typer.Option(help="multistep (as a rule), variance-optimised, heun or ddim.")
+    ] = None,
     label: Annotated[int | None, typer.Option(min=0, help="Class to draw from.")] = None,
     guidance: Annotated[
         float, typer.Option(min=0, help="Exaggerate the class (classifier-free); 0 draws from it.")
@@ -24,7 +27,7 @@ def sample(
     beside: Annotated[Path | None, typer.Option(help="Real slices (.npy) to show on the page.")] = None,
 ) -> None:
     """Draw samples from a prior, of a class where it knows classes."""
-    from priors.training.run import draw
+    from priors.training.sampling import draw
 
     draw(
         prior,
@@ -36,4 +39,5 @@ def sample(
         beside=beside,
         label=label,
         guidance=guidance,
+        sampler=sampler,
     )

@@ -33,7 +33,7 @@ class UnshuffledUNet(nn.Module):
         self.unshuffle = settings.unshuffle
         self.stride = settings.stride
         self.conditioning_scale = settings.conditioning_scale
-        self.classes, self.jumps = settings.classes, settings.jumps
+        self.classes, self.jumps, self.neighbours = settings.classes, settings.jumps, settings.neighbours
         self.label = settings.checked_label()
 
     @property
@@ -47,8 +47,8 @@ class UnshuffledUNet(nn.Module):
         log_ratio: Float[Tensor, "b"],
         labels: Int[Tensor, "b"] | None = None,
         jump: Float[Tensor, "b"] | None = None,
-    ) -> Float[Tensor, "b k y x"]:
-        """Return the network's output, same shape as ``x``.
+    ) -> Float[Tensor, "b out y x"]:
+        """Return the network's output, same shape as ``x``, or the middle one of neighbouring slices.
 
         Args:
             x: states.
@@ -91,6 +91,7 @@ class MonaiUNet(BaseModel):
         conditioning_scale: factor on log(sigma / alpha) before the sinusoidal embedding.
         classes: number of classes it knows beside none, None without.
         label: class to condition on; None is none of them.
+        neighbours: an odd number of neighbouring slices that go in as channels; the middle one comes out.
         jumps: it is told how far its answer jumps (few-step priors); without a jump it is a flow prior like any other.
     """
 
@@ -107,12 +108,17 @@ class MonaiUNet(BaseModel):
     classes: int | None = Field(None, ge=1)
     label: int | None = Field(None, ge=0)
     jumps: bool = False
+    neighbours: int = Field(1, ge=1, description="slices it takes, of which it answers the middle one")
 
     @model_validator(mode="after")
     def _levels_fit(self) -> "MonaiUNet":
         if any(count <= 0 or count % self.norm_groups for count in self.channels):
             raise ValueError(
                 f"channels {self.channels} must be multiples of norm_groups ({self.norm_groups})"
+            )
+        if self.neighbours % 2 == 0 or (self.neighbours > 1 and self.field_channels > 1):
+            raise ValueError(
+                f"neighbours: found {self.neighbours}, expected an odd number of grey slices (field_channels 1)"
             )
         if self.attention and len(self.attention) != len(self.channels):
             raise ValueError(f"attention needs one entry per level of channels ({len(self.channels)})")
@@ -148,7 +154,7 @@ class MonaiUNet(BaseModel):
         attention = self.attention or (False,) * len(self.channels)
         unet = DiffusionModelUNet(
             spatial_dims=2,
-            in_channels=packed,
+            in_channels=self.neighbours * packed,
             out_channels=packed,
             num_res_blocks=self.residual_blocks,
             channels=self.channels,

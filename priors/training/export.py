@@ -60,7 +60,7 @@ def export_prior(
         codec=config.codec,
         conditioning=config.conditioning,
         training=command,
-        **{**subject.card(denoiser), **ancestry},
+        **{**ancestry, **subject.card(denoiser)},
     )
     seen = self_test_errors(Prior.assembled(denoiser_of(card, denoiser.network), card))
     card = card.model_copy(

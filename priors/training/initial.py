@@ -1,11 +1,14 @@
 """Training that starts from another prior's weights, in its network or in one that has grown by what it is told.
 
-A network that learns classes or jumps beside what it knew has a new embedding, which starts at zero: before the first
-step it is its parent.
+A network that learns classes or jumps beside what it knew has a new embedding, which starts at zero. One that learns to
+see neighbouring slices has the parent's first layer for the middle one and zeros for the others (inflation). Before the
+first step either is its parent.
 """
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from priors.card import PriorCard, load_prior
 from priors.networks import AnyNetwork, MonaiUNet
@@ -25,14 +28,29 @@ def check_parent(card: PriorCard, network: AnyNetwork) -> None:
         return
     parent = card.network
     if isinstance(parent, MonaiUNet) and isinstance(network, MonaiUNet):
-        added = {"label": network.label}
+        added: dict[str, Any] = {"label": network.label}
         if parent.classes is None:
             added["classes"] = network.classes
         if not parent.jumps:
             added["jumps"] = network.jumps
+        if parent.neighbours == 1:
+            added["neighbours"] = network.neighbours
         if parent.model_copy(update=added) == network:
             return
     raise InputError(f"initial: prior {card.name!r} has the network {parent!r}, expected {network!r}")
+
+
+STEM = "unet.conv_in.conv.weight"
+
+
+def _inflated(own: dict[str, Tensor], given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the first layer of a network of neighbouring slices: the parent's for the middle one, else zero."""
+    if STEM not in given or own[STEM].shape == given[STEM].shape:
+        return {}
+    weights, packed = torch.zeros_like(own[STEM]), given[STEM].shape[1]
+    middle = (weights.shape[1] - packed) // 2
+    weights[:, middle : middle + packed] = given[STEM]
+    return {STEM: weights}
 
 
 def start_from(network: nn.Module, initial: str) -> None:
@@ -47,4 +65,4 @@ def start_from(network: nn.Module, initial: str) -> None:
     if lacking or given.keys() - own.keys():
         raise InputError(f"initial: prior {parent.card.name!r} has other weights than this network")
     with torch.no_grad():
-        network.load_state_dict({**own, **given})
+        network.load_state_dict({**own, **given, **_inflated(own, given)})

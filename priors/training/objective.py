@@ -63,4 +63,10 @@ def squared_errors(denoiser: NetworkDenoiser, batch: Batch) -> Float[Tensor, ""]
     denoiser = denoiser.of_classes(batch.labels)
     output = denoiser.raw(alpha * batch.x + sigma * batch.noise, batch.t)
     target = denoiser.parametrisation.target(batch.x, batch.noise, alpha, sigma)
-    return torch.sum((output.to(target.dtype) - target) ** 2)
+    return torch.sum((output.to(target.dtype) - answered(target, output)) ** 2)
+
+
+def answered(fields: Float[Tensor, "b k y x"], output: Float[Tensor, "b e y x"]) -> Float[Tensor, "b e y x"]:
+    """Return the slices that a network answers: all, or the middle one of neighbours."""
+    first = (fields.shape[1] - output.shape[1]) // 2
+    return fields[:, first : first + output.shape[1]]

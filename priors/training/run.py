@@ -11,16 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float
-
-from priors.card import Prior, PriorCard, find_prior, load_prior, read_card
+from priors.card import find_prior, load_prior, read_card
 from priors.diffusion.denoiser import resolved_device
-from priors.diffusion.samplers.few_step import usual_sampler
 from priors.runtime.errors import InputError, Interrupted
-from priors.runtime.files.protect import check_output
 from priors.runtime.files.reads import reading
-from priors.runtime.files.writing import atomic
 from priors.runtime.output import check_json, emit_json
 from priors.runtime.progress import Progress, clock
 from priors.runtime.run_folder.fingerprint import fingerprint
@@ -38,13 +32,6 @@ from priors.training.extend import resumed_config
 from priors.training.initial import check_parent
 from priors.training.loop import BEST, CHECKPOINT, LOG, PREVIEWS, open_subject, train
 from priors.training.plan import expected_seconds, memory_plan
-from priors.training.slices.gallery import (
-    PAGE_STEPS,
-    draw_samples,
-    draw_trajectories,
-    save_page,
-    save_trajectory_page,
-)
 from priors.training.task import TrainingTask
 
 
@@ -218,97 +205,9 @@ def _folder(config: Training, out: Path, arrays: list[Path], *, resume: bool, ov
 def _check_initial(config: Training) -> None:
     """Check that the prior training starts from has the network of the configuration."""
     card = read_card(find_prior(str(config.initial)))
-    _require_single_slices(card, "initial", "training draws")
+    slab = getattr(config, "slab", 1)
+    if card.fit.slices not in (1, slab):
+        raise InputError(
+            f"initial: prior {card.name!r} takes {card.fit.slices} slices at once, expected slab: {card.fit.slices}"
+        )
     check_parent(card, config.network)
-
-
-def _require_single_slices(card: PriorCard, key: str, what: str) -> None:
-    """Check that a prior does not take several slices at once.
-
-    Raises:
-        InputError: it does.
-    """
-    if card.fit.slices > 1:
-        raise InputError(
-            f"{key}: prior {card.name!r} takes {card.fit.slices} slices at once, and {what} single ones; it can "
-            "reconstruct and be calibrated"
-        )
-
-
-def draw(
-    name: str,
-    out: Path,
-    *,
-    count: int,
-    steps: int | None,
-    size: int | None,
-    seed: int,
-    beside: Path | None,
-    label: int | None = None,
-    guidance: float = 0.0,
-) -> None:
-    """Write samples in physical units as an array (.npy) or as a page to look at (.png).
-
-    Slices are (sample, y, x), trajectories (sample, frame, variable, y, x).
-
-    Raises:
-        InputError: unknown prior, another suffix, or ``beside`` is no array of slices.
-    """
-    check_output(out, [beside, Path(name)])
-    if out.suffix not in (".npy", ".png"):
-        raise InputError(f"{out}: found the suffix {out.suffix!r}, expected .npy (values) or .png (a page)")
-    prior = _guided(load_prior(name, label=label), label, guidance)
-    slices = prior.card.trajectory is None
-    _require_single_slices(prior.card, "sample", "samples are")
-    if beside is not None and not slices:
-        raise InputError("--beside: shows slices, and this is a prior of trajectories")
-    real = None if beside is None else _real(beside, count)
-    sampler = usual_sampler(prior.denoiser, PAGE_STEPS)
-    sampler = sampler if steps is None else sampler.model_copy(update={"steps": steps})
-    with Progress(sampler.steps, "sample") as progress:
-        samples = (draw_samples if slices else draw_trajectories)(
-            prior,
-            sampler,
-            count=count,
-            seed=seed,
-            size=None if size is None else (size, size),
-            on_step=lambda done, total: progress.step(done=done),
-        )
-    if out.suffix == ".npy":
-        with atomic(out) as temporary, temporary.open("wb") as stream:
-            np.save(stream, samples.numpy())
-    elif slices:
-        save_page(samples, real, out, window=(prior.slices.low, prior.slices.high))
-    else:
-        save_trajectory_page(samples, None, out)
-    shape = " x ".join(str(n) for n in samples.shape[1:])
-    print(f"{out}: {count} samples of {shape} in {prior.card.unit}")
-
-
-def _guided(prior: Prior, label: int | None, strength: float) -> Prior:
-    """Return a prior whose denoiser exaggerates its class.
-
-    Raises:
-        InputError: no label is given, or the prior cannot answer without one.
-    """
-    if strength == 0:
-        return prior
-    if label is None:
-        raise InputError("--guidance: exaggerates a class, expected --label beside it")
-    from priors.diffusion.guidance.classifier_free import ClassifierFree
-
-    return Prior.assembled(ClassifierFree(prior.denoiser, label=label, strength=strength), prior.card)
-
-
-def _real(path: Path, count: int) -> Float[np.ndarray, "n y x"]:
-    """Return ``count`` real slices of an array file, evenly spread."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a NumPy array") from error
-    if getattr(array, "ndim", None) != 3:
-        raise InputError(
-            f"{path}: found {getattr(array, 'shape', 'an archive')}, expected slices (slice, y, x)"
-        )
-    indices = np.linspace(0, len(array) - 1, count).round().astype(int)
-    return np.asarray(array[indices], dtype=np.float32)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from priors.codec import Codec, FieldCodec
 from priors.diffusion.conditioning import AnyConditioning, LogRatio
 from priors.diffusion.denoiser import DeviceName
+from priors.diffusion.fitted import SliceFit
 from priors.diffusion.levels import TrajectoryLevels
 from priors.diffusion.parametrisation import AnyParametrisation, Flow, Preconditioned, Velocity
 from priors.diffusion.schedule import EDM, AnySchedule, Cosine, Schedule
@@ -196,6 +197,11 @@ class TrainConfig(Training):
     final_share: float = Field(0.15, ge=0, le=1)
     augmentation: Augmentation = Augmentation()
     levels: LevelSampler = LevelSampler()
+    slab: int = Field(
+        1,
+        ge=1,
+        description="neighbouring slices of a sample; a prior of them, of a block where the network is one",
+    )
     objective: Annotated[Denoising | FewStep, Field(discriminator="kind")] = Denoising()
     condition: Condition | None = Field(
         None, description="classes the network is told; network.classes is their number"
@@ -213,8 +219,41 @@ class TrainConfig(Training):
             network["classes"] = len(classes)
         objective = data.get("objective")
         if isinstance(objective, Mapping) and objective.get("kind") == "few-step":
-            network.setdefault("jumps", True)
+            network["jumps"] = True
+        # A network of three dimensions takes a block of whatever depth.
+        if network.get("name", "monai-unet") == "monai-unet" and network.get("neighbours", 1) == 1:
+            network["neighbours"] = data.get("slab", 1)
         return {**data, "network": network}
+
+    @property
+    def channels(self) -> int:
+        """Channels of a sample: its slices, or the colours of one."""
+        return self.slab if self.slab > 1 else self.network.field_channels
+
+    @property
+    def fit(self) -> SliceFit | None:
+        """What the card will say of slices that go in together; None of single ones."""
+        if self.slab == 1:
+            return None
+        return SliceFit(
+            channels="neighbours" if isinstance(self.network, MonaiUNet) else "block", slices=self.slab
+        )
+
+    @model_validator(mode="after")
+    def _network_takes_the_slab(self) -> "TrainConfig":
+        if isinstance(self.network, MonaiUNet):
+            if self.network.neighbours != self.slab:
+                raise ValueError(
+                    f"slab: found {self.slab}, but network.neighbours is {self.network.neighbours}; expected the same"
+                )
+        elif (self.slab > 1) != (isinstance(self.network, MonaiDiffusionUNet) and self.network.volume):
+            raise ValueError(
+                f"slab: found {self.slab}; blocks are for monai-diffusion-unet with spatial_dims 3, neighbours for "
+                "monai-unet"
+            )
+        if self.slab > 1 and isinstance(self.objective, FewStep):
+            raise ValueError("slab: a few-step prior is one of single slices")
+        return self
 
     @model_validator(mode="after")
     def _network_can_jump(self) -> "TrainConfig":
@@ -339,9 +378,9 @@ def inherited(files: Sequence[Path], overrides: Sequence[str]) -> dict[str, Any]
     card = read_card(find_prior(str(given["initial"])))
     if card.trajectory is not None:
         raise InputError(f"initial: prior {card.name!r} is one of trajectories, expected one of slices")
-    if card.fit.slices > 1:
+    if card.fit.slices > 1 and int(given.get("slab", 1)) != card.fit.slices:
         raise InputError(
-            f"initial: prior {card.name!r} takes {card.fit.slices} slices at once, and training draws single ones"
+            f"initial: prior {card.name!r} takes {card.fit.slices} slices at once, expected slab: {card.fit.slices}"
         )
     names = ("network", "schedule", "parametrisation", "conditioning", "codec")
     return {name: value for name, value in card.model_dump(mode="json").items() if name in names}

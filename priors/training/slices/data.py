@@ -163,6 +163,18 @@ class PreparedArrays:
                     f"condition.classes: found {', '.join(classes)}, but {series.file} is labelled {series.label!r}"
                 )
 
+    def require_neighbours(self) -> None:
+        """Check that the slices of every series are neighbours.
+
+        Raises:
+            InputError: a series does not say how far apart they are.
+        """
+        for series in self.series:
+            if series.dz_mm is None:
+                raise InputError(
+                    f"slab: {series.file} has no dz_mm in manifest.yaml, expected the distance of its slices"
+                )
+
     def draw(self, generator: np.random.Generator, count: int) -> list[np.ndarray]:
         """Return ``count`` whole fields, series weighted by slices times share."""
         return [self.arrays[k][place] for k, place in self.places(generator, count)]
@@ -195,10 +207,10 @@ def _read_array(path: Path, unit: str) -> np.ndarray:
 
 
 def _affine_crop(
-    field: np.ndarray, size: int, augmentation: Augmentation, generator: np.random.Generator
-) -> Float[Tensor, "y x"]:
+    slab: np.ndarray, size: int, augmentation: Augmentation, generator: np.random.Generator
+) -> Float[Tensor, "slices y x"]:
     """Rotate and scale about a random centre, bicubic, and cut a square of ``size``."""
-    height, width = field.shape
+    height, width = slab.shape[1:]
     angle = np.deg2rad(generator.uniform(-augmentation.rotation_deg, augmentation.rotation_deg))
     reach = np.log(augmentation.scale)
     zoom = np.exp(generator.uniform(-reach, reach))
@@ -210,17 +222,15 @@ def _affine_crop(
         dtype=torch.float32,
     )
     grid = functional.affine_grid(theta, [1, 1, size, size], align_corners=False)
-    source = torch.from_numpy(field.astype(np.float32))[None, None]
-    return functional.grid_sample(source, grid, mode="bicubic", padding_mode="border", align_corners=False)[
-        0, 0
-    ]
+    source = torch.from_numpy(slab.astype(np.float32))[None]
+    return functional.grid_sample(source, grid, mode="bicubic", padding_mode="border", align_corners=False)[0]
 
 
-def _plain_crop(field: np.ndarray, size: int, generator: np.random.Generator) -> Float[Tensor, "y x"]:
+def _plain_crop(slab: np.ndarray, size: int, generator: np.random.Generator) -> Float[Tensor, "slices y x"]:
     """Cut a square of ``size`` at a random whole-pixel place."""
-    top = generator.integers(field.shape[0] - size + 1)
-    left = generator.integers(field.shape[1] - size + 1)
-    return torch.from_numpy(field[top : top + size, left : left + size].astype(np.float32))
+    top = generator.integers(slab.shape[1] - size + 1)
+    left = generator.integers(slab.shape[2] - size + 1)
+    return torch.from_numpy(slab[:, top : top + size, left : left + size].astype(np.float32))
 
 
 def sample_at(
@@ -230,12 +240,21 @@ def sample_at(
     augmentation: Augmentation,
     codec: Codec,
     generator: np.random.Generator,
-) -> Float[Tensor, "1 y x"]:
-    """Return one augmented field of ``size`` pixels in network units."""
-    (field,) = data.draw(generator, 1)
+    slices: int = 1,
+) -> Float[Tensor, "slices y x"]:
+    """Return one augmented field of ``size`` pixels in network units, or a few neighbouring ones moved alike."""
+    ((series, place),) = data.places(generator, 1)
+    slab = neighbouring(data.arrays[series], place, slices)
     if generator.random() < augmentation.probability:
-        cut = _affine_crop(field, size, augmentation, generator)
+        cut = _affine_crop(slab, size, augmentation, generator)
     else:
-        cut = _plain_crop(field, size, generator)
+        cut = _plain_crop(slab, size, generator)
     cut = cut.flip(-1) if augmentation.flip and generator.random() < 0.5 else cut
-    return codec.encode(cut.clamp(codec.low, codec.high))[None].contiguous()
+    return codec.encode(cut.clamp(codec.low, codec.high)).contiguous()
+
+
+def neighbouring(array: np.ndarray, place: int, slices: int) -> np.ndarray:
+    """Return slices around one, the ends repeated."""
+    around = np.arange(slices) - slices // 2 + place
+    found: np.ndarray = array[around.clip(0, len(array) - 1)]
+    return found

@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priors.card import Prior
-from priors.diffusion.denoiser import Denoiser
+from priors.diffusion.denoiser import Denoiser, NetworkDenoiser
 from priors.diffusion.samplers.sampler import Sampler
+from priors.diffusion.slabs import neighbours
 from priors.runtime.files.writing import atomic
 from priors.runtime.system.seeds import generator_of
 from priors.training.engine.precision import weight_dtype
@@ -18,6 +19,35 @@ from priors.training.engine.precision import weight_dtype
 PAGE_SAMPLES = 6
 PAGE_STEPS = 40
 PAGE_FRAMES = 6
+
+
+class Stack(Denoiser):
+    """Slices of one volume, each seen by a prior of neighbours together with those beside it.
+
+    Args:
+        inner: the prior's denoiser.
+        slices: it sees at once.
+    """
+
+    def __init__(self, inner: Denoiser, slices: int) -> None:
+        super().__init__()
+        self.inner, self.slices, self.schedule = inner, slices, inner.schedule
+
+    @classmethod
+    def of(cls, inner: Denoiser, slices: int) -> Denoiser:
+        """Return the denoiser of a stack, or the very one of single slices."""
+        return cls(inner, slices) if slices > 1 else inner
+
+    def forward(self, x_t: Float[Tensor, "z 1 y x"], t: Float[Tensor, "z"]) -> Float[Tensor, "z 1 y x"]:
+        """See `Denoiser`; the batch is the volume."""
+        answer: Tensor = self.inner(x_t[neighbours(len(x_t), self.slices).held, 0], t)
+        middle = answer.shape[1] // 2
+        return answer[:, middle : middle + 1]
+
+
+def sees_neighbours(denoiser: Denoiser) -> bool:
+    """Tell whether a network takes neighbouring slices and answers the middle one."""
+    return isinstance(denoiser, NetworkDenoiser) and getattr(denoiser.network, "neighbours", 1) > 1
 
 
 def draw_samples(
@@ -34,13 +64,15 @@ def draw_samples(
     Args:
         prior: a prior with one channel.
         sampler: how to draw.
-        count: number of samples.
+        count: number of samples; of a prior of neighbours, slices of one sampled volume.
         seed: of all randomness.
         size: field size (y, x); the card's own by default.
         on_step: called as ``on_step(done, total)``.
     """
     height, width = size or prior.card.shape[-2:]
-    fields = drawn(prior.denoiser, sampler, (count, 1, height, width), seed=seed, on_step=on_step)
+    fit = prior.card.fit
+    stacked = Stack.of(prior.denoiser, fit.slices if fit.channels == "neighbours" else 1)
+    fields = drawn(stacked, sampler, (count, 1, height, width), seed=seed, on_step=on_step)
     return prior.slices.decode(fields)[:, 0]
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from priors.card import Prior
 from priors.diffusion.denoiser import NetworkDenoiser
 from priors.diffusion.samplers.few_step import usual_sampler
+from priors.networks import MonaiUNet
 from priors.runtime.system.seeds import generator_of
 from priors.training.configuration.config import TrainConfig
 from priors.training.engine.arrays import resident_bytes
@@ -21,8 +22,16 @@ from priors.training.engine.draws import draws, noise, torch_draws
 from priors.training.engine.precision import weight_dtype
 from priors.training.few_step import FewStep, few_step_errors
 from priors.training.objective import squared_errors
-from priors.training.slices.data import Crop, PreparedArrays, class_numbers, sample_at
-from priors.training.slices.gallery import PAGE_SAMPLES, PAGE_STEPS, draw_samples, drawn, save_page
+from priors.training.slices.data import Crop, PreparedArrays, class_numbers, neighbouring, sample_at
+from priors.training.slices.gallery import (
+    PAGE_SAMPLES,
+    PAGE_STEPS,
+    Stack,
+    draw_samples,
+    drawn,
+    save_page,
+    sees_neighbours,
+)
 from priors.training.task import Batch, Probe, TrainingTask
 
 HELD_OUT_FIELDS = 32
@@ -70,8 +79,10 @@ def denoising_psnr(
             alpha, sigma = (scale.reshape(-1, 1, 1, 1).to(x) for scale in denoiser.schedule(t))
             noisy = alpha * x + sigma * torch.randn(x.shape, generator=generator)
             estimate = (denoiser if told is None else denoiser.of_classes(told))(noisy, t)
-            squared += float(((estimate.clamp(-1, 1) - x.clamp(-1, 1)) ** 2).sum())
-            count += x.numel()
+            error = estimate.clamp(-1, 1) - x.clamp(-1, 1)
+            error = error[:, error.shape[1] // 2] if sees_neighbours(denoiser) else error
+            squared += float((error**2).sum())
+            count += error.numel()
         result[level] = 10 * math.log10(4 * count / squared)
     return result
 
@@ -87,11 +98,14 @@ def validation_fields(config: TrainConfig) -> Float[Tensor, "b k y x"]:
         data.require_known(config.condition.classes)
     # Patients are reconstructed on different fields: the middle that all have is compared.
     height, width = (min(array.shape[axis] for array in data.arrays) for axis in (1, 2))
-    cut = [_middle(data.arrays[n][k], height, width) for n, k in _spread_out(data, config.validation_fields)]
-    fields = torch.from_numpy(np.stack(cut).astype(np.float32))[:, None]
+    cut = [
+        _middle(neighbouring(data.arrays[n], k, config.slab), height, width)
+        for n, k in _spread_out(data, config.validation_fields)
+    ]
+    fields = torch.from_numpy(np.stack(cut).astype(np.float32))
     encoded = config.codec.encode(fields.clamp(config.codec.low, config.codec.high))
     # Every channel of a colour prior shows the same slice, under noise of its own.
-    return encoded.expand(-1, config.network.field_channels, -1, -1)
+    return encoded.expand(-1, config.channels, -1, -1)
 
 
 def validation_labels(config: TrainConfig) -> Int[Tensor, "b"] | None:
@@ -111,8 +125,8 @@ def _spread_out(data: PreparedArrays, count: int) -> list[tuple[int, int]]:
 
 
 def _middle(field: np.ndarray, height: int, width: int) -> np.ndarray:
-    top, left = (field.shape[0] - height) // 2, (field.shape[1] - width) // 2
-    return field[top : top + height, left : left + width]
+    top, left = (field.shape[1] - height) // 2, (field.shape[2] - width) // 2
+    return field[:, top : top + height, left : left + width]
 
 
 class Slices(TrainingTask):
@@ -130,6 +144,8 @@ class Slices(TrainingTask):
         self.data = PreparedArrays.load(config.data, "train")
         self.data.require((*config.crops, *config.final_crops), config.codec)
         self.data.require_spacing(config.description.pixel_mm)
+        if config.slab > 1:
+            self.data.require_neighbours()
         if config.condition is not None:
             self.data.require_classes(config.condition.classes)
         self.fields, self.labels = validation_fields(config), validation_labels(config)
@@ -149,14 +165,18 @@ class Slices(TrainingTask):
                 augmentation=config.augmentation,
                 codec=config.codec,
                 generator=draws("sample", seed=config.seed, step=step, sample=i),
+                slices=config.slab,
             )
             for i in samples
         ]
         levels = config.levels(crop.batch, torch_draws(seed=config.seed, step=step))
-        x = torch.stack(fields).expand(-1, config.network.field_channels, -1, -1)
+        x = torch.stack(fields).expand(-1, config.channels, -1, -1)
         z = noise(tuple(x.shape[1:]), seed=config.seed, step=step, samples=samples)
         t = config.schedule.inverse(levels[samples.start : samples.stop])
-        batch = Batch(x, z, t, labels=self._labels(step, samples))
+        # Of neighbours the middle one is answered, and only that carries a loss.
+        middle = isinstance(config.network, MonaiUNet) and config.slab > 1
+        counted = torch.ones_like(x[:, :1], dtype=torch.bool) if middle else None
+        batch = Batch(x, z, t, counted, labels=self._labels(step, samples))
         if not isinstance(config.objective, FewStep):
             return batch
         begin, end = config.optimisation.segment(step)
@@ -204,7 +224,7 @@ class Slices(TrainingTask):
         """See `TrainingTask`: a convolutional network saves activations in proportion to batch and pixels."""
         config = self.config
         largest = max(crop.batch * crop.size**2 for crop in (*config.crops, *config.final_crops))
-        field = torch.zeros(1, config.network.field_channels, PROBE_PIXELS, PROBE_PIXELS)
+        field = torch.zeros(1, config.channels, PROBE_PIXELS, PROBE_PIXELS)
         return Probe(field, torch.tensor([0.5], dtype=torch.float64), largest / PROBE_PIXELS**2)
 
     def validation_probe(self) -> Probe:
@@ -247,24 +267,30 @@ class Slices(TrainingTask):
             "shape": tuple(fields.shape[-2:]),
             "held_out_psnr": {level: round(value, 2) for level, value in psnr.items()},
             "mirrored": config.augmentation.flip,
+            **({} if config.fit is None else {"fit": config.fit}),
             "classes": () if config.condition is None else config.condition.classes,
             **config.description.model_dump(),
         }
 
     def save_page(self, prior: Prior, path: Path) -> None:
-        """See `TrainingTask`."""
+        """See `TrainingTask`; a prior of blocks has no page."""
+        if prior.card.fit.channels == "block":
+            return
         samples = draw_samples(
             prior, usual_sampler(prior.denoiser, PAGE_STEPS), count=PAGE_SAMPLES, seed=self.config.seed
         )
         spread = self.config.model_copy(update={"validation_fields": PAGE_SAMPLES})
-        real = prior.slices.decode(validation_fields(spread))[:, 0].numpy()
+        real = prior.slices.decode(validation_fields(spread))[:, self.config.slab // 2].numpy()
         save_page(samples, real, path, window=(prior.slices.low, prior.slices.high))
 
     def save_preview(self, denoiser: NetworkDenoiser, path: Path | None, *, levels: int) -> None:
         """See `TrainingTask`."""
         codec = self.config.codec
-        shape = (PAGE_SAMPLES, *self.fields.shape[1:])
-        fields = drawn(denoiser, usual_sampler(denoiser, levels), shape, seed=self.config.seed)
+        if self.config.fit is not None and self.config.fit.channels == "block":
+            return
+        shape = (PAGE_SAMPLES, 1 if self.config.slab > 1 else self.config.channels, *self.fields.shape[2:])
+        stacked = Stack.of(denoiser, self.config.slab)
+        fields = drawn(stacked, usual_sampler(denoiser, levels), shape, seed=self.config.seed)
         if path is not None:
-            real = codec.decode(self.fields[:PAGE_SAMPLES, 0]).numpy()
+            real = codec.decode(self.fields[:PAGE_SAMPLES, self.config.slab // 2]).numpy()
             save_page(codec.decode(fields.float())[:, 0], real, path, window=(codec.low, codec.high))

@@ -91,6 +91,7 @@ def test_a_prior_with_classes_is_used_like_any_other(labelled, tmp_path):
     assert not torch.equal(answers[1], answers[2])
     out = tmp_path / "samples.npy"
     asked = ("--count", 2, "--steps", 3, "--size", 32, "--label", 1, "--guidance", 1)
+    asked = (*asked, "--sampler", "variance-optimised")
     inside("sample", folder, "--out", out, *asked)
     assert np.load(out).shape == (2, 32, 32)
     assert "knows the classes 0 to 1" in mistake("sample", folder, "--out", tmp_path / "x.npy", "--label", 2)

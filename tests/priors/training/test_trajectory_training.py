@@ -162,7 +162,7 @@ def test_the_prior_is_one_like_any_other(run, capsys, tmp_path):
 
 
 def test_trajectories_are_drawn_and_shown(run, tmp_path):
-    from priors.training.run import draw
+    from priors.training.sampling import draw
 
     _, folder = run
     prior = load_prior(folder / "prior")
