@@ -26,6 +26,7 @@ from priors.commands.data import data
 from priors.commands.export_prior import export_prior
 from priors.commands.import_prior import import_prior
 from priors.commands.sample import sample
+from priors.commands.statistics import prepare_statistics
 from priors.commands.train import train
 from priors.runtime.errors import InputError, Interrupted, show_warnings
 from priors.runtime.system import signals
@@ -52,7 +53,7 @@ PAIRS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "prepare": (
         "Prepare training data: CT slices, or trajectories of fields.",
-        {"slices": prepare_slices, "trajectories": prepare_trajectories},
+        {"slices": prepare_slices, "trajectories": prepare_trajectories, "statistics": prepare_statistics},
     ),
     "score": (
         "Score a reconstructed volume, or an ensemble of analyses or forecasts.",

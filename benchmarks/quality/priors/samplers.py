@@ -1,6 +1,6 @@
 """How many network calls a sample takes: samplers, and a start in closed form, against the exact probability flow.
 
-    python benchmarks/quality/samplers.py --page docs/images/samplers.png
+    python benchmarks/quality/priors/samplers.py --page docs/images/samplers.png
 
 Two priors. A Gaussian process on 64 x 64 pixels with a known spectrum, whose flow is known in closed form; and
 ``ct-chest-256`` on fields of 96 x 96, compared with Heun's rule in 256 calls from the same noise. The error is the root
