@@ -8,31 +8,41 @@ frame: an archive may be larger than the memory, and only the frames that are wa
     OUT/NAME.npy           one per event; NaN is missing
 """
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from omegaconf import OmegaConf
 
 from assimilation.fields.grid import Variable
 from assimilation.fields.streams import FieldStream
 from assimilation.prepare.events import opened_event
-from assimilation.prepare.settings import PrepareSettings
+from assimilation.prepare.settings import EventSource, PrepareSettings
 from priors.runtime.errors import InputError
 from priors.runtime.files.writing import atomic, atomic_folder
 from priors.runtime.progress import Progress
+from priors.runtime.system.cluster import ALONE, Workers
 
 _QUANTILES = (0.001, 0.01, 0.5, 0.99, 0.999)
 _SAMPLE = 2_000_000
+BLOCK = 16
+"""Frames that a worker of a cluster reads at a time."""
+Block = tuple[tuple[int, int], ...]
 
 
-def prepare(settings: PrepareSettings, out: Path, *, data: Path | None = None) -> list[dict[str, Any]]:
+def prepare(
+    settings: PrepareSettings, out: Path, *, data: Path | None = None, work: Workers = ALONE
+) -> list[dict[str, Any]]:
     """Write a prepared folder and return its events.
 
     Args:
         settings: what to prepare.
         out: folder to write, new or empty; it appears when it is whole.
         data: folder the paths are relative to, before the current folder.
+        work: who reads the frames.
 
     Raises:
         InputError: a file cannot be read, lacks a variable, or differs in grid, step or variables from the
@@ -41,10 +51,12 @@ def prepare(settings: PrepareSettings, out: Path, *, data: Path | None = None) -
     if not any(event.split == "train" for event in settings.events):
         raise InputError("events: found none with split 'train', expected one at least")
     with atomic_folder(out) as folder:
-        return _prepare(settings, folder, data=data)
+        return _prepare(settings, folder, data=data, work=work)
 
 
-def _prepare(settings: PrepareSettings, out: Path, *, data: Path | None) -> list[dict[str, Any]]:
+def _prepare(
+    settings: PrepareSettings, out: Path, *, data: Path | None, work: Workers
+) -> list[dict[str, Any]]:
     """Write arrays, then statistics and the manifest."""
     shared: dict[str, Any] = {}
     listed, samples = [], []
@@ -53,7 +65,8 @@ def _prepare(settings: PrepareSettings, out: Path, *, data: Path | None) -> list
             _agree(shared, described(stream), event.path)
             name = f"{number:02d}-{Path(event.path).stem}-{event.split}.npy"
             with atomic(out / name) as temporary:
-                values = _write_frames(stream, temporary, event.path)
+                frames = _frames(stream, work, partial(_read_block, event, settings, data))
+                values = _write_frames(stream, temporary, event.path, frames)
                 if event.split == "train":
                     samples.append(_finite_values(values))
                 del values
@@ -64,13 +77,37 @@ def _prepare(settings: PrepareSettings, out: Path, *, data: Path | None) -> list
     return listed
 
 
-def _write_frames(stream: FieldStream, path: Path, label: str) -> np.ndarray:
+def _frames(
+    stream: FieldStream, work: Workers, read: Callable[[Block], np.ndarray]
+) -> Iterator[Float[np.ndarray, "k y x"]]:
+    """Yield all frames in order, read here or by workers, who open the files themselves."""
+    every = [(int(n), int(time)) for n, time in np.ndindex(stream.trajectories, stream.times.size)]
+    if work.alone:
+        for trajectory, time in every:
+            yield stream.read(trajectory, time)[0]
+        return
+    blocks = [tuple(every[k : k + BLOCK]) for k in range(0, len(every), BLOCK)]
+    for frames in work.ordered(read, blocks):
+        yield from frames
+
+
+def _read_block(
+    event: EventSource, settings: PrepareSettings, data: Path | None, block: Block
+) -> Float[np.ndarray, "n k y x"]:
+    """Return some frames of an event, in a worker."""
+    with opened_event(event, settings, data=data) as stream:
+        return np.stack([np.asarray(stream.read(*index)[0], np.float32) for index in block])
+
+
+def _write_frames(
+    stream: FieldStream, path: Path, label: str, frames: Iterator[Float[np.ndarray, "k y x"]]
+) -> np.ndarray:
     """Write the frames of a stream one by one, and return the array, which stays on disk."""
     shape = (stream.trajectories, stream.times.size, len(stream.variables), *stream.grid.shape)
     values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     with Progress(stream.trajectories * stream.times.size, f"prepare {Path(label).name}") as progress:
-        for trajectory, time in np.ndindex(shape[:2]):
-            values[trajectory, time] = stream.read(trajectory, time)[0]
+        for index, frame in zip(np.ndindex(shape[:2]), frames, strict=True):
+            values[index] = frame
             progress.step()
     values.flush()
     return values

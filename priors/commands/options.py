@@ -20,6 +20,10 @@ def _check_json(target: str | None) -> str | None:
     return target
 
 
+Cluster = Annotated[
+    str | None,
+    typer.Option("--cluster", metavar="local|ADDRESS", help="Share the work with a Dask cluster."),
+]
 Config = Annotated[
     Optional[list[Path]],  # noqa: UP045 (typer reads the old spelling on every supported version)
     typer.Option("--config", "-c", help="YAML file of settings; may be repeated, later ones win."),

@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from priors.commands.options import Config, Overrides, PrintConfig, required, show
+from priors.commands.options import Cluster, Config, Overrides, PrintConfig, required, show
 
 
 def prepare_slices(
@@ -37,11 +37,13 @@ def prepare_slices(
     phantoms: Annotated[
         int | None, typer.Option(min=0, help="Procedural thorax slices to add to training.")
     ] = None,
+    cluster: Cluster = None,
     config: Config = None,
     print_config: PrintConfig = False,
 ) -> None:
     """Prepare CT slices for training a prior: patients found, split, values and spacings checked."""
     from priors.runtime.config import settings_of
+    from priors.runtime.system.cluster import workers
     from recon.prepare.settings import SliceSettings
     from recon.prepare.slices import prepare_slices as write_slices
 
@@ -62,5 +64,6 @@ def prepare_slices(
         show(settings)
         return
     target = required(out, "the folder to write")
-    report = write_slices(source, target, settings)
+    with workers(cluster) as work:
+        report = write_slices(source, target, settings, work=work)
     print(f"{target}: {len(report.series)} series\n{report.text()}")

@@ -12,6 +12,7 @@ that demonstrations and tests use phantoms no prior has seen.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from omegaconf import OmegaConf
 from priors.runtime.errors import InputError
 from priors.runtime.files.writing import atomic_folder
 from priors.runtime.progress import Progress
+from priors.runtime.system.cluster import ALONE, Workers
 from recon.prepare import table
-from recon.prepare.axial import UnsuitableError, axial_slices
+from recon.prepare.axial import AxialSlices, UnsuitableError, axial_slices
 from recon.prepare.patients import SeriesSource, find_series
 from recon.prepare.settings import SliceSettings
 from recon.prepare.split import SliceHashes, Split, numbered, split_patients
@@ -78,13 +80,16 @@ class PrepareReport:
         return "\n".join([*lines, *(f"left out: {sentence}" for sentence in self.left_out)])
 
 
-def prepare_slices(source: Path, out: Path, settings: SliceSettings) -> PrepareReport:
+def prepare_slices(
+    source: Path, out: Path, settings: SliceSettings, *, work: Workers = ALONE
+) -> PrepareReport:
     """Write a prepared folder and return what it holds.
 
     Args:
         source: folder of volumes, or of arrays with ``MANIFEST.csv``.
         out: folder to write, new or empty.
         settings: licence, split, and what is taken.
+        work: who reads the series.
 
     Raises:
         InputError: nothing usable, too few patients to split, a damaged file, values that are not HU, the same slice
@@ -92,7 +97,7 @@ def prepare_slices(source: Path, out: Path, settings: SliceSettings) -> PrepareR
     """
     report = PrepareReport()
     hashes = SliceHashes()
-    series = _listed(source) if (source / table.NAME).is_file() else _found(source, settings, report)
+    series = _listed(source) if (source / table.NAME).is_file() else _found(source, settings, report, work)
     with atomic_folder(out) as folder:
         for prepared in series:
             hashes.add(prepared.values, prepared.split, prepared.title)
@@ -125,7 +130,9 @@ def _listed(source: Path) -> Iterator[PreparedSeries]:
         )
 
 
-def _found(source: Path, settings: SliceSettings, report: PrepareReport) -> Iterator[PreparedSeries]:
+def _found(
+    source: Path, settings: SliceSettings, report: PrepareReport, work: Workers
+) -> Iterator[PreparedSeries]:
     """Yield the usable series of a folder of volumes, patient by patient."""
     every, others = find_series(source, settings)
     if others:
@@ -137,41 +144,38 @@ def _found(source: Path, settings: SliceSettings, report: PrepareReport) -> Iter
     numbers = numbered(patients, settings.seed)
     taken: dict[int, int] = {}
     with Progress(len(every), "prepare") as progress:
-        for item in sorted(every, key=lambda each: numbers[each.patient]):
+        every = sorted(every, key=lambda each: numbers[each.patient])
+        read = work.ordered(partial(_read, settings=settings), every)
+        for item, slices in zip(every, read, strict=True):
             number = numbers[item.patient]
-            prepared = _prepared(
-                item, number, taken.get(number, 0) + 1, settings, report, splits[item.patient]
-            )
             progress.step()
-            if prepared is not None:
-                taken[number] = taken.get(number, 0) + 1
-                yield prepared
+            if isinstance(slices, str):
+                report.left_out.append(f"patient {number:03d}: {slices}")
+                continue
+            taken[number] = taken.get(number, 0) + 1
+            name, source_name = f"patient-{number:03d}-{taken[number]}.npy", f"patient {number:03d}"
+            yield PreparedSeries(
+                item.title,
+                name,
+                source_name,
+                splits[item.patient],
+                slices.values,
+                slices.pixel_mm,
+                slices.dz_mm,
+            )
 
 
-def _prepared(
-    item: SeriesSource,
-    patient: int,
-    count: int,
-    settings: SliceSettings,
-    report: PrepareReport,
-    split: Split,
-) -> PreparedSeries | None:
-    """Return a series, or None with the reason in the report."""
+def _read(item: SeriesSource, settings: SliceSettings) -> AxialSlices | str:
+    """Return a series, or the reason why it is left out."""
     try:
         slices = axial_slices(item.read(), item.title, reduce=settings.reduce)
-        reason = _unwanted(slices.values.shape[0], slices.pixel_mm, settings)
+        return _unwanted(slices.values.shape[0], slices.pixel_mm, settings) or slices
     except UnsuitableError as error:
-        reason = str(error)
+        return str(error)
     except InputError as error:
         if not settings.skip_unreadable:
             raise
-        reason = str(error)
-    if reason is not None:
-        report.left_out.append(f"patient {patient:03d}: {reason}")
-        return None
-    name = f"patient-{patient:03d}-{count}.npy"
-    source = f"patient {patient:03d}"
-    return PreparedSeries(item.title, name, source, split, slices.values, slices.pixel_mm, slices.dz_mm)
+        return str(error)
 
 
 def _unwanted(count: int, pixel_mm: float, settings: SliceSettings) -> str | None:
