@@ -194,7 +194,7 @@ def make(folder: Path) -> None:
     inside(
         "simulate", "scan", folder / "volume.nii.gz", "--out", folder / "scan.h5", "--views", 12, "--grid", 32
     )
-    tiny_prior.make(folder / "prior", steps=120)
+    tiny_prior.make(folder / "prior")
     fields = tiny_prior.fields(7, 1, 4)
     fields.values[...] += np.random.default_rng(0).normal(size=fields.values.shape).astype(np.float32)
     write_fields(fields, folder / "truth.nc")

@@ -119,7 +119,10 @@ def settings_of(
             tree = {part: tree}
         if value is not None:
             given = dict(merge(given, tree))
-    return load(model, [*(layers or []), given], overrides or [])
+    # The command line is one layer: ``--steps 4 sampler.name=ddim`` means four steps of DDIM, in either order.
+    for text in overrides or []:
+        given = merge(given, parse_override(text))
+    return load(model, [*(layers or []), given])
 
 
 def validate(model: type[Model], tree: Mapping[str, Any], *, source: str = "configuration") -> Model:

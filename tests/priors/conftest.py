@@ -25,9 +25,9 @@ def small_data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory, small_data):
     """Return (configuration, run folder, losses) of a finished run, exported to ``prior``."""
-    from priors.training import TrainConfig, train
+    from priors.training.configuration.config import TrainConfig
     from priors.training.export import export_prior
-    from priors.training.loop import open_subject
+    from priors.training.loop import open_subject, train
 
     config = TrainConfig.model_validate(settings(small_data, steps=STEPS))
     folder = tmp_path_factory.mktemp("run")

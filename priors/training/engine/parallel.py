@@ -13,7 +13,6 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from priors.diffusion.denoiser import NetworkDenoiser
@@ -40,6 +39,9 @@ class LossOfSamples(nn.Module):
 
 def sharded(network: nn.Module) -> nn.Module:
     """Shard the weights of a network over all processes, block by block."""
+    # Its import takes a second, which every assimilation would pay for.
+    from torch.distributed.fsdp import fully_shard
+
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for block in blocks_of(network):
         fully_shard(block)

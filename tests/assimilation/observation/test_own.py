@@ -54,8 +54,7 @@ def test_what_is_not_adjoint_or_of_another_shape_is_refused():
         TorchFunction(lambda x: x.flatten())(torch.zeros(2, *SHAPE))
 
 
-def test_an_assimilation_with_an_operator_of_ones_own_is_that_of_the_package(tmp_path):
-    prior = tiny_prior.make(tmp_path / "prior")
+def test_an_assimilation_with_an_operator_of_ones_own_is_that_of_the_package(drifting_noise):
     truth = tiny_prior.fields(3, 1, 3)
     found = []
     for operator in (BlockAverage(4), *OPERATORS):
@@ -66,7 +65,7 @@ def test_an_assimilation_with_an_operator_of_ones_own_is_that_of_the_package(tmp
         stream = GivenObservations(truth.times, entries, variables=truth.variables, grid=truth.grid)
         one = [
             a.members
-            for a in tc.analyses(stream, prior, members=2, lag=0, settings={"sampler": {"steps": 4}})
+            for a in tc.analyses(stream, drifting_noise, members=2, lag=0, settings={"sampler": {"steps": 4}})
         ]
         assert len(one) == 3
         found.append(np.stack(one))

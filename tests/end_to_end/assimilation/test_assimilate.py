@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,10 +26,10 @@ FAST = ("--members", 3, "--steps", 4, "--seed", 2)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
+def place(tmp_path_factory, drifting_noise) -> Path:
     """A folder with a prior, the truth of two trajectories and observations of it."""
     folder = tmp_path_factory.mktemp("assimilate")
-    tiny_prior.make(folder / "prior")
+    shutil.copytree(drifting_noise, folder / "prior")
     whole = tiny_prior.fields(7, 2, FRAMES + 3)
     write_fields(whole.select(times=slice(0, 3)), folder / "before.nc")
     write_fields(whole.select(times=slice(3, None)), folder / "truth.nc")
@@ -138,8 +139,8 @@ def test_a_long_reanalysis_says_that_it_takes_windows(place, tmp_path):
 
 
 def start(place: Path, run: Path, *options: str) -> subprocess.Popen:
-    words = ["assimilate", place / "obs.nc", "--prior", place / "prior", "--out", run, "--members", "8"]
-    command = [sys.executable, "-m", "tomocast", *map(str, [*words, "--steps", "12", *options])]
+    words = ["assimilate", place / "obs.nc", "--prior", place / "prior", "--out", run, "--members", "4"]
+    command = [sys.executable, "-m", "tomocast", *map(str, [*words, "--steps", "8", *options])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
 
@@ -163,16 +164,16 @@ def stopped(place: Path, run: Path, *options: str, after: int, how: signal.Signa
 
 def test_a_stopped_run_continues_to_the_same_analyses(place, tmp_path):
     run = tmp_path / "run"
-    assert stopped(place, run, "chunk=4", after=2, how=signal.SIGKILL) == -signal.SIGKILL
-    assert stopped(place, run, "chunk=4", "--resume", after=5, how=signal.SIGINT) == 130
+    assert stopped(place, run, "chunk=2", after=2, how=signal.SIGKILL) == -signal.SIGKILL
+    assert stopped(place, run, "chunk=2", "--resume", after=5, how=signal.SIGINT) == 130
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     # An interrupt loses nothing: six frames of one trajectory, and the fifth was complete. Between its writing and the
     # next row lies a moment in which the state still holds it, with every chunk of its last row done.
-    assert (state["trajectory"], state["row"] >= 12 * 5 - 1) in ((0, True), (1, False))
+    assert (state["trajectory"], state["row"] >= 8 * 5 - 1) in ((0, True), (1, False))
     assert not (run / "analysis.nc").exists()
-    assert start(place, run, "chunk=4", "--resume").wait(timeout=240) == 0
+    assert start(place, run, "chunk=2", "--resume").wait(timeout=240) == 0
     assert json.loads((run / "metrics.json").read_text())["cpu_seconds"] > state["cpu_seconds"] > 0
-    assert start(place, tmp_path / "whole", "chunk=4").wait(timeout=240) == 0
+    assert start(place, tmp_path / "whole", "chunk=2").wait(timeout=240) == 0
     whole, resumed = (read_ensemble(folder).members for folder in (tmp_path / "whole", run))
     np.testing.assert_array_equal(resumed, whole)
 

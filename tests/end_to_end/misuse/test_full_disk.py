@@ -5,6 +5,7 @@ pages in memory (where the test may mount one).
 """
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,13 +56,13 @@ RESUMED = ("reconstruct, its state", "assimilate, its state")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
+def made(tmp_path_factory, drifting_noise) -> Path:
     folder = tmp_path_factory.mktemp("made")
     inside("phantom", "--out", folder / "volume.nii.gz", "--slices", 4, "--grid", 48)
     inside(
         "simulate", "scan", folder / "volume.nii.gz", "--out", folder / "scan.h5", "--views", 12, "--grid", 32
     )
-    tiny_prior.make(folder / "prior", steps=120)
+    shutil.copytree(drifting_noise, folder / "prior")
     fields = tiny_prior.fields(7, 1, 3)
     fields.values[...] += np.random.default_rng(0).normal(size=fields.values.shape).astype(np.float32)
     write_fields(fields, folder / "truth.nc")

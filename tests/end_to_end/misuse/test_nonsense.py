@@ -23,14 +23,14 @@ Change = Callable[[h5py.File], None]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
+def made(tmp_path_factory, drifting_noise) -> Path:
     """A scan, a volume, a prior, fields and observations that are in order."""
     folder = tmp_path_factory.mktemp("nonsense")
     inside("phantom", "--out", folder / "volume.nii.gz", "--slices", 2, "--grid", 32)
     inside(
         "simulate", "scan", folder / "volume.nii.gz", "--out", folder / "scan.h5", "--views", 12, "--grid", 24
     )
-    tiny_prior.make(folder / "prior", steps=120)
+    shutil.copytree(drifting_noise, folder / "prior")
     whole = tiny_prior.fields(7, 1, 6)
     write_fields(whole.select(times=slice(0, 3)), folder / "start.nc")
     write_fields(whole.select(times=slice(3, None)), folder / "truth.nc")

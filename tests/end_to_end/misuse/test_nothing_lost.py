@@ -16,7 +16,7 @@ FAST = ("--members", 2, "--steps", 2, "--seed", 2)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
+def made(tmp_path_factory, drifting_noise) -> Path:
     """One small file of every kind that verbs read."""
     folder = tmp_path_factory.mktemp("made")
     inside("phantom", "--out", folder / "volume.nii.gz", "--slices", 2, "--grid", 32)
@@ -25,7 +25,7 @@ def made(tmp_path_factory) -> Path:
     )
     inside("convert", folder / "volume.nii.gz", "--out", folder / "series", "--format", "dicom")
     np.save(folder / "slices.npy", np.zeros((12, 32, 32), np.float32))
-    tiny_prior.make(folder / "prior", steps=120)
+    shutil.copytree(drifting_noise, folder / "prior")
     whole = tiny_prior.fields(7, 1, 6)
     write_fields(whole.select(times=slice(0, 3)), folder / "before.nc")
     write_fields(whole.select(times=slice(3, None)), folder / "truth.nc")

@@ -7,7 +7,7 @@ from torch import nn
 from priors.diffusion.denoiser import GaussianDenoiser, NetworkDenoiser, broadcast_scales
 from priors.diffusion.parametrisation import Noise, Preconditioned, Velocity
 from priors.diffusion.schedule import EDM, VP, Cosine, Rectified
-from priors.networks import UnshuffledUNet
+from priors.networks import MonaiUNet, UnshuffledUNet
 
 SCHEDULES = [VP(), Cosine(), EDM(), Rectified()]
 
@@ -114,7 +114,7 @@ class Blur(nn.Module):
 
 @pytest.mark.parametrize("size", [(16, 16), (15, 16), (17, 9), (1, 1)])
 def test_any_size_is_padded_and_cropped_again(size):
-    network = UnshuffledUNet(Blur(4), unshuffle=2, stride=8, conditioning_scale=10.0)
+    network = UnshuffledUNet(Blur(4), MonaiUNet(channels=(16, 16, 16), unshuffle=2, conditioning_scale=10.0))
     x = torch.randn(2, 1, *size, generator=torch.Generator().manual_seed(0))
     log_ratio = torch.tensor([0.1, -0.2])
     # Where the network works pixel by pixel, unshuffle, padding and cropping must leave every pixel in place.

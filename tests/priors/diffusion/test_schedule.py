@@ -50,7 +50,9 @@ def final_subclasses() -> set[type[Schedule]]:
     while queue:
         children = queue.pop().__subclasses__()
         queue += children
-        found |= {kind for kind in children if not kind.__subclasses__()}
+        # Those of a card; a schedule that a sampler wraps around them for itself is examined with the sampler.
+        own = {kind for kind in children if kind.__module__ == Schedule.__module__}
+        found |= {kind for kind in own if not kind.__subclasses__()}
     return found
 
 

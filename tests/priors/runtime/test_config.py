@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
-from priors.runtime.config import load, merge, nearest, parse_override, read_yaml, to_yaml
+from priors.runtime.config import load, merge, nearest, parse_override, read_yaml, settings_of, to_yaml
 from priors.runtime.errors import InputError
 
 
@@ -54,6 +54,14 @@ def test_layers_win_in_order_and_overrides_win_over_all(tmp_path):
 
 def test_a_field_of_the_default_member_needs_no_name():
     assert load(Job, (), ["method.window=hann"]).method == Sharp(window="hann")
+
+
+def test_an_option_goes_with_the_member_that_an_override_picks():
+    """``--steps 4 method.name=smooth``: the option was dropped with the member it was first laid over."""
+    chosen = settings_of(Job, None, {"method.steps": 4, "seed": None}, ["method.name=smooth"])
+    assert chosen == Job(method=Smooth(steps=4))
+    with pytest.raises(InputError, match="steps: unknown key"):
+        settings_of(Job, None, {"method.steps": 4}, [])
 
 
 def test_another_member_of_a_family_starts_afresh():

@@ -14,7 +14,7 @@ from priors.diffusion.parametrisation import Clean
 from priors.diffusion.schedule import Cosine
 from priors.networks import MonaiUNet, UnshuffledUNet
 from priors.runtime.errors import InputError
-from priors.training import TrainConfig
+from priors.training.configuration.config import TrainConfig
 from priors.training.engine.trainer import Trainer
 from priors.training.loop import open_subject
 from tests.support.command_line import inside, mistake

@@ -17,7 +17,7 @@ from priors.diffusion.parametrisation import Flow
 from priors.diffusion.samplers.few_step import Jumps
 from priors.diffusion.schedule import Rectified
 from priors.networks import MonaiUNet, UnshuffledUNet
-from priors.training import TrainConfig
+from priors.training.configuration.config import TrainConfig
 from priors.training.few_step import FewStep, few_step_errors, mean_velocity
 from priors.training.task import Batch
 from tests.support.command_line import inside, mistake

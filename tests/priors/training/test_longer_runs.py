@@ -9,12 +9,12 @@ import torch
 from omegaconf import OmegaConf
 
 from priors.runtime.errors import InputError
-from priors.training import TrainConfig, train
-from priors.training.configuration.config import Optimisation
+from priors.training.configuration.config import Optimisation, TrainConfig
 from priors.training.configuration.settings import Precision
 from priors.training.engine.precision import resolved_precision
 from priors.training.engine.rate import learning_rate
 from priors.training.extend import resumed_config
+from priors.training.loop import train
 from tests.priors.training.test_training_loop import KilledError, kill_at, silent
 from tests.support.priors.small_training import settings
 

@@ -9,10 +9,9 @@ from omegaconf import OmegaConf
 
 from priors.adapters.native import read_weights, write_weights
 from priors.runtime.errors import InputError
-from priors.training import train
 from priors.training.configuration.config import TrajectoryConfig
 from priors.training.engine.trainer import Trainer
-from priors.training.loop import open_subject
+from priors.training.loop import open_subject, train
 from tests.priors.training.test_training_loop import silent
 from tests.support.priors.small_trajectories import SIZE, settings, waves, write_data
 

@@ -168,6 +168,15 @@ def test_checkpoints_have_the_same_names_whoever_wrote_them(runs):
     assert names[0] == names[1] == names[2]
 
 
+class EnoughError(Exception):
+    """The first row of losses is written: the rest of a run is not needed."""
+
+
+def stop(step: int, total: int, figures: dict) -> None:
+    if step == 10:
+        raise EnoughError
+
+
 def test_torchrun_on_the_command_line_trains_and_exports(small_data, tmp_path):
     config, out = tmp_path / "discs.yaml", tmp_path / "out"
     # Enough steps for the self-test of the prior.
@@ -178,12 +187,13 @@ def test_torchrun_on_the_command_line_trains_and_exports(small_data, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("prior discs") == 1
     (tmp_path / "alone").mkdir()
-    train(model(tree), tmp_path / "alone", resume=False, report=lambda *_: None)
+    with pytest.raises(EnoughError):
+        train(model(tree), tmp_path / "alone", resume=False, report=stop)
     pairs = [
         [json.loads(row)["loss"] for row in (folder / "training.jsonl").read_text().splitlines()]
         for folder in (out, tmp_path / "alone")
     ]
     # The first row, before rounding has grown over eighty steps at a high rate.
-    assert len(pairs[0]) == len(pairs[1]) == 8
+    assert len(pairs[0]) == 8
     assert pairs[0][0] == pytest.approx(pairs[1][0], rel=1e-8)
     assert "2 processes (ddp)" in (out / "log.txt").read_text()

@@ -14,10 +14,9 @@ from priors.diffusion.samplers.sampler import Multistep
 from priors.runtime.config import load
 from priors.runtime.errors import InputError
 from priors.runtime.tensors import save_tensors
-from priors.training import TrainConfig, train
-from priors.training.configuration.config import Optimisation, load_training
+from priors.training.configuration.config import Optimisation, TrainConfig, load_training
 from priors.training.engine.rate import learning_rate
-from priors.training.loop import open_subject
+from priors.training.loop import open_subject, train
 from priors.training.plan import expected_seconds, memory_plan
 from priors.training.slices.data import PreparedArrays
 from priors.training.slices.gallery import draw_samples, save_page

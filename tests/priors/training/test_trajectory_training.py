@@ -15,10 +15,9 @@ from priors.diffusion.samplers.sampler import Multistep
 from priors.diffusion.schedule import Cosine
 from priors.runtime.config import load
 from priors.runtime.errors import InputError
-from priors.training import train
 from priors.training.configuration.config import TrajectoryConfig
 from priors.training.export import export_prior
-from priors.training.loop import open_subject
+from priors.training.loop import open_subject, train
 from priors.training.plan import expected_seconds, memory_plan
 from priors.training.slices.gallery import draw_trajectories
 from priors.training.trajectories.data import Moves, PreparedTrajectories, encode

@@ -62,8 +62,9 @@ def fields(seed: int, count: int, frames: int) -> Fields:
     return Fields(values, times.astype("datetime64[ns]"), (Variable("depth", "m"),), grid())
 
 
-def make(folder: Path, *, steps: int = 400) -> Path:
-    """Train the prior and write it as a folder with a card."""
+def make(folder: Path) -> Path:
+    """Train the prior and write it as a folder with a card (once per session: the fixture ``drifting_noise``)."""
+    steps = 400
     torch.manual_seed(0)
     network = NETWORK.build()
     denoiser = NetworkDenoiser(network, schedule=Cosine(), parametrisation=Velocity(), reduced=False)
