@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from priors.adapters.folder import write_prior
 from priors.adapters.foreign import Foreign, Told, first, joined_notes
 from priors.adapters.measure import footprint
 from priors.adapters.registry import read_checkpoint
 from priors.adapters.slices import answered, slices_seen
 from priors.card import Prior, PriorCard, denoiser_of, file_sha256
+from priors.card.folder import write_prior
 from priors.card.origin import Source
 from priors.card.self_test import SELF_TEST_SHARE, WRONG, self_test_errors
 from priors.diffusion.fitted import SliceFit

@@ -7,13 +7,13 @@ from priors.card.loading import (
     air_value,
     denoiser_of,
     embedded_names,
-    file_sha256,
     find_prior,
     load_prior,
     read_card,
 )
 from priors.card.reference import AnyPrior, PriorReference, card_of_prior, known, open_prior, weights_bytes
 from priors.card.self_test import SELF_TEST_LEVELS, self_test, self_test_errors
+from priors.card.weights import file_sha256
 
 __all__ = [
     "EMBEDDED",

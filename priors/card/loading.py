@@ -5,7 +5,6 @@ embedded one, verifies the weights' hash, builds the network the card names and 
 `priors.card.self_test`). `Prior` also takes a module of one's own, without a card.
 """
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,9 +12,11 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from priors.adapters.native import read_weights
 from priors.card.description import PriorCard
+from priors.card.folder import write_prior
+from priors.card.own import denoiser_card, own_card, own_network
 from priors.card.self_test import self_test
+from priors.card.weights import file_sha256, read_weights
 from priors.codec import Codec, FieldCodec
 from priors.diffusion.conditioning import Conditioning
 from priors.diffusion.denoiser import Denoiser, NetworkDenoiser
@@ -77,8 +78,6 @@ class Prior:
         conditioning: Conditioning | str | Mapping[str, Any] | None = None,
         **details: Any,
     ) -> None:
-        from priors.adapters.own import denoiser_card, own_card, own_network
-
         described = {"schedule": schedule, "parametrisation": parametrisation, "conditioning": conditioning}
         if isinstance(module, Denoiser):
             card = denoiser_card(module, codec=codec, described=described, **details)
@@ -123,8 +122,6 @@ class Prior:
         Raises:
             InputError: the folder holds something, or cannot be written.
         """
-        from priors.adapters.folder import write_prior
-
         write_prior(self, Path(folder))
 
     @property
@@ -187,12 +184,6 @@ def read_card(folder: Path) -> PriorCard:
     return validate(PriorCard, read_yaml(path), source=str(path))
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def load_prior(
     name: str | Path, *, device: str = "cpu", label: int | None = None, module: nn.Module | None = None
 ) -> Prior:
@@ -235,8 +226,6 @@ def _relabelled(card: PriorCard, label: int) -> PriorCard:
 def _network(card: PriorCard, module: nn.Module | None) -> nn.Module:
     if module is None:
         return card.network.build()
-    from priors.adapters.own import own_network
-
     if not isinstance(card.network, OwnModule):
         raise InputError(f"module: prior {card.name!r} builds its own network, expected none")
     return own_network(module, card)

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from priors.adapters.native import read_weights, write_weights
 from priors.card import (
     Prior,
     PriorCard,
@@ -16,6 +15,7 @@ from priors.card import (
     self_test_errors,
 )
 from priors.card.origin import Parent
+from priors.card.weights import read_weights, write_weights
 from priors.diffusion.denoiser import NetworkDenoiser
 from priors.runtime.config import to_yaml
 from priors.runtime.errors import warn

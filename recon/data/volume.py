@@ -4,7 +4,7 @@
 NIfTI does. DICOM and MetaImage use left-posterior-superior: their readers multiply by diag(-1, -1, 1).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -76,15 +76,25 @@ class Volume:
         Raises:
             InputError: no format has that ending, or the file cannot be written.
         """
-        from recon.io.volumes.registry import write_volume
-
-        return write_volume(Path(path), self)
+        if _writer is None:
+            raise RuntimeError("no formats are known yet: import tomocast, or recon.io.volumes.registry")
+        return _writer(Path(path), self)
 
     @property
     def voxel_mm(self) -> tuple[float, float, float]:
         """Voxel size (z, y, x) in mm."""
         x, y, z = (float(d) for d in np.linalg.norm(self.affine[:3, :3], axis=0))
         return z, y, x
+
+
+Writer = Callable[[Path, Volume], tuple[str, ...]]
+_writer: Writer | None = None
+
+
+def save_with(writer: Writer) -> None:
+    """Let `Volume.save` write with a function; `recon.io.volumes.registry` does so when it is imported."""
+    global _writer
+    _writer = writer
 
 
 def as_float32(array: Any, name: str) -> Float32[np.ndarray, "..."]:

@@ -74,8 +74,8 @@ def calibrate(
     out: Out = None,
 ) -> None:
     """Measure what a prior's card says: its codec, the intervals of its draws, what it finds familiar."""
-    from priors.adapters.folder import replace_card, write_prior
     from priors.card import EMBEDDED, Prior, denoiser_of, find_prior, load_prior
+    from priors.card.folder import replace_card, write_prior
     from priors.runtime.config import to_yaml
     from priors.runtime.errors import InputError
     from priors.runtime.files.writing import atomic

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from priors.runtime.errors import InputError
-from recon.data.volume import Volume
+from recon.data.volume import Volume, save_with
 from recon.io.scans.format import HEAD, is_hdf5
 from recon.io.volumes import arrays, metaimage, nifti, nrrd
 from recon.io.volumes import hdf5 as hdf5_volume
@@ -125,3 +125,6 @@ def writer(path: Path, name: str | None) -> VolumeFormat:
             return kind
     endings = ", ".join(kind.endings[0] for kind in offered if kind.endings)
     raise InputError(f"{path}: expected a name that ends in one of {endings}, or --format dicom for a folder")
+
+
+save_with(write_volume)

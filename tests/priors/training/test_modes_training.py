@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from priors.adapters.native import read_weights, write_weights
+from priors.card.weights import read_weights, write_weights
 from priors.runtime.errors import InputError
 from priors.training.configuration.config import TrajectoryConfig
 from priors.training.engine.trainer import Trainer

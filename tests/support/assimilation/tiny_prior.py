@@ -7,8 +7,8 @@ import torch
 
 from assimilation.fields.fields import Fields
 from assimilation.fields.grid import Grid, Variable
-from priors.adapters.native import write_weights
 from priors.card import PriorCard, TrajectoryCard, file_sha256
+from priors.card.weights import write_weights
 from priors.codec import FieldCodec, VariableCodec
 from priors.diffusion.denoiser import NetworkDenoiser, broadcast_scales
 from priors.diffusion.parametrisation import Velocity

@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from priors.adapters.native import read_weights, write_weights
 from priors.card import (
     EMBEDDED,
     embedded_names,
@@ -17,6 +16,7 @@ from priors.card import (
     read_card,
     self_test_errors,
 )
+from priors.card.weights import read_weights, write_weights
 from priors.runtime.config import read_yaml, to_yaml
 from priors.runtime.errors import InputError
 

@@ -1,5 +1,6 @@
 """Our own weights format: safetensors, one tensor per parameter, float16 or float32; buffers keep their precision."""
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -53,3 +54,9 @@ def write_weights(network: nn.Module, path: Path, *, dtype: torch.dtype = torch.
             save_file(tensors, temporary)
         except SafetensorError as error:
             raise InputError(f"{path}: could not be written ({error})") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

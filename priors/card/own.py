@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from priors.card import PriorCard
+from priors.card.description import PriorCard
 from priors.card.origin import Source
 from priors.codec import AnyCodec, Codec, FieldCodec
 from priors.diffusion.conditioning import (

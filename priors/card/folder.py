@@ -1,16 +1,21 @@
 """Writing a prior folder: card.yaml and model.safetensors, whole or not at all."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from priors.adapters.native import write_weights
-from priors.card import Prior, PriorCard, file_sha256, self_test_errors
+from priors.card.description import PriorCard
+from priors.card.self_test import self_test_errors
+from priors.card.weights import file_sha256, write_weights
 from priors.runtime.config import to_yaml
 from priors.runtime.files.writing import atomic, atomic_folder
 
+if TYPE_CHECKING:
+    from priors.card.loading import Prior
 
-def write_prior(prior: Prior, folder: Path) -> PriorCard:
+
+def write_prior(prior: "Prior", folder: Path) -> PriorCard:
     """Write a prior with float32 weights, its self-test recorded; return the card written.
 
     Raises:
