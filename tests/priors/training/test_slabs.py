@@ -9,7 +9,7 @@ from priors.card import load_prior
 from priors.networks import MonaiUNet
 from priors.runtime.config import read_yaml
 from priors.runtime.errors import InputError
-from priors.training import TrainConfig
+from priors.training.configuration.config import TrainConfig
 from priors.training.initial import check_parent, start_from
 from priors.training.loop import open_subject
 from priors.training.slices.data import neighbouring
