@@ -22,6 +22,7 @@ from assimilation.commands.prepare import prepare_trajectories
 from assimilation.commands.score import score_ensemble
 from assimilation.commands.simulate import simulate_system
 from priors.commands.audit import audit
+from priors.commands.average import average
 from priors.commands.data import data
 from priors.commands.export_prior import export_prior
 from priors.commands.import_prior import import_prior
@@ -102,7 +103,7 @@ for _verb in (
     inspect,
 ):
     app.command()(permissive(_verb))
-for _other in (phantom, import_prior, export_prior, audit):
+for _other in (phantom, import_prior, export_prior, audit, average):
     app.command()(_other)
 app.command(cls=SeveralViews)(calibrate)
 for _name, (_help, _seconds) in PAIRS.items():

@@ -26,6 +26,7 @@ from priors.runtime.errors import InputError
 from priors.runtime.files.writing import atomic
 from priors.runtime.system import processes
 from priors.runtime.tensors import save_tensors
+from priors.training.averages import SNAPSHOTS, snapshot_name
 from priors.training.configuration.config import TrainConfig, Training, TrajectoryConfig
 from priors.training.engine.checkpoints import keep_checkpoints
 from priors.training.engine.parallel import from_first
@@ -92,6 +93,7 @@ def train(
         if trainer.step % config.validate_every == 0 or trainer.step == total:
             figures |= _validate(trainer, out, loss=loss)
         _draw(trainer, out)
+        _keep_averages(trainer, out)
         if writes:
             report(trainer.step, total, figures)
         if trainer.step % config.save_every == 0 or trainer.step == total or _stopped(trainer):
@@ -147,6 +149,21 @@ def _draw(trainer: Trainer, out: Path) -> None:
     page = out / PREVIEWS / f"{trainer.step:07d}.png"
     target = page if processes.rank() == 0 else None
     trainer.subject.save_preview(trainer.averaged, target, levels=preview.levels)
+
+
+def _keep_averages(trainer: Trainer, out: Path) -> None:
+    """Write snapshots of averages where it is time to; every process takes part in asking sharded weights."""
+    every, step = trainer.config.average.snapshot_every, trainer.step
+    if every is None or (step % every and step < trainer.config.optimisation.last):
+        return
+    for average, length in zip(trainer.kept, trainer.config.average.lengths, strict=True):
+        weights = full_state(average.module)
+        if processes.rank() == 0:
+            path = out / SNAPSHOTS / snapshot_name(step, length)
+            path.parent.mkdir(exist_ok=True)
+            short = {name: v.half() if v.is_floating_point() else v for name, v in weights.items()}
+            with atomic(path) as temporary:
+                save_tensors(short, temporary)
 
 
 def _save(trainer: Trainer, path: Path) -> None:

@@ -32,7 +32,8 @@ def memory_plan(config: Training, subject: TrainingTask) -> MemoryPlan:
     weights = sum(weight.numel() for weight in trainer.denoiser.parameters())
     width = 2 if trainer.precision == "float64" else 1
     ranks = processes.count()
-    kept = BYTES_PER_WEIGHT * weights * width
+    snapshots = 4 * len(trainer.kept)
+    kept = (BYTES_PER_WEIGHT + snapshots) * weights * width
     if config.parallel.mode == "fsdp":
         kept //= ranks
     training = subject.probe()

@@ -23,6 +23,7 @@ from priors.runtime.run_folder.record import RunFolder, describe_input, open_run
 from priors.runtime.system import processes
 from priors.runtime.system.memory import MemoryPlan, available_bytes, human
 from priors.runtime.system.peak import peak_bytes
+from priors.training.averages import SNAPSHOTS
 from priors.training.configuration.config import Training
 from priors.training.engine.parallel import in_step
 from priors.training.engine.precision import resolved_precision
@@ -136,6 +137,7 @@ def _begin(config: Training, folder: RunFolder, arrays: list[Path], *, command: 
     """Write down what a run is made of, and which files it will write."""
     inputs = _inputs(config, arrays)
     folder.claim(CHECKPOINT, "checkpoint-*.pt", BEST, LOG, "samples.png", f"{PREVIEWS}/*.png")
+    folder.claim(f"{SNAPSHOTS}/*.pt")
     folder.claim("tensorboard/events.out.tfevents.*", "prior/card.yaml", "prior/model.safetensors")
     folder.begin(fingerprint(inputs))
     folder.write_inputs(inputs, command=command, seed=config.seed)

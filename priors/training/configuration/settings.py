@@ -60,10 +60,23 @@ class Average(_Section):
         kind: ``ema`` forgets at the fixed pace of optimisation.ema; ``power`` at one that grows with the run, so that
             nothing is tuned to its length (Karras et al. 2024, EDM2, arXiv 2312.02696, section 3.1).
         length: deviation of the power average's weights in time, as a share of the run so far.
+        lengths: of two more power averages, of which snapshots are kept for `tomocast average`.
+        snapshot_every: steps between their snapshots (``snapshots/``, float16); null keeps none.
     """
 
     kind: Literal["ema", "power"] = "ema"
     length: float = Field(0.1, gt=0, lt=0.28)
+    lengths: tuple[float, float] = (0.05, 0.10)
+    snapshot_every: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _lengths_differ(self) -> "Average":
+        short, long = self.lengths
+        if not 0 < short < long < 0.28:
+            raise ValueError(
+                f"lengths: found {self.lengths}, expected two between 0 and 0.28, the shorter first"
+            )
+        return self
 
 
 class EarlyStop(_Section):

@@ -52,6 +52,7 @@ class Trainer:
     stale: int = 0
     useful: bool = False
     ranks: int = 1
+    kept: tuple[WeightAverage, ...] = ()
     batches: Prefetch[list[Batch]] | None = None
 
     @classmethod
@@ -75,11 +76,14 @@ class Trainer:
         precision = resolved_precision(config.precision, device)
         network = network.to(device, torch.float64 if precision == "float64" else torch.float32)
         average = WeightAverage(network, decay=config.optimisation.ema, settings=config.average)
+        kept = _kept_averages(network, config)
         many = processes.count() > 1 and not alone
         if config.precision.checkpoint == "blocks":
             checkpoint_blocks(network)
         if many and config.parallel.mode == "fsdp":
             network, average.module = sharded(network), sharded(average.module)
+            for each in kept:
+                each.module = sharded(each.module)
         denoiser = _denoiser(network, config, precision)
         module: nn.Module = LossOfSamples(denoiser, subject)
         if many:
@@ -98,6 +102,7 @@ class Trainer:
             precision,
             useful=fitted or config.initial is not None,
             ranks=processes.count() if many else 1,
+            kept=kept,
         )
         if device.type != "cpu":
             # While an accelerator works, threads draw the batches of the next steps.
@@ -160,7 +165,8 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.denoiser.network.parameters(), clip)
         self.optimiser.param_groups[0]["lr"] = learning_rate(self.step, self.config.optimisation)
         self.optimiser.step()
-        self.average.update(self.denoiser.network, self.step)
+        for average in (self.average, *self.kept):
+            average.update(self.denoiser.network, self.step)
 
     def _without_sync(self, *, last: bool) -> AbstractContextManager[None]:
         wait = getattr(self.module, "no_sync", None)
@@ -172,6 +178,7 @@ class Trainer:
         return {
             "network": full_state(network),
             "average": full_state(self.average.module),
+            "kept": [full_state(each.module) for each in self.kept],
             "optimiser": full_moments(self.optimiser, network),
             "step": self.step,
             "best": self.best,
@@ -204,6 +211,8 @@ class Trainer:
         try:
             load_full(self.denoiser.network, state["network"])
             load_full(self.average.module, state["average"])
+            for each, value in zip(self.kept, state.get("kept", []), strict=True):
+                load_full(each.module, value)
             load_moments(self.optimiser, self.denoiser.network, state["optimiser"])
             self.step, self.best, self.stale = done, float(state["best"]), int(state.get("stale", 0))
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
@@ -242,6 +251,21 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
         for name, sub in tree.items()
         for key, value in flat(sub, f"{prefix}.{name}" if prefix else str(name)).items()
     }
+
+
+def _kept_averages(network: nn.Module, config: Training) -> tuple[WeightAverage, ...]:
+    """Return the averages of which snapshots are kept."""
+    settings = config.average
+    if settings.snapshot_every is None:
+        return ()
+    return tuple(
+        WeightAverage(
+            network,
+            decay=config.optimisation.ema,
+            settings=settings.model_copy(update={"kind": "power", "length": length}),
+        )
+        for length in settings.lengths
+    )
 
 
 def _denoiser(network: nn.Module, config: Training, precision: str) -> NetworkDenoiser:
