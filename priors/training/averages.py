@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from priors.adapters.native import write_weights
 from priors.card import Prior, denoiser_of, file_sha256, load_prior, read_card, self_test_errors
+from priors.card.weights import write_weights
 from priors.runtime.config import to_yaml
 from priors.runtime.errors import InputError
 from priors.runtime.files.writing import atomic, atomic_folder
@@ -44,7 +44,7 @@ def inner(a: Profile, b: Profile) -> float:
     """Return the inner product of two profiles."""
     (t_a, g_a), (t_b, g_b) = (a, b) if a[0] <= b[0] else (b, a)
     # p_b reaches further: up to t_a it is (t_a / t_b)^(g_b + 1) of a profile that ends there.
-    return (g_a + 1) * (g_b + 1) / (g_a + g_b + 1) / t_a * float(t_a / t_b) ** (g_b + 1)
+    return float((g_a + 1) * (g_b + 1) / (g_a + g_b + 1) / t_a * (t_a / t_b) ** (g_b + 1))
 
 
 def combination(known: Sequence[Profile], wanted: Profile) -> tuple[Float[np.ndarray, "n"], float]:

@@ -29,7 +29,8 @@ def small_run(tmp_path_factory, small_data):
     from priors.training.export import export_prior
     from priors.training.loop import open_subject, train
 
-    config = TrainConfig.model_validate(settings(small_data, steps=STEPS))
+    plain = settings(small_data, steps=STEPS)
+    config = TrainConfig.model_validate({**plain, "average": {"snapshot_every": 20}})
     folder = tmp_path_factory.mktemp("run")
     losses = []
     denoiser = train(

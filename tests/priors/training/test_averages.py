@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from scipy.integrate import quad
 from torch import nn
 
@@ -11,7 +10,6 @@ from priors.training.averages import combination, inner, snapshots_of
 from priors.training.configuration.settings import Average
 from priors.training.engine.average import WeightAverage, exponent
 from tests.support.command_line import inside, mistake
-from tests.support.priors.small_training import settings
 
 
 def profile(t, step, g):
@@ -58,11 +56,8 @@ def test_the_average_of_a_random_walk_is_reconstructed_to_a_percent():
     assert distance < 0.05
 
 
-def test_a_run_is_averaged_over_another_length(small_data, tmp_path):
-    plain = {**settings(small_data, steps=80), "average": {"kind": "power", "snapshot_every": 20}}
-    OmegaConf.save(OmegaConf.create(plain), tmp_path / "c.yaml")
-    run = tmp_path / "run"
-    inside("train", tmp_path / "c.yaml", "--out", run)
+def test_a_run_is_averaged_over_another_length(small_run, tmp_path):
+    run = small_run[1]
     found = snapshots_of(run)
     assert [step for _, (step, _) in found] == [20, 20, 40, 40, 60, 60, 80, 80]
     inside("average", run, "--length", 0.08, "--out", tmp_path / "prior")
