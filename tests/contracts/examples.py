@@ -13,6 +13,7 @@ from priors.diffusion import schedule
 from priors.diffusion.denoiser import Denoiser, GaussianDenoiser, NetworkDenoiser
 from priors.diffusion.fitted import Averaged, FittedDenoiser, SliceFit
 from priors.diffusion.guidance import Likelihood, Mmps, Sda
+from priors.diffusion.guidance.classifier_free import ClassifierFree
 from priors.diffusion.guidance.mmps import MmpsDenoiser
 from priors.diffusion.guidance.sda import SdaDenoiser
 from priors.diffusion.parametrisation import (
@@ -24,7 +25,10 @@ from priors.diffusion.parametrisation import (
     Score,
     Velocity,
 )
+from priors.diffusion.samplers.few_step import Jumps
+from priors.diffusion.samplers.gaussian_start import Below, From
 from priors.diffusion.samplers.sampler import DDIM, Heun, Multistep, Sampler
+from priors.diffusion.samplers.second_order import VarianceOptimised
 from priors.diffusion.schedule import (
     EDM,
     VP,
@@ -36,6 +40,7 @@ from priors.diffusion.schedule import (
     Spaced,
 )
 from priors.networks.monai_unet import MonaiUNet
+from priors.training.slices.gallery import Stack
 from recon.geometry.grid import Grid
 from recon.geometry.orbits import CircularCone, FanCurved, Parallel
 from recon.geometry.scan import ScanGeometry
@@ -185,6 +190,7 @@ def schedules() -> list[Schedule]:
         *(Betas(kind=kind) for kind in ("linear", "scaled_linear", "cosine", "sigmoid", "laplace")),
         Betas(kind="linear", zero_terminal=True),
         Averaged(inner=EDM()),
+        From(inner=EDM(), last=0.4),
     ]
 
 
@@ -206,14 +212,19 @@ def denoisers() -> list[Denoiser]:
     with torch.random.fork_rng():
         torch.manual_seed(6)
         network = MonaiUNet(channels=(8, 8), norm_groups=4).build()
+        classes = MonaiUNet(channels=(8, 8), norm_groups=4, classes=2).build()
+        neighbours = MonaiUNet(channels=(8, 8), norm_groups=4, field_channels=3).build()
+    preconditioned = {"schedule": EDM(), "parametrisation": Preconditioned(), "reduced": False}
     return [
         GaussianDenoiser(torch.tensor([1.0, -1.0], dtype=torch.float64), covariance, schedule=VP()),
-        NetworkDenoiser(network, schedule=EDM(), parametrisation=Preconditioned(), reduced=False),
+        NetworkDenoiser(network, **preconditioned),
         FittedDenoiser(
-            NetworkDenoiser(network, schedule=EDM(), parametrisation=Preconditioned(), reduced=False),
+            NetworkDenoiser(network, **preconditioned),
             SliceFit(size=(12, 20), stride=4, orientation="-x y"),
             air=-1.0,
         ),
+        ClassifierFree(NetworkDenoiser(classes, **preconditioned), label=1, strength=0.5),
+        Stack(NetworkDenoiser(neighbours, **preconditioned), 3),
         *conditioned(covariance),
     ]
 
@@ -229,12 +240,21 @@ def conditioned(covariance: Tensor) -> list[Denoiser]:
         MmpsDenoiser(prior, seen, settings=Mmps(backprop=False, solver="cg")),
         SdaDenoiser(prior, seen, settings=Sda()),
         SdaDenoiser(prior, seen, settings=Sda(backprop=False)),
+        Below(prior, 2.0),
         ConditionedDenoiser(frames, torch.ones(3, 1, 1, 1, 1, dtype=torch.float64)),
     ]
 
 
 def samplers() -> list[Sampler]:
-    return [DDIM(steps=200), DDIM(steps=200, eta=1.0), Heun(steps=40), Multistep(steps=60)]
+    return [
+        *(DDIM(steps=200), DDIM(steps=200, eta=1.0)),
+        *(Heun(steps=40), Multistep(steps=60), VarianceOptimised(steps=60)),
+    ]
+
+
+def jumps() -> list[Sampler]:
+    """Needs a prior that was trained to jump: ``tests/priors/training/test_few_step.py`` examines what it draws."""
+    return [Jumps()]
 
 
 def codecs() -> list[Codec]:
@@ -262,7 +282,7 @@ EXAMPLES = {
     Schedule: schedules,
     Parametrisation: parametrisations,
     Denoiser: denoisers,
-    Sampler: samplers,
+    Sampler: lambda: [*samplers(), *jumps()],
     Codec: codecs,
     System: small_systems,
     ObservationOperator: observation_operators,
