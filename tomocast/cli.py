@@ -32,6 +32,7 @@ from priors.commands.train import train
 from priors.runtime.errors import InputError, Interrupted, show_warnings
 from priors.runtime.system import signals
 from priors.runtime.system.environment import check_environment
+from priors.runtime.system.memory import lack_of_memory
 from priors.runtime.terminal import prepare_streams, visible
 from recon.commands.compare import compare
 from recon.commands.convert import convert
@@ -164,8 +165,8 @@ def _mistake(error: Exception) -> str | None:
         context = getattr(error, "ctx", None)
         hint = f" (see '{context.command_path} --help')" if context else ""
         return f"{error.format_message().strip().rstrip('.')}{hint}"
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-        return "memory: not enough is free; use a smaller grid, fewer slices or smaller chunks"
+    if (line := lack_of_memory(error)) is not None:
+        return line
     if isinstance(error, OSError) and error.errno in (
         errno.ENOSPC,
         errno.EDQUOT,

@@ -11,6 +11,7 @@ import torch
 from priors.card import AnyPrior
 from priors.runtime.config import load, validate
 from priors.runtime.errors import InputError
+from priors.runtime.files.permissions import nonsense_in_python, used
 from recon.data.intervals import IntervalVolume
 from recon.data.scan import Scan, check_line_integrals, check_seen
 from recon.data.units import MU_WATER, attenuation_to_hu
@@ -25,6 +26,7 @@ from recon.operators.base import LinearOperator, grid_of
 from recon.operators.projector import Projector
 from recon.reconstructors.base import Measurement, Reconstructor, RunContext, StepRecord
 from recon.reconstructors.checkpoint import Checkpoint
+from recon.run.checks.nonsense import check_problem, check_result, check_size, check_values
 from recon.run.problem.pose import pose
 from recon.run.scores.scoring import read_result, score_volumes
 from recon.run.settings import ReconstructSettings
@@ -78,6 +80,7 @@ def reconstruct(
     settings: Mapping[str, Any] | None = None,
     checkpoint: str | Path | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
+    force: bool = False,
     **options: Any,
 ) -> Volume:
     """Reconstruct a volume, as ``tomocast reconstruct`` does.
@@ -93,6 +96,7 @@ def reconstruct(
         settings: of the job beside the method: ``views``, ``slices``, ``grid``, ``backend``, ``preprocess``.
         checkpoint: file that keeps the state, to continue from when it exists; None keeps none.
         on_step: called after every iteration or noise level.
+        force: go on with what cannot be right (the checks of ``--force`` on the command line), with a warning.
         options: of the method, such as ``weight=0.3`` for tv (``tomocast config schema`` lists them).
 
     Returns:
@@ -100,11 +104,15 @@ def reconstruct(
         the figures of the fit in ``metrics``.
 
     Raises:
-        InputError: the scan or a setting cannot be used, or the memory does not suffice.
+        InputError: the scan or a setting cannot be used, the memory does not suffice, or scan or result
+            cannot be right.
     """
     described = _method(method, prior, options)
     job = load(ReconstructSettings, [{**(settings or {}), "method": described, "seed": seed, "draws": draws}])
     problem = pose(scan if isinstance(scan, Scan) else read_scan(scan), job)
+    with nonsense_in_python(force=force):
+        check_problem(problem)
+        forced = used()
     problem.plan().require()
     problem = problem.resolved()
     kept = None if checkpoint is None else Checkpoint(Path(checkpoint), resume=True)
@@ -115,8 +123,12 @@ def reconstruct(
         if kept is not None:
             kept.save()
         raise
-    volume = outcome.volume
-    return replace(volume, metrics=outcome.metrics)
+    with nonsense_in_python(force=force):
+        check_result(outcome.volume, outcome.metrics)
+        forced += used()
+    if forced:
+        outcome.metrics["warnings"] = forced
+    return replace(outcome.volume, metrics=outcome.metrics)
 
 
 def reconstruct_with(
@@ -128,6 +140,7 @@ def reconstruct_with(
     prior: AnyPrior | None = None,
     seed: int = 0,
     mu_water: float = MU_WATER,
+    force: bool = False,
     **options: Any,
 ) -> Volume:
     """Reconstruct from values measured by an operator of one's own.
@@ -140,13 +153,15 @@ def reconstruct_with(
         prior: see `reconstruct`.
         seed: of every random draw.
         mu_water: attenuation of water in 1/mm, which places HU.
+        force: go on with what cannot be right (the checks of ``--force`` on the command line), with a warning.
         options: of the method.
 
     Returns:
         A volume in HU on the operator's grid.
 
     Raises:
-        InputError: shapes or settings do not fit, or the method needs more than A and A.T.
+        InputError: shapes or settings do not fit, the method needs more than A and A.T, or the result cannot be
+            right.
     """
     measured = as_float32(values, "values")
     given = np.ones_like(measured) if weights is None else as_float32(weights, "weights")
@@ -162,7 +177,11 @@ def reconstruct_with(
     grid = grid_of(operator, job.method.name)
     data = Measurement(torch.from_numpy(measured), torch.from_numpy(given), mu_water)
     attenuation = job.method(data, operator, RunContext(seed)).detach().cpu().numpy()
-    return Volume(attenuation_to_hu(attenuation, mu_water), grid_affine(grid), "HU", grid=grid)
+    volume = Volume(attenuation_to_hu(attenuation, mu_water), grid_affine(grid), "HU", grid=grid)
+    with nonsense_in_python(force=force):
+        check_size(grid, "grid")
+        check_values(volume)
+    return volume
 
 
 def score(

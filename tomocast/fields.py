@@ -1,6 +1,7 @@
 """Data assimilation of the public face: observations in, ensembles out; nothing is printed and nothing written."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from assimilation.inference.assimilator import Analysis
 from assimilation.inference.problem import Problem
 from assimilation.io.archive import analysis_path, read_ensemble
 from assimilation.io.observations.observed import Observations
-from assimilation.io.registry import open_stream, read_any_fields
+from assimilation.io.registry import open_stream, read_any_fields, without_infinities
 from assimilation.observation.base import Observation, ObservationStream
 from assimilation.observation.own import GivenObservations, LinearFunctions, TorchFunction
+from assimilation.run.nonsense import check_problem
 from assimilation.run.planning import ensemble_plan, memory_plan
 from assimilation.run.problem import read_assimilation, read_forecast
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
@@ -28,6 +30,7 @@ from priors.card import AnyPrior, Prior, known, open_prior
 from priors.diffusion.denoiser import resolved_device
 from priors.runtime.config import load
 from priors.runtime.errors import InputError, warnings_checked
+from priors.runtime.files.permissions import nonsense_in_python
 
 __all__ = [
     "Analysis",
@@ -77,6 +80,7 @@ def analyses(
     *,
     background: AnyState | None = None,
     settings: Mapping[str, Any] | None = None,
+    force: bool = False,
     **options: Any,
 ) -> Iterator[Analysis]:
     """Yield the members of one time after the other, as they are finished, as ``tomocast assimilate`` computes them.
@@ -87,6 +91,7 @@ def analyses(
             that knows its units.
         background: fields or an ensemble that end one step before the first observation.
         settings: of the job, nested, such as ``{"sampler": {"steps": 8}}``.
+        force: go on with what cannot be right (the checks of ``--force`` on the command line), with a warning.
         options: of the job: ``lag`` (later frames whose observations reach an analysis, or ``"inf"``), ``members``,
             ``seed``, ``overlap`` and others of ``tomocast config schema --job assimilate``.
 
@@ -94,10 +99,12 @@ def analyses(
         Trajectory, frame, time and members (m, k, y, x) in physical units.
 
     Raises:
-        InputError: observations, background or a setting do not fit the prior, or the memory does not suffice.
+        InputError: observations, background or a setting do not fit the prior, lie far beyond it, or hold no value; or
+            the memory does not suffice.
     """
     loaded, job = _job(AssimilateSettings, prior, settings, options)
-    problem = _problem(observations, background, loaded, job)
+    with nonsense_in_python(force=force):
+        problem = _problem(observations, background, loaded, job)
     yield from _run(problem, loaded, job)
 
 
@@ -107,6 +114,7 @@ def assimilate(
     *,
     background: AnyState | None = None,
     settings: Mapping[str, Any] | None = None,
+    force: bool = False,
     **options: Any,
 ) -> Ensemble:
     """Return the ensemble of analyses; the arguments are those of `analyses`.
@@ -115,12 +123,18 @@ def assimilate(
         InputError: see `analyses`.
     """
     loaded, job = _job(AssimilateSettings, prior, settings, options)
-    problem = _problem(observations, background, loaded, job)
+    with nonsense_in_python(force=force):
+        problem = _problem(observations, background, loaded, job)
     return _collected(problem, loaded, job)
 
 
 def forecast(
-    start: AnyState, prior: AnyPrior, *, settings: Mapping[str, Any] | None = None, **options: Any
+    start: AnyState,
+    prior: AnyPrior,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    force: bool = False,
+    **options: Any,
 ) -> Ensemble:
     """Return a forecast from the last frames of ``start``, as ``tomocast forecast`` computes it.
 
@@ -128,6 +142,7 @@ def forecast(
         start: fields or an ensemble.
         prior: see `analyses`.
         settings: see `analyses`.
+        force: see `analyses`.
         options: ``frames``, ``members``, ``seed``, ``motion`` and others of ``tomocast config schema --job forecast``.
 
     Raises:
@@ -136,8 +151,9 @@ def forecast(
     loaded, job = _job(ForecastSettings, prior, settings, options)
     state = _state(start)
     assert state is not None
-    with warnings_checked(strict=job.strict):
+    with nonsense_in_python(force=force), warnings_checked(strict=job.strict):
         problem = read_forecast(state, loaded, job)
+        check_problem(problem, loaded)
     return _collected(problem, loaded, job)
 
 
@@ -149,6 +165,7 @@ def verify(
     scales: tuple[int, ...] = (1, 5, 11, 21),
     fss_border: Border = "valid",
     seed: int = 0,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Score an ensemble against the truth, as ``tomocast score ensemble`` does.
 
@@ -160,6 +177,7 @@ def verify(
         fss_border: where a neighbourhood leaves the field: ``valid`` takes the share of the valid cells, ``zeros``
             counts cells outside as no event (pysteps), ``cut`` counts whole neighbourhoods only (``scores``).
         seed: of the bootstrap.
+        force: take infinite values as missing, with a warning; they are refused otherwise.
 
     Returns:
         RMSE, CRPS, spread-skill and others by name, with intervals, by variable, time and region.
@@ -168,10 +186,11 @@ def verify(
         InputError: a file cannot be read, or the two cannot be compared.
     """
     options = VerifyOptions(thresholds=thresholds, scales=scales, seed=seed, fss_border=fss_border)
-    if isinstance(ensemble, str | Path):
-        with open_stream(analysis_path(Path(ensemble))) as stream:
-            return verify_stream(stream, truth, options)
-    return verify_stream(_stream(ensemble), truth, options)
+    with nonsense_in_python(force=force):
+        if isinstance(ensemble, str | Path):
+            with open_stream(analysis_path(Path(ensemble))) as stream:
+                return verify_stream(stream, truth, options)
+        return verify_stream(_stream(ensemble, "ensemble"), truth, options)
 
 
 def verify_stream(ensemble: FieldStream, truth: AnyState, options: VerifyOptions) -> dict[str, Any]:
@@ -179,7 +198,7 @@ def verify_stream(ensemble: FieldStream, truth: AnyState, options: VerifyOptions
     if isinstance(truth, str | Path):
         with open_stream(Path(truth)) as stream:
             return _verify(ensemble, stream, options)
-    return _verify(ensemble, _stream(truth), options)
+    return _verify(ensemble, _stream(truth, "truth"), options)
 
 
 def _job(kind: Any, prior: AnyPrior, settings: Mapping[str, Any] | None, options: Any) -> tuple[Prior, Any]:
@@ -199,7 +218,9 @@ def _problem(
         InputError: something does not fit the prior; with ``strict``, there is something to warn of.
     """
     with warnings_checked(strict=job.strict):
-        return read_assimilation(_given(observations), _state(background), prior, job)
+        problem = read_assimilation(_given(observations), _state(background), prior, job)
+        check_problem(problem, prior)
+        return problem
 
 
 def _given(observations: AnyObservations) -> Observations | ObservationStream:
@@ -237,7 +258,8 @@ def _state(given: AnyState | None) -> Path | Ensemble | None:
     raise InputError(f"state: found {type(given).__name__}, expected fields, an ensemble, xarray or a file")
 
 
-def _stream(given: AnyState) -> FieldStream:
+def _stream(given: AnyState, name: str) -> FieldStream:
+    """Return a state in memory as a stream without infinite values."""
     state = _state(given)
     assert isinstance(state, Ensemble)
-    return FieldStream.of(state)
+    return FieldStream.of(replace(state, members=without_infinities(state.members, name)))

@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from assimilation.inference.assimilator import Assimilator, EnsemblePlan
 from assimilation.inference.domain import step_of
 from assimilation.inference.nowcast.nowcaster import Nowcaster
@@ -48,7 +46,7 @@ from priors.runtime.run_folder.record import (
     describe_input,
     open_run,
 )
-from priors.runtime.system.memory import available_bytes, human
+from priors.runtime.system.memory import available_bytes, human, lack_of_memory
 from priors.runtime.system.peak import peak_bytes, reset_peak
 
 METRICS = "metrics.json"
@@ -201,7 +199,9 @@ def print_plan(settings: Settings, inputs: Inputs, *, as_json: str | None) -> No
     free = available_bytes()
     try:
         seconds = rehearse(assimilator, problem, ensemble) if memory.fits(free) else None
-    except (MemoryError, torch.OutOfMemoryError):
+    except (MemoryError, RuntimeError, OSError, ImportError) as error:
+        if lack_of_memory(error) is None:
+            raise
         # The plan is what was asked for: without the time it is still an answer.
         seconds = None
     if emit_json({**memory.figures(free), "seconds": seconds, "chunk": ensemble.chunk}, as_json):

@@ -25,6 +25,7 @@ from torch import Tensor
 from priors.card import Prior, PriorCard
 from priors.card.trust import Familiarity
 from priors.diffusion.samplers.sampler import LEVEL_ROUNDING, clean_estimate
+from priors.runtime.system.seeds import generator_of
 
 Slices = Float[np.ndarray, "n y x"]
 LEVELS_HU = (50.0, 200.0, 700.0)
@@ -114,7 +115,7 @@ def _at_level(
     prior: Prior, x: Float[Tensor, "n y x"], inside: Bool[Tensor, "n y x"], level: float, seed: int
 ) -> tuple[float, float]:
     """Return r and beta of one level."""
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(x.shape, generator=generator_of(seed))
     noisy = (x + level * noise)[:, None].contiguous()
     # One slice after the other: a check must not need more memory than the reconstruction.
     estimate = torch.cat([clean_estimate(prior.denoiser, part, level) for part in noisy.split(1)])[:, 0]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from priors.card import Prior
 from priors.diffusion.samplers.sampler import clean_estimate
+from priors.runtime.system.seeds import generator_of
 
 RIDGE = 1e-3
 BOTTLENECK = ("middle_block", "mid_block", "middle", "bottleneck")
@@ -63,7 +64,7 @@ def activations(
         caught.append(output.detach().float().mean((2, 3)))
 
     handle: Callable[[], None] = part.register_forward_hook(hook).remove
-    generator = torch.Generator().manual_seed(seed)
+    generator = generator_of(seed)
     try:
         for each in x.split(1):
             for view in range(views):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from priors.diffusion.denoiser import Denoiser
 from priors.diffusion.samplers.sampler import Heun, SamplerState, clean_estimate
+from priors.runtime.system.seeds import generator_of
 
 STEPS = 40
 NOISES = 64
@@ -69,7 +70,7 @@ def distance(
         float(denoiser.schedule.ratio(torch.ones(1, dtype=torch.float64))[0]) for denoiser in (first, second)
     ]
     start = min(ends)
-    generator = torch.Generator().manual_seed(seed)
+    generator = generator_of(seed)
     noise = start * torch.randn((count, *shape), generator=generator)
     a, b = (flow(each, noise, start=start, steps=steps, on_step=on_step) for each in (first, second))
     squared = float((a - b).double().flatten(1).square().sum(1).mean())

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from priors.diffusion.denoiser import Denoiser
 from priors.diffusion.samplers.sampler import clean_estimate
+from priors.runtime.system.seeds import generator_of
 
 LEVELS = (0.1, 0.3, 1.0)
 SUSPECT = 0.2
@@ -24,7 +25,7 @@ TINY = 1e-6
 @torch.no_grad()
 def denoising_rmse(denoiser: Denoiser, x: Float[Tensor, "n 1 y x"], level: float, *, seed: int = 0) -> float:
     """Return the root mean square error of denoising, network units."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = generator_of(seed)
     squared = 0.0
     for part in x.split(1):
         noise = torch.randn(part.shape, generator=generator)

@@ -35,6 +35,7 @@ from priors.diffusion.denoiser import Denoiser, NetworkDenoiser
 from priors.diffusion.schedule import AnySchedule, Schedule
 from priors.diffusion.slabs import Slabs, blocks, neighbours, single_slices
 from priors.diffusion.windows import bell, window_starts
+from priors.runtime.system.seeds import generator_of
 
 Slices = Float[Tensor, "b d y x"]
 Answer = Float[Tensor, "b e y x"]
@@ -183,7 +184,8 @@ class FittedDenoiser(Denoiser):
         ratio = self.schedule.ratio(t).reshape(-1).cpu()
         for seed in ratio.view(torch.int64).tolist():
             if seed not in drawn:
-                generator = torch.Generator().manual_seed((2 * seed + purpose) % 2**63)
+                # The lowest bits of a round level are all 0, and the generator takes 32: all bits are mixed.
+                generator = generator_of((seed % 2**63) << 1 | purpose)
                 drawn[seed] = torch.randn(shape, generator=generator)
         if len(drawn) == 1:
             return next(iter(drawn.values()))[None]

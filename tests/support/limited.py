@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Command:
-    """Words after ``tomocast``; the folder to be in; the largest file in bytes that may be written.
+    """Words after ``tomocast``; the folder to be in; the largest file in bytes that may be written; bytes that may be
+    allocated beyond what is held before the command, None for what all commands may.
 
     A command that warms up is run before the limits are set and not answered: libraries that it loads count for nobody.
     """
@@ -30,6 +31,7 @@ class Command:
     words: list[str]
     cwd: str = "."
     largest: int | None = None
+    room: int | None = None
     warms_up: bool = False
 
 
@@ -70,11 +72,10 @@ def main() -> None:
     for command in commands:
         if command.warms_up:
             inside(*command.words)
-    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     if room:
-        resource.setrlimit(resource.RLIMIT_AS, (held + room,) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (held() + room,) * 2)
     resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + seconds,) * 2)
-    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    unlimited, everything = resource.getrlimit(resource.RLIMIT_FSIZE), resource.getrlimit(resource.RLIMIT_AS)
     for command in commands:
         if command.warms_up:
             continue
@@ -82,15 +83,23 @@ def main() -> None:
         os.chdir(command.cwd)
         # Python ignores SIGXFSZ: a write beyond the limit fails with EFBIG as one on a full disk does with ENOSPC.
         resource.setrlimit(resource.RLIMIT_FSIZE, (command.largest or unlimited[0], unlimited[1]))
+        if command.room is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (held() + command.room, everything[1]))
         try:
             done = inside(*command.words, status=None)
             status, err = done.status, done.stderr
         except Exception as error:
             # What a user would have seen as a traceback.
             status, err = f"{type(error).__name__}", str(error)
+        resource.setrlimit(resource.RLIMIT_AS, everything)
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
         answer = {"status": status, "err": err, "seconds": time.process_time() - begin}
         print(json.dumps(answer), flush=True)
+
+
+def held() -> int:
+    """Return the bytes of address space that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import tomocast as tc
-from priors.runtime.errors import InputError
+from priors.runtime.errors import InputError, InputWarning
 from tests.support.command_line import inside
 
 ORBIT = {"columns": 40, "column_mm": 3.0, "rows": 3, "row_mm": 3.0}
@@ -138,3 +139,24 @@ def test_mistakes_are_told(scan):
         tc.read_scan("none.h5")
     with pytest.raises(InputError, match="expected HU"):
         tc.score(tc.Volume(np.zeros((2, 3, 4)), np.eye(4), "1/mm"), "x.nii.gz")
+
+
+def test_what_cannot_be_right_is_an_error_unless_forced(scan, projector):
+    pose = scan.geometry
+    same = {
+        name: np.repeat(getattr(pose, name)[:1], pose.views, 0)
+        for name in ("source_mm", "detector_mm", "u_mm", "v_mm")
+        if getattr(pose, name) is not None
+    }
+    turned = replace(scan, geometry=replace(pose, **same))
+    with pytest.raises(InputError, match=r"all 40 views have the same pose.*force=True"):
+        tc.reconstruct(turned)
+    with pytest.warns(InputWarning, match="all 40 views have the same pose"):
+        forced = tc.reconstruct(turned, force=True)
+    assert any("same pose" in text for text in forced.metrics["warnings"])
+    # An operator that does not see constants sees nothing of them: the solution is air everywhere.
+    blind = tc.LinearOperator(
+        lambda x: x - x.mean(), lambda y: y - y.mean(), grid=projector.grid, range=projector.domain
+    )
+    with pytest.raises(InputError, match=r"expected an object.*force=True"):
+        tc.reconstruct_with(blind, np.ones(projector.domain, np.float32), "cgls")

@@ -1,6 +1,7 @@
 """The public face of data assimilation does what the command line does, from files and from memory."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def test_gross_errors_are_left_out_of_streams_in_memory_as_of_files(folder, prio
         tc.assimilate(stream, prior, strict=True, **SHORT)
     kept = {**SHORT, "settings": {**SHORT["settings"], "gross_error": None}}
     # 1e4 is not of this world, and without the check the analyses show it.
-    assert np.abs(tc.assimilate(stream, prior, **kept).members).max() > 100
+    assert np.abs(tc.assimilate(stream, prior, force=True, **kept).members).max() > 100
 
 
 def test_withheld_places_are_not_used_and_say_how_wrong_the_analyses_are(folder, prior):
@@ -146,3 +147,30 @@ def test_withheld_places_are_not_used_and_say_how_wrong_the_analyses_are(folder,
     assert not set(places[0][0].tolist()) & set(places[1][0].tolist())
     with pytest.raises(InputError, match="expected some of both"):
         tc.assimilate(stream, prior, withhold=1e-9, **SHORT)
+
+
+def test_what_no_prior_can_know_is_an_error_unless_forced(folder, prior, ensemble):
+    with xr.open_dataset(folder / "observed.nc") as opened:
+        dataset = opened.load()
+    name = next(iter(dataset.data_vars))
+
+    def changed(values):
+        spoilt = dataset.copy(deep=True)
+        spoilt[name].values[...] = values(dataset[name].values)
+        return tc.Observations(spoilt)
+
+    missing = changed(lambda values: np.full_like(values, np.nan))
+    with pytest.raises(InputError, match=r"found no value at any time.*force=True"):
+        tc.assimilate(missing, prior, **SHORT)
+    far = changed(lambda values: 1e4 * values)
+    for call in (tc.assimilate, lambda *given, **more: next(tc.analyses(*given, **more))):
+        with pytest.raises(InputError, match=r"deviations of prior.*force=True"):
+            call(far, prior, gross_error=None, **SHORT)
+    with pytest.raises(InputError, match=r"start: .* deviations of prior"):
+        tc.forecast(replace(ensemble, members=1e4 * ensemble.members), prior, frames=1, **SHORT)
+    infinite = replace(ensemble, members=np.where(ensemble.members > 1, np.float32(np.inf), ensemble.members))
+    with pytest.raises(InputError, match=r"truth: .* values are infinite.*force=True"):
+        tc.verify(ensemble, replace(infinite, members=infinite.members[:, :1]))
+    with pytest.warns(InputWarning, match=r"truth: .* values are infinite"):
+        figures = tc.verify(ensemble, replace(infinite, members=infinite.members[:, :1]), force=True)
+    assert np.isfinite(figures["rmse"])

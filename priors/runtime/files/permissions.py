@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from priors.runtime.errors import InputError
+from priors.runtime.errors import InputError, warn
 from priors.runtime.terminal import visible
 
 
@@ -20,6 +20,7 @@ from priors.runtime.terminal import visible
 class _Permissions:
     links: bool = False
     nonsense: bool = False
+    python: bool = False
     used: list[str] = field(default_factory=list)
 
 
@@ -30,7 +31,21 @@ _current: ContextVar[_Permissions] = ContextVar("permissions", default=_NOTHING)
 @contextmanager
 def permitted(*, links: bool = False, nonsense: bool = False) -> Iterator[None]:
     """Allow things within the block."""
-    token = _current.set(_Permissions(links, nonsense))
+    with _set(_Permissions(links, nonsense)):
+        yield
+
+
+@contextmanager
+def nonsense_in_python(*, force: bool) -> Iterator[None]:
+    """Allow or refuse nonsense within a call of the Python face: messages name its argument, warnings are Python's."""
+    current = _current.get()
+    with _set(_Permissions(current.links, force or current.nonsense, python=True)):
+        yield
+
+
+@contextmanager
+def _set(permissions: _Permissions) -> Iterator[None]:
+    token = _current.set(permissions)
     try:
         yield
     finally:
@@ -58,7 +73,9 @@ def allow_nonsense(sentence: str) -> None:
     Raises:
         InputError: it is not allowed.
     """
-    _go_on(sentence, _current.get().nonsense, "--force", "go on all the same")
+    current = _current.get()
+    option = "force=True" if current.python else "--force"
+    _go_on(sentence, current.nonsense, option, "go on all the same")
 
 
 def options() -> list[str]:
@@ -78,4 +95,7 @@ def _go_on(sentence: str, allowed: bool, option: str, why: str) -> None:
     held = _current.get().used
     if sentence not in held:
         held.append(sentence)
-        print(visible(f"warning: {sentence} ({option})"), file=sys.stderr)
+        if _current.get().python:
+            warn(f"{sentence} ({option})")
+        else:
+            print(visible(f"warning: {sentence} ({option})"), file=sys.stderr)

@@ -8,6 +8,8 @@ up to the root) and its address-space limit leave:
 Page cache that the kernel would drop under pressure (``inactive_file``) counts as free in each group.
 """
 
+import errno
+import re
 import resource
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +33,48 @@ def available_bytes(*, proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/
     """
     figures = [*_machine(proc), *_groups(proc, cgroup), *_address_space(proc)]
     return max(0, min(figures) if figures else _psutil_available())
+
+
+def lack_of_memory(error: BaseException) -> str | None:
+    """Return the line for an error that is a lack of memory, None for any other.
+
+    torch raises RuntimeError where its CPU allocator fails, oneDNN and threads one of their own, and a library that
+    is loaded late an ImportError.
+    """
+    text = str(error)
+    out = (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or (isinstance(error, RuntimeError | ImportError | OSError) and any(one in text for one in _SHORT))
+    )
+    if not out:
+        return None
+    asked = _ASKED.search(text)
+    needed = (
+        "" if asked is None else f": {_size(asked)} were needed at once, {human(available_bytes())} are free"
+    )
+    return f"memory: not enough is free{needed}; use a smaller grid, fewer slices or smaller chunks"
+
+
+_SHORT = (
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "std::bad_alloc",
+    "could not create a memory",
+    "could not create a primitive",
+    "can't start new thread",
+    "failed to map segment",
+)
+_ASKED = re.compile(
+    r"(?:tried to allocate|Unable to allocate|Tried to allocate) ([0-9.]+) (bytes|[KMGTPE]iB)"
+)
+
+
+def _size(asked: re.Match[str]) -> str:
+    """Return the size in a library's words as ours."""
+    number, unit = asked.groups()
+    return human(float(number)) if unit == "bytes" else f"{number} {unit}"
 
 
 def human(size: float | int) -> str:

@@ -20,6 +20,7 @@ from priors.diffusion.slabs import Slabs
 from priors.linalg import cg
 from priors.runtime.errors import InputError
 from priors.runtime.system import processes
+from priors.runtime.system.memory import lack_of_memory
 from recon.operators.differences import Differences
 from recon.reconstructors.diffusion.coupling import Coupling, Duals
 from recon.reconstructors.diffusion.data_term import DataTerm
@@ -197,7 +198,9 @@ class NerdProblem:
         while True:
             try:
                 return all_chunks()
-            except (torch.OutOfMemoryError, MemoryError) as error:
+            except (RuntimeError, MemoryError) as error:
+                if lack_of_memory(error) is None:
+                    raise
                 if self.chunk == 1:
                     raise InputError(
                         "one slice does not fit in memory; free some or use --method fbp"

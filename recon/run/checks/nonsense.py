@@ -99,6 +99,22 @@ def check_result(volume: Volume, metrics: Mapping[str, Any]) -> None:
     Raises:
         InputError: with what was found; values that are not finite are refused with ``--force`` too.
     """
+    check_values(volume)
+    chi2, residual = metrics["chi2_per_ray"], metrics["relative_residual"]
+    limits = UNEXPLAINED_FBP if metrics["method"] == "fbp" else UNEXPLAINED
+    if any(not chi2 <= most and not residual <= share for most, share in limits):
+        allow_nonsense(
+            f"result: leaves {100 * residual:.3g} % of the line integrals unexplained (chi2 per ray {chi2:.4g}, noise "
+            "alone leaves 1): geometry, flat field or i0 cannot be those of this scan"
+        )
+
+
+def check_values(volume: Volume) -> None:
+    """Refuse a volume that holds no object or overflows its unit, unless ``--force`` was given.
+
+    Raises:
+        InputError: with what was found; values that are not finite are refused with ``--force`` too.
+    """
     low, high = float(volume.values.min()), float(volume.values.max())
     if not np.isfinite(low) or not np.isfinite(high):
         raise InputError(
@@ -109,13 +125,6 @@ def check_result(volume: Volume, metrics: Mapping[str, Any]) -> None:
     elif volume.unit == "HU" and max(-low, high) > LARGEST_HU:
         allow_nonsense(
             f"result: found {low:.4g} to {high:.4g} HU, expected less than {LARGEST_HU:g}; check mu_water"
-        )
-    chi2, residual = metrics["chi2_per_ray"], metrics["relative_residual"]
-    limits = UNEXPLAINED_FBP if metrics["method"] == "fbp" else UNEXPLAINED
-    if any(not chi2 <= most and not residual <= share for most, share in limits):
-        allow_nonsense(
-            f"result: leaves {100 * residual:.3g} % of the line integrals unexplained (chi2 per ray {chi2:.4g}, noise "
-            "alone leaves 1): geometry, flat field or i0 cannot be those of this scan"
         )
 
 

@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import torch
-
 from priors.runtime.errors import InputError
 from priors.runtime.output import emit_json
 from priors.runtime.progress import clock
-from priors.runtime.system.memory import available_bytes, human
+from priors.runtime.system.memory import available_bytes, human, lack_of_memory
 from recon.run.checks.nonsense import check_problem
 from recon.run.plan.estimate import TRIAL_SLICES, Estimate, estimate, trial_of
 from recon.run.problem.pose import Problem, read_problem, said_of
@@ -29,7 +27,9 @@ def _tried(problem: Problem) -> Estimate | None:
         return None
     try:
         return estimate(problem)
-    except (MemoryError, torch.OutOfMemoryError):
+    except (MemoryError, RuntimeError, OSError, ImportError) as error:
+        if lack_of_memory(error) is None:
+            raise
         return None
 
 

@@ -139,3 +139,15 @@ def test_steps_snap_to_whole_ones():
     levels = schedule.ratio(torch.arange(1000, dtype=torch.float64) / 999)
     told = Step()(schedule, schedule.inverse(levels))
     assert torch.equal(told, torch.arange(1000, dtype=torch.float64))
+
+
+def test_every_level_has_noise_of_its_own():
+    # Levels that are powers of two differ only in the highest bits of their numbers.
+    given = Place()
+    denoiser = fitted(given, SliceFit(stride=16))
+    for level in (0.25, 0.5, 1.0):
+        clean_estimate(denoiser, torch.zeros(1, 1, 8, 8), level)
+    borders = [(x - x.mean())[0, 0, 12:].flatten() for x in given.given]
+    for one, other in itertools.combinations(borders, 2):
+        # 64 unit normal values: their correlation has a deviation of 1 / 8.
+        assert abs(float(torch.corrcoef(torch.stack([one, other]))[0, 1])) < 0.5

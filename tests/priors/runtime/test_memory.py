@@ -2,10 +2,12 @@
 
 import resource
 
+import numpy as np
 import pytest
+import torch
 
 from priors.runtime.errors import InputError
-from priors.runtime.system.memory import PROGRAM_BYTES, MemoryPlan, available_bytes, human
+from priors.runtime.system.memory import PROGRAM_BYTES, MemoryPlan, available_bytes, human, lack_of_memory
 
 GIB = 1 << 30
 
@@ -93,3 +95,17 @@ def test_the_table_ends_with_the_total():
 )
 def test_sizes_read_well(size, text):
     assert human(size) == text
+
+
+@pytest.mark.parametrize("make", [lambda: torch.empty(1 << 60), lambda: np.empty(1 << 59, np.float32)])
+def test_what_libraries_raise_says_what_was_needed(make):
+    with pytest.raises((RuntimeError, MemoryError)) as caught:
+        make()
+    assert "were needed at once" in lack_of_memory(caught.value)
+
+
+def test_other_errors_are_no_lack_of_memory():
+    with pytest.raises(RuntimeError) as caught:
+        torch.ones(2) + torch.ones(3)
+    assert lack_of_memory(caught.value) is None
+    assert lack_of_memory(ValueError("can't allocate memory")) is None
