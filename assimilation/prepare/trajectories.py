@@ -21,7 +21,7 @@ from assimilation.fields.grid import Variable
 from assimilation.fields.streams import FieldStream
 from assimilation.prepare.events import opened_event
 from assimilation.prepare.settings import EventSource, PrepareSettings
-from priors.runtime.errors import InputError
+from priors.runtime.errors import InputError, warn
 from priors.runtime.files.writing import atomic, atomic_folder
 from priors.runtime.progress import Progress
 from priors.runtime.system.cluster import ALONE, Workers
@@ -66,12 +66,17 @@ def _prepare(
             name = f"{number:02d}-{Path(event.path).stem}-{event.split}.npy"
             with atomic(out / name) as temporary:
                 frames = _frames(stream, work, partial(_read_block, event, settings, data))
-                values = _write_frames(stream, temporary, event.path, frames)
+                values, missing = _write_frames(stream, temporary, event.path, frames)
                 if event.split == "train":
                     samples.append(_finite_values(values))
                 del values
         entry = {"file": name, "split": event.split, "source": Path(event.path).name}
         listed.append({**entry, "licence": event.licence, "share": event.share})
+        if missing:
+            warn(
+                f"{event.path}: {missing} of {stream.trajectories * stream.times.size} frames have no value (times "
+                "without a frame, or all missing); they are masked in training"
+            )
     _write(out / "statistics.yaml", {"variables": _statistics(shared["variables"], samples)})
     _write(out / "manifest.yaml", {"kind": "trajectories", **shared, "events": listed})
     return listed
@@ -101,16 +106,18 @@ def _read_block(
 
 def _write_frames(
     stream: FieldStream, path: Path, label: str, frames: Iterator[Float[np.ndarray, "k y x"]]
-) -> np.ndarray:
-    """Write the frames of a stream one by one, and return the array, which stays on disk."""
+) -> tuple[np.ndarray, int]:
+    """Write the frames of a stream one by one; return the array, which stays on disk, and how many have no value."""
     shape = (stream.trajectories, stream.times.size, len(stream.variables), *stream.grid.shape)
     values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    missing = 0
     with Progress(stream.trajectories * stream.times.size, f"prepare {Path(label).name}") as progress:
         for index, frame in zip(np.ndindex(shape[:2]), frames, strict=True):
             values[index] = frame
+            missing += not np.isfinite(frame).any()
             progress.step()
     values.flush()
-    return values
+    return values, missing
 
 
 def described(fields: FieldStream) -> dict[str, Any]:

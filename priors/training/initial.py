@@ -5,6 +5,7 @@ see neighbouring slices has the parent's first layer for the middle one and zero
 first step either is its parent.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,6 +39,24 @@ def check_parent(card: PriorCard, network: AnyNetwork) -> None:
         if parent.model_copy(update=added) == network:
             return
     raise InputError(f"initial: prior {card.name!r} has the network {parent!r}, expected {network!r}")
+
+
+def freeze(network: nn.Module, train_only: Sequence[str]) -> None:
+    """Let only the weights whose names begin with one of ``train_only`` be trained; all where it is empty.
+
+    Raises:
+        InputError: one of them begins no name.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    for beginning in train_only:
+        if not any(name.startswith(beginning) for name in names):
+            parts = sorted({".".join(name.split(".")[:2]) for name in names})
+            raise InputError(
+                f"train_only: found {beginning!r}, expected beginnings such as {', '.join(parts)}"
+            )
+    if train_only:
+        for name, weight in network.named_parameters():
+            weight.requires_grad_(name.startswith(tuple(train_only)))
 
 
 STEM = "unet.conv_in.conv.weight"

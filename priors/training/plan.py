@@ -60,7 +60,7 @@ def _peak(trainer: Trainer, probe: Probe, *, backward: bool) -> int:
         with torch.no_grad(), LiveBytes() as live:
             trainer.denoiser(batch.x, batch.t)
         return int(live.peak)
-    weights = list(trainer.denoiser.network.parameters())
+    weights = [weight for weight in trainer.denoiser.network.parameters() if weight.requires_grad]
     # Gradients are counted with the weights: here each is let go of as soon as it is whole.
     hooks = [weight.register_post_accumulate_grad_hook(_forget_gradient) for weight in weights]
     with LiveBytes() as live:

@@ -166,6 +166,10 @@ class Training(BaseModel):
         description="prior whose weights training starts from; network, levels and codec are its own where the network "
         "is not given",
     )
+    train_only: tuple[str, ...] = Field(
+        (),
+        description="beginnings of the names of the weights that are trained; the others stay the initial prior's",
+    )
     optimisation: Optimisation = Optimisation()
     average: Average = Average()
     precision: Precision = Precision()
@@ -182,6 +186,12 @@ class Training(BaseModel):
     def card_schedule(self) -> Schedule:
         """The schedule of the card."""
         return self.schedule
+
+    @model_validator(mode="after")
+    def _frozen_weights_are_a_prior_s(self) -> "Training":
+        if self.train_only and self.initial is None:
+            raise ValueError("train_only: weights that stay have to come from a prior, expected initial")
+        return self
 
 
 class TrainConfig(Training):

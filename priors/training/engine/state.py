@@ -47,7 +47,7 @@ def load_moments(optimiser: torch.optim.Optimizer, module: nn.Module, state: Map
         names = [name for name, _ in module.named_parameters()]
         state = {name: numbered[index] for index, name in enumerate(names) if index in numbered}
     for name, weight in module.named_parameters():
-        if state:
+        if state and weight.requires_grad:
             optimiser.state[weight] = {
                 key: value.clone() if key == "step" else _laid_out(_part(value, weight), weight)
                 for key, value in state[name].items()

@@ -26,7 +26,7 @@ from priors.training.engine.precision import checkpoint_blocks, resolved_precisi
 from priors.training.engine.prefetch import Prefetch
 from priors.training.engine.rate import learning_rate
 from priors.training.engine.state import full_moments, full_state, load_full, load_moments
-from priors.training.initial import start_from
+from priors.training.initial import freeze, start_from
 from priors.training.task import Batch, TrainingTask
 
 # What may differ between a checkpoint and the run that goes on from it: none of it decides the next step.
@@ -77,6 +77,7 @@ class Trainer:
         network = network.to(device, torch.float64 if precision == "float64" else torch.float32)
         average = WeightAverage(network, decay=config.optimisation.ema, settings=config.average)
         kept = _kept_averages(network, config)
+        freeze(network, config.train_only)
         many = processes.count() > 1 and not alone
         if config.precision.checkpoint == "blocks":
             checkpoint_blocks(network)
@@ -90,7 +91,9 @@ class Trainer:
             module = wrapped(module, mode=config.parallel.mode)  # type: ignore[arg-type]
         sums = any(isinstance(weight, DTensor) for weight in network.parameters())
         optimiser = torch.optim.AdamW(
-            network.parameters(), weight_decay=config.optimisation.weight_decay, fused=not sums
+            [weight for weight in network.parameters() if weight.requires_grad],
+            weight_decay=config.optimisation.weight_decay,
+            fused=not sums,
         )
         trainer = cls(
             config,

@@ -9,7 +9,7 @@ from assimilation.fields.fields import Fields
 from assimilation.io.archive import write_fields
 from assimilation.prepare.settings import EventSource, PrepareSettings
 from assimilation.prepare.trajectories import prepare
-from priors.runtime.errors import InputError
+from priors.runtime.errors import InputError, InputWarning
 from priors.training.trajectories.data import Moves, PreparedTrajectories
 from tests.support.assimilation.observations import HOUR, RAIN, WIND, fields, plane, sphere
 from tests.support.real_data import real_data
@@ -167,3 +167,17 @@ def test_arrays_that_outgrow_the_memory_stay_on_disk_and_give_the_same_windows(f
         for data in (held, mapped)
     ]
     np.testing.assert_array_equal(*windows)
+
+
+def test_times_without_a_frame_are_masked_and_counted(files):
+    whole = fields(grid=plane(8, 12), frames=9, step=HOUR // 2)
+    kept = [0, 1, 2, 4, 5, 8]
+    write_fields(
+        Fields(whole.values[:, kept], whole.times[kept], whole.variables, whole.grid), files / "gaps.nc"
+    )
+    wanted = settings({"path": "gaps.nc", "split": "train"}, step_s=1800.0)
+    with pytest.warns(InputWarning, match=r"gaps\.nc: \d+ of \d+ frames have no value"):
+        prepare(wanted, files / "gaps", data=files)
+    (array,) = PreparedTrajectories.load(files / "gaps", "train").arrays
+    missing = ~np.isfinite(array).any(axis=(2, 3, 4))
+    assert missing.sum(axis=1).tolist() == [3] * len(array)

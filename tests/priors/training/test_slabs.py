@@ -9,7 +9,9 @@ from priors.card import load_prior
 from priors.networks import MonaiUNet
 from priors.runtime.config import read_yaml
 from priors.runtime.errors import InputError
+from priors.runtime.tensors import save_tensors
 from priors.training.configuration.config import TrainConfig
+from priors.training.engine.trainer import Trainer
 from priors.training.initial import check_parent, start_from
 from priors.training.loop import open_subject
 from priors.training.slices.data import neighbouring
@@ -121,3 +123,29 @@ def test_what_does_not_fit_together_is_refused(stack, small_data):
     with pytest.raises(ValueError, match=r"network\.neighbours is 5"):
         TrainConfig.model_validate(other)
     assert MonaiUNet(channels=(16, 16)).neighbours == 1
+
+
+def test_weights_that_are_not_trained_stay_to_the_bit(small_data, small_prior, tmp_path):
+    plain = {
+        **settings(small_data, steps=3),
+        "initial": str(small_prior),
+        "train_only": ["unet.out", "unet.up_blocks"],
+    }
+    plain["optimisation"] |= {"learning_rate": 1e-3}
+    config = TrainConfig.model_validate(plain)
+    trainer = Trainer.start(config, open_subject(config))
+    before = {name: value.clone() for name, value in trainer.denoiser.network.state_dict().items()}
+    for _ in range(3):
+        trainer.advance()
+    save_tensors(trainer.state(), tmp_path / "state.pt")
+    for network in (trainer.denoiser.network, trainer.average.module):
+        for name, value in network.state_dict().items():
+            trained = name.startswith(("unet.out", "unet.up_blocks"))
+            assert trained != torch.equal(value, before[name]), name
+    again = Trainer.start(config, open_subject(config))
+    again.restore(tmp_path / "state.pt")
+    assert again.advance() == trainer.advance()
+    with pytest.raises(InputError, match=r"expected beginnings such as .*unet\.conv_in"):
+        Trainer.start(config.model_copy(update={"train_only": ("decoder",)}), open_subject(config))
+    with pytest.raises(ValueError, match="expected initial"):
+        TrainConfig.model_validate({**settings(small_data, steps=3), "train_only": ["unet.out"]})
