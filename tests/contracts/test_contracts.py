@@ -9,7 +9,7 @@ from priors.card import embedded_names
 from priors.codec import Codec
 from priors.diffusion.denoiser import Denoiser, GaussianDenoiser
 from priors.diffusion.parametrisation import Parametrisation
-from priors.diffusion.samplers.gaussian_start import From
+from priors.diffusion.samplers.gaussian_start import Below, From
 from priors.diffusion.samplers.sampler import Sampler
 from priors.diffusion.schedule import EDM, Schedule
 from priors.runtime.errors import InputError
@@ -279,7 +279,7 @@ def test_a_parametrisation_recovers_the_clean_field_from_its_target(parametrisat
 @pytest.mark.parametrize("denoiser", named(examples.denoisers))
 class TestDenoiser:
     def state(self, denoiser):
-        inner = getattr(denoiser, "prior", denoiser)
+        inner = denoiser.inner if isinstance(denoiser, Below) else getattr(denoiser, "prior", denoiser)
         shape, dtype = (3, 1, 16, 16), torch.float32
         if isinstance(inner, GaussianDenoiser):
             # A conditioned denoiser answers for one frame less than its prior knows.
