@@ -40,13 +40,13 @@ class Climatology:
 
     def at(self, time: np.datetime64) -> Float[np.ndarray, "k y x"]:
         """Return the mean state at a time (of the nearest hour of the day)."""
-        return np.asarray(self.mean[self._place(time)])
+        return np.asarray(self.mean[self._hour_index(time)])
 
     def deviation_at(self, time: np.datetime64) -> Float[np.ndarray, "k y x"]:
         """Return the standard deviation about the mean at a time."""
-        return np.asarray(self.deviation[self._place(time)])
+        return np.asarray(self.deviation[self._hour_index(time)])
 
-    def _place(self, time: np.datetime64) -> int:
+    def _hour_index(self, time: np.datetime64) -> int:
         distance = np.abs(self.hours - _hour(np.array([time]))[0])
         return int(np.argmin(np.minimum(distance, _DAY - distance)))
 

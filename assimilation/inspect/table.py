@@ -38,13 +38,13 @@ def inspect_table(path: Path) -> Inspection:
     if "trajectory" in frame.columns:
         facts["trajectories"] = str(frame["trajectory"].nunique())
     for variable, rows in frame.groupby("variable"):
-        facts[str(variable)] = _told(rows, path)
+        facts[str(variable)] = _summary(rows, path)
     if layout is not None:
         facts["state"] = f"{layout.grid.shape[0]} x {layout.grid.shape[1]} points, {layout.times.size} times"
     return Inspection("observations in a table", facts, tuple(_warnings(frame, path, axes)))
 
 
-def _told(rows: Any, path: Path) -> str:
+def _summary(rows: Any, path: Path) -> str:
     """Return unit, range, errors and missing share of one variable."""
     values, sigma = _numbers(rows, "value", path), _numbers(rows, "sigma", path)
     units = (

@@ -77,7 +77,7 @@ class GrowingArchive:
         Raises:
             InputError: the time is neither, sizes differ, or the disk is full.
         """
-        place = self._place(time.astype("datetime64[ns]"), trajectory)
+        place = self._time_index(time.astype("datetime64[ns]"), trajectory)
         try:
             if not self._arrays:
                 self._create(len(members))
@@ -145,7 +145,7 @@ class GrowingArchive:
             left.unlink()
         note_absent(self.store)
 
-    def _place(self, time: np.datetime64, trajectory: int) -> int:
+    def _time_index(self, time: np.datetime64, trajectory: int) -> int:
         """Return where a time belongs."""
         if not 0 <= trajectory < self.trajectories:
             raise InputError(

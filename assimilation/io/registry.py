@@ -130,7 +130,7 @@ def open_stream(
     path = Path(path)
     reader = reader_of(path)
     if reader.stream is not None:
-        stream = _finite(_chosen(reader.stream(path, rain), variable, path), path)
+        stream = _finite(_one_variable(reader.stream(path, rain), variable, path), path)
         yield stream if lead is None else stream.at_lead(lead, str(path))
         return
     with open_dataset(path, variable) as dataset:
@@ -184,7 +184,7 @@ def _finite(stream: FieldStream, path: Path) -> FieldStream:
     )
 
 
-def _chosen(stream: FieldStream, variable: str | None, path: Path) -> FieldStream:
+def _one_variable(stream: FieldStream, variable: str | None, path: Path) -> FieldStream:
     """Return one variable of a stream, or all."""
     if variable is None:
         return stream

@@ -27,7 +27,7 @@ def opened_event(
     Raises:
         InputError: see ``prepare``.
     """
-    with open_stream(_found(event.path, data), rain=settings.rain) as whole:
+    with open_stream(_resolved_path(event.path, data), rain=settings.rain) as whole:
         if whole.members > 1:
             raise InputError(
                 f"{event.path}: found the dimension member ({whole.members}), expected single fields"
@@ -36,7 +36,7 @@ def opened_event(
             raise InputError(
                 f"{event.path}: time: found several starts by several leads, expected fields of one time each"
             )
-        stream = _within(_chosen(whole, settings.variables, event.path), event)
+        stream = _within(_in_order(whole, settings.variables, event.path), event)
         own = float(np.diff(stream.times).min() / np.timedelta64(1, "s")) if stream.times.size > 1 else None
         step_s = settings.step_s or own
         stream = stream if step_s is None else _on_step(stream, step_s, event.path)
@@ -84,7 +84,7 @@ def _on_spacing(stream: FieldStream, spacing: float, source: str) -> FieldStream
     return replace(stream, grid=grid, read=lambda n, time: np.asarray(coarse(n, time).values[:, 0]))
 
 
-def _found(text: str, data: Path | None) -> Path:
+def _resolved_path(text: str, data: Path | None) -> Path:
     path = Path(text)
     if data is not None and not path.is_absolute() and (data / path).exists():
         return data / path
@@ -93,7 +93,7 @@ def _found(text: str, data: Path | None) -> Path:
     return path
 
 
-def _chosen(stream: FieldStream, names: tuple[str, ...], source: str) -> FieldStream:
+def _in_order(stream: FieldStream, names: tuple[str, ...], source: str) -> FieldStream:
     """Return the wanted variables in the wanted order."""
     if not names:
         return stream

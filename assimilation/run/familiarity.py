@@ -129,6 +129,6 @@ def _of_departures(consistency: float) -> list[Check]:
     ]
 
 
-def told(figures: Mapping[str, Any]) -> bool:
+def needs_warning(figures: Mapping[str, Any]) -> bool:
     """Tell whether a verdict is one to warn of."""
     return figures["verdict"] in ("unfamiliar", "do-not-believe")

@@ -15,19 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from assimilation.inference.assimilator import Assimilator, EnsemblePlan
-from assimilation.inference.domain import step_of
-from assimilation.inference.nowcast.nowcaster import Nowcaster
 from assimilation.inference.problem import Problem
 from assimilation.io.archive import EnsembleWriter, analysis_path
 from assimilation.io.registry import open_stream
 from assimilation.run.checkpoint import Checkpoint, check_archive, check_whole, load_state
-from assimilation.run.familiarity import familiarity, told
+from assimilation.run.familiarity import familiarity, needs_warning
+from assimilation.run.figures import attributes_of, sizes, withheld
 from assimilation.run.nonsense import check_problem, observed_frames
 from assimilation.run.planning import ensemble_plan, memory_plan, rehearse
 from assimilation.run.problem import read_problem
 from assimilation.run.products import PRODUCTS, write_products
 from assimilation.run.settings import AssimilateSettings, ForecastSettings
-from assimilation.verification.departures import departures
 from priors.audits.verdict import sentence
 from priors.card import Prior, find_prior, load_prior
 from priors.diffusion.denoiser import resolved_device
@@ -151,7 +149,7 @@ def _run(
         variables=problem.variables,
         grid=problem.grid,
         trajectories=problem.trajectories,
-        attributes=_attributes(settings, prior, problem, assimilator),
+        attributes=attributes_of(settings, prior, problem, assimilator),
         resume=resume,
     )
     try:
@@ -182,8 +180,8 @@ def _judged(settings: Settings, prior: Prior, problem: Problem, folder: RunFolde
 def _strange(found: Mapping[str, Any]) -> list[str]:
     """Say what the verdict is, as a warning where it is a bad one, which is returned."""
     text = sentence(found)
-    print(f"warning: {text}" if told(found) else text, file=sys.stderr)
-    return [text] if told(found) else []
+    print(f"warning: {text}" if needs_warning(found) else text, file=sys.stderr)
+    return [text] if needs_warning(found) else []
 
 
 def print_plan(settings: Settings, inputs: Inputs, *, as_json: str | None) -> None:
@@ -269,58 +267,12 @@ def _compute(
     check_whole(writer.path, problem)
     seconds, cpu_seconds = checkpoint.spent()
     return {
-        **_sizes(problem, assimilator, plan),
-        **_withheld(writer.path, problem),
+        **sizes(problem, assimilator, plan),
+        **withheld(writer.path, problem),
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "peak_memory_bytes": peak_bytes(),
     }
-
-
-def _withheld(archive: Path, problem: Problem) -> dict[str, Any]:
-    """Return how the analyses compare with the observations that were withheld."""
-    if problem.passive is None:
-        return {}
-    with open_stream(archive) as ensemble:
-        whole, _ = departures(problem.passive, ensemble)
-    print(
-        f"withheld: {whole.count} observations, rms {whole.rms:.4g} where errors and spread lead to expect "
-        f"{whole.expected:.4g}, mean {whole.mean:.3g}",
-        file=sys.stderr,
-    )
-    return {"withheld": whole.as_dict()}
-
-
-def _sizes(problem: Problem, assimilator: Assimilator, plan: EnsemblePlan) -> dict[str, Any]:
-    """Return what was computed, in numbers."""
-    schedule = assimilator.schedule
-    return {
-        "trajectories": problem.trajectories,
-        "members": plan.members,
-        "frames": problem.frames,
-        "lag": "inf" if schedule.lag is None else schedule.lag,
-        "motion": "none" if problem.advection is None else "advect",
-        "evolution": "cascade" if isinstance(assimilator, Nowcaster) else "prior",
-        "steps": schedule.steps,
-        "frame_evaluations": schedule.evaluations(problem.frames),
-    }
-
-
-def _attributes(
-    settings: Settings, prior: Prior, problem: Problem, assimilator: Assimilator
-) -> dict[str, str]:
-    """Return what the archive says of its origin."""
-    attributes = {
-        "title": f"{settings.command} with prior {prior.card.name}",
-        "prior": prior.card.name,
-        "prior_sha256": prior.card.sha256,
-        "seed": str(settings.seed),
-    }
-    if isinstance(settings, ForecastSettings):
-        start = str((problem.times[0] - step_of(prior)).astype("datetime64[ms]"))
-        return {**attributes, "forecast_reference_time": start.removesuffix(".000")}
-    lag = assimilator.schedule.lag
-    return {**attributes, "lag": "inf" if lag is None else str(lag)}
 
 
 def _write_report(folder: RunFolder, problem: Problem, figures: Mapping[str, Any]) -> None:

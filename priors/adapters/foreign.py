@@ -247,7 +247,7 @@ def refuse(path: Path, reason: str) -> InputError:
     return InputError(f"{path}: cannot be a prior: {reason}")
 
 
-def told_or(value: Any, usual: Any, name: str, notes: list[str]) -> Any:
+def stated_or(value: Any, usual: Any, name: str, notes: list[str]) -> Any:
     """Return what was told, else what is usual, noting that it was taken."""
     if value is not None:
         return value
@@ -260,6 +260,6 @@ def first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def joined_notes(notes: Sequence[str]) -> tuple[str, ...]:
+def distinct_notes(notes: Sequence[str]) -> tuple[str, ...]:
     """Return notes without repetition, in order."""
     return tuple(dict.fromkeys(notes))

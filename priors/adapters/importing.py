@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from priors.adapters.foreign import Foreign, Told, first, joined_notes
+from priors.adapters.foreign import Foreign, Told, distinct_notes, first
 from priors.adapters.measure import footprint
 from priors.adapters.registry import read_checkpoint
 from priors.adapters.slices import answered, slices_seen
@@ -73,7 +73,7 @@ def card_of(foreign: Foreign, told: Told, source: Path) -> PriorCard:
             family=foreign.family,
             file=foreign.path.name,
             sha256=file_sha256(foreign.path),
-            notes=joined_notes(foreign.notes),
+            notes=distinct_notes(foreign.notes),
         ),
         "parents": stated.get("parents", ()),
     }

@@ -17,7 +17,7 @@ CONSISTENCY = re.compile(r"^(ct|cd)_(imagenet64|bedroom256|cat256)", re.IGNORECA
 LATENT_CHANNELS = 4
 
 
-def refusal_of_place(source: Path) -> str | None:
+def refusal_by_name(source: Path) -> str | None:
     """Return why a file or folder cannot be a prior, by its name; None where it may be one."""
     if source.suffix in FLAX or _holds_jax(source):
         return "it is a JAX checkpoint, whose networks are programs of their own; export its weights to torch first"

@@ -8,7 +8,7 @@ from typing import Any
 from priors.adapters.families import adm, diffusers, edm, forcing, monai, score_sde
 from priors.adapters.foreign import Foreign, Told, refuse
 from priors.adapters.inert import read_pickle, read_tensors
-from priors.adapters.refusals import FLAX, refusal_of_content, refusal_of_place
+from priors.adapters.refusals import FLAX, refusal_by_name, refusal_of_content
 from priors.runtime.config import nearest
 from priors.runtime.errors import InputError
 
@@ -50,7 +50,7 @@ def read_checkpoint(source: Path, told: Told, *, family: str | None = None) -> F
             f"{source}: does not exist, expected a checkpoint (a file, or a folder of diffusers or MONAI)"
         )
     named = None if family is None else _named(family)
-    reason = refusal_of_place(source)
+    reason = refusal_by_name(source)
     if reason is not None:
         raise refuse(source, reason)
     try:
@@ -74,7 +74,7 @@ def read_checkpoint(source: Path, told: Told, *, family: str | None = None) -> F
 def claims(source: Path) -> bool:
     """Tell whether a file or folder may be a checkpoint, by its name."""
     if source.is_dir():
-        return refusal_of_place(source) is not None or any(each.claims(source, None) for each in FAMILIES)
+        return refusal_by_name(source) is not None or any(each.claims(source, None) for each in FAMILIES)
     return source.suffix in SUFFIXES
 
 

@@ -51,9 +51,9 @@ def _facts(image: Volume) -> dict[str, str]:
     extent = [n * d for n, d in zip(image.values.shape, image.voxel_mm, strict=True)]
     low, high = float(image.values.min()), float(image.values.max())
     return {
-        "shape": _joined(image.values.shape) + " (z, y, x)",
-        "voxel": _joined(image.voxel_mm) + " mm (z, y, x)",
-        "extent": _joined(extent) + " mm",
+        "shape": _by_axes(image.values.shape) + " (z, y, x)",
+        "voxel": _by_axes(image.voxel_mm) + " mm (z, y, x)",
+        "extent": _by_axes(extent) + " mm",
         "orientation": "".join(nibabel.aff2axcodes(image.affine)) + " (directions of x, y, z)",
         "first voxel at": " ".join(f"{number:.4f}" for number in image.affine[:3, 3]) + " mm (RAS)",
         "unit": image.unit,
@@ -84,5 +84,5 @@ def _warnings(image: Volume) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _joined(numbers: object) -> str:
+def _by_axes(numbers: object) -> str:
     return " x ".join(f"{number:.4g}" for number in np.asarray(numbers, np.float64))

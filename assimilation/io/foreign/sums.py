@@ -30,7 +30,7 @@ def amounts(dataset: xr.Dataset, bounds: np.ndarray | None, source: str) -> xr.D
     """
     changed = {}
     for name, item in dataset.data_vars.items():
-        if "time" not in item.dims or item.sizes["time"] < 2 or not _summed(item):
+        if "time" not in item.dims or item.sizes["time"] < 2 or not _is_accumulated(item):
             continue
         if bounds is None or bounds.shape != (item.sizes["time"], 2):
             if "/" not in str(item.attrs.get("units", "")) and " s-1" not in str(item.attrs.get("units", "")):
@@ -48,7 +48,7 @@ def amounts(dataset: xr.Dataset, bounds: np.ndarray | None, source: str) -> xr.D
     return dataset.assign(changed)
 
 
-def _summed(item: xr.DataArray) -> bool:
+def _is_accumulated(item: xr.DataArray) -> bool:
     keys = ("cell_methods", "GRIB_stepType", "long_name", "description")
     texts = [str(item.attrs.get(key, "")).replace("accum", "accumul") for key in keys]
     return any(_SAYS.search(text) for text in texts)

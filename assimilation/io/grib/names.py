@@ -25,10 +25,10 @@ def named(fields: Sequence[Field]) -> dict[str, list[Field]]:
         levels[field.name + level_label(field)].add(field.level_type)
     steps: dict[str, set[str]] = defaultdict(set)
     for field in fields:
-        steps[_placed(field, levels)].add(field.step_type)
+        steps[_with_level(field, levels)].add(field.step_type)
     variables: dict[str, list[Field]] = defaultdict(list)
     for field in fields:
-        name = _placed(field, levels)
+        name = _with_level(field, levels)
         if len(steps[name]) > 1 and field.step_type != "instant":
             name += f"_{field.step_type}"
         variables[name].append(field)
@@ -50,7 +50,7 @@ def level_label(field: Field) -> str:
     return f"_{kind}{level:g}" if level else ""
 
 
-def _placed(field: Field, levels: dict[str, set[str]]) -> str:
+def _with_level(field: Field, levels: dict[str, set[str]]) -> str:
     """Return the name with its level; where kinds of level without a number meet, with the kind."""
     name = field.name + level_label(field)
     kinds = levels[name]

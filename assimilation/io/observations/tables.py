@@ -139,7 +139,7 @@ def to_rows(frame: Any, *, variables: tuple[Variable, ...], grid: Grid, source: 
         )
 
     frame = rejected.leave_out(frame, wrong, reason)
-    y, x = _places(frame, grid, source)
+    y, x = _coordinates(frame, grid, source)
     trajectory = (
         _numbers(frame, "trajectory", source).astype(np.int64)
         if "trajectory" in frame.columns
@@ -184,7 +184,7 @@ def _inside(frame: Any, grid: Grid, rejected: Rejected) -> Any:
     unplaced = ~np.isfinite(numbers).all(axis=0) & (_missing(frame[axes[0]]) | _missing(frame[axes[1]]))
     frame = rejected.leave_out(frame, unplaced, lambda row: f"{axes[0]}: found no place")
     try:
-        y, x = _places(frame, grid, rejected.source)
+        y, x = _coordinates(frame, grid, rejected.source)
     except InputError:
         # What one place says is left out below; what all say wrongly is refused where they are used.
         numbers = [np.asarray(_to_numeric(frame[name]), np.float64) for name in axes]
@@ -194,7 +194,7 @@ def _inside(frame: Any, grid: Grid, rejected: Rejected) -> Any:
         frame = rejected.leave_out(
             frame, wrong, lambda row: f"latitude: found {numbers[0][row]:g}, expected -90 to 90"
         )
-        y, x = _places(frame, grid, rejected.source)
+        y, x = _coordinates(frame, grid, rejected.source)
     outside = ~_on_grid(grid, y, x)
     if outside.all():
         return frame
@@ -329,7 +329,7 @@ def _converted(
     return value * chosen[:, 0] + chosen[:, 1], sigma * np.abs(chosen[:, 0])
 
 
-def _places(frame: Any, grid: Grid, source: str) -> tuple[np.ndarray, np.ndarray]:
+def _coordinates(frame: Any, grid: Grid, source: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the coordinates on the grid; geographic ones are projected onto a plane that has a projection."""
     if "latitude" not in frame.columns:
         if grid.kind == "sphere":

@@ -73,7 +73,7 @@ FORMATS = (
 def is_radar(path: Path) -> bool:
     """Tell whether a path is a file of a known service, or a folder that holds some."""
     if path.is_dir():
-        return not (path / "zarr.json").exists() and bool(_found(path)[1])
+        return not (path / "zarr.json").exists() and bool(_format_and_files(path)[1])
     return any(known.knows(path) for known in FORMATS)
 
 
@@ -87,7 +87,7 @@ def open_radar(path: Path, relation: RainRelation = DEFAULT_RELATION) -> FieldSt
     Raises:
         InputError: a file is damaged, grids differ, or a time occurs twice.
     """
-    known, files = _found(path)
+    known, files = _format_and_files(path)
     first: tuple[Path, Grid] | None = None
     moments = []
     entries = [(file, place) for file in files for place in range(known.count(file))]
@@ -116,7 +116,7 @@ def open_radar(path: Path, relation: RainRelation = DEFAULT_RELATION) -> FieldSt
     )
 
 
-def _found(path: Path) -> tuple[RadarFormat, list[Path]]:
+def _format_and_files(path: Path) -> tuple[RadarFormat, list[Path]]:
     """Return the service with most files in the folder, and the files."""
     files = sorted(item for item in path.iterdir() if item.is_file()) if path.is_dir() else [path]
     matches = [(known, [file for file in files if known.knows(file)]) for known in FORMATS]

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from priors.adapters.foreign import TARGETS, Foreign, Told, as_float, best_state, refuse, told_or
+from priors.adapters.foreign import TARGETS, Foreign, Told, as_float, best_state, refuse, stated_or
 from priors.diffusion.conditioning import LogRatio, Step
 from priors.diffusion.parametrisation import Preconditioned
 from priors.diffusion.schedule import EDM, Betas
@@ -89,7 +89,7 @@ def read(source: Path, content: Any, told: Told) -> Foreign:
     notes = [f"weights from {which!r}"] if which else []
     found = architecture(source, state)
     known = told.head_width is not None or told.heads is not None
-    order = told_or(told.qkv, "old", "qkv order", notes)
+    order = stated_or(told.qkv, "old", "qkv order", notes)
     if found.outputs in (2, 2 * found.channels):
         notes.append("learned variance dropped")
     network = DiffusersUNet(
@@ -115,15 +115,15 @@ def read(source: Path, content: Any, told: Told) -> Foreign:
 
 def levels(told: Told, notes: list[str]) -> tuple[Any, Any, Any]:
     """Return schedule, parametrisation and conditioning as told, else as the code's flags have them by default."""
-    target = told_or(told.target, "noise", "target", notes)
+    target = stated_or(told.target, "noise", "target", notes)
     if target == "edm":
         sigmas = EDM(sigma_min=told.sigma_min or 0.002, sigma_max=told.sigma_max or 80.0)
         return sigmas, Preconditioned(sigma_data=0.5), LogRatio(factor=250.0)
-    steps = told_or(told.steps, 1000, "steps", notes)
-    kind = told_or(told.betas, "linear", "betas", notes)
+    steps = stated_or(told.steps, 1000, "steps", notes)
+    kind = stated_or(told.betas, "linear", "betas", notes)
     # The code scales its linear betas with the number of steps, so that the last level stays the same.
     start, stop = told.start or 0.1 / steps, told.stop or 20.0 / steps
-    factor = told_or(told.times, 1.0, "factor of times", notes)
+    factor = stated_or(told.times, 1.0, "factor of times", notes)
     return Betas(kind=kind, start=start, stop=stop, count=steps), TARGETS[target](), Step(factor=factor)
 
 

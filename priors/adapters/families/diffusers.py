@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from priors.adapters.families.schedulers import Meaning, meaning_of
-from priors.adapters.foreign import Foreign, Told, as_float, refuse, tensors_of, told_or
+from priors.adapters.foreign import Foreign, Told, as_float, refuse, stated_or, tensors_of
 from priors.adapters.inert import read_tensors
 from priors.adapters.layout import EXTRA, WEIGHTS
 from priors.networks import DiffusersUNet, MonaiUNet
@@ -188,13 +188,13 @@ def _meaning(source: Path, told: Told, notes: list[str]) -> Meaning:
         )
     predictions = {"noise": "epsilon", "clean": "sample", "velocity": "v_prediction"}
     rules = {"cosine": "squaredcos_cap_v2"}
-    rule = told_or(told.betas, "linear", "betas", notes)
+    rule = stated_or(told.betas, "linear", "betas", notes)
     config = {
         "_class_name": "DDPMScheduler",
-        "prediction_type": predictions[told_or(told.target, "noise", "target", notes)],
+        "prediction_type": predictions[stated_or(told.target, "noise", "target", notes)],
         "beta_schedule": rules.get(rule, rule),
-        "beta_start": told_or(told.start, 1e-4, "start", notes),
-        "beta_end": told_or(told.stop, 0.02, "stop", notes),
-        "num_train_timesteps": told_or(told.steps, 1000, "steps", notes),
+        "beta_start": stated_or(told.start, 1e-4, "start", notes),
+        "beta_end": stated_or(told.stop, 0.02, "stop", notes),
+        "num_train_timesteps": stated_or(told.steps, 1000, "steps", notes),
     }
     return meaning_of(source, config)

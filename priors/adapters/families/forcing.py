@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor
 
-from priors.adapters.foreign import TARGETS, Foreign, Told, as_float, refuse, told_or
+from priors.adapters.foreign import TARGETS, Foreign, Told, as_float, refuse, stated_or
 from priors.codec import FieldCodec
 from priors.diffusion.conditioning import Step
 from priors.diffusion.schedule import Discrete
@@ -48,10 +48,10 @@ def read(source: Path, content: Any, told: Told) -> Foreign:
         if not given
     )  # fmt: skip
     network = _network(source, weights, told, notes)
-    target = told_or(told.target, "velocity", "target", notes)
+    target = stated_or(told.target, "velocity", "target", notes)
     if target not in TARGETS:
         raise InputError(f"target: found {target!r}, expected one of {', '.join(TARGETS)}")
-    clean = told_or(told.clean_step, 14, "step of finished frames", notes)
+    clean = stated_or(told.clean_step, 14, "step of finished frames", notes)
     return Foreign(
         family=FAMILY,
         path=source,
@@ -132,7 +132,7 @@ def _network(source: Path, weights: Mapping[str, Tensor], told: Told, notes: lis
     except (KeyError, IndexError) as error:
         raise refuse(source, f"{error.args[0]!r} is missing, which its transformer has") from error
     depth = 1 + max((int(key.split(".")[1]) for key in weights if re.match(r"blocks\.\d+\.", key)), default=0)
-    causal = told_or(told.causal, True, "causal", notes)
+    causal = stated_or(told.causal, True, "causal", notes)
     if full and causal:
         raise refuse(
             source,
@@ -141,7 +141,7 @@ def _network(source: Path, weights: Mapping[str, Tensor], told: Told, notes: lis
         )
     heads = told.heads
     if heads is None and width in HEADS:
-        heads = told_or(None, HEADS[width], "heads", notes)
+        heads = stated_or(None, HEADS[width], "heads", notes)
     if heads is None:
         raise InputError(f"{source}: must be told: heads=; a width of {width} is none of the published sizes")
     grid = told.grid or (patch, patch)

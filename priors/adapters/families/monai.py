@@ -15,7 +15,7 @@ from torch import Tensor
 
 from priors.adapters.families.adm import levels
 from priors.adapters.families.diffusers import read_json
-from priors.adapters.foreign import Foreign, Told, as_float, best_state, refuse, told_or
+from priors.adapters.foreign import Foreign, Told, as_float, best_state, refuse, stated_or
 from priors.adapters.inert import read_tensors
 from priors.diffusion.conditioning import Conditioning, Share, Step
 from priors.diffusion.parametrisation import Clean, Flow, Noise, Parametrisation, Velocity
@@ -169,7 +169,7 @@ def inferred(
         "channels": channels,
         "num_res_blocks": blocks,
         "attention_levels": [f"down_blocks.{n}.attentions.0.norm.weight" in state for n in range(depth)],
-        "norm_num_groups": told_or(told.groups, 32, "groups of normalisation", notes),
+        "norm_num_groups": stated_or(told.groups, 32, "groups of normalisation", notes),
         "num_head_channels": told.head_width or channels[-1],
         "resblock_updown": any(".downsampler.conv1." in key for key in state),
         "num_class_embeds": None if classes is None else classes.shape[0],

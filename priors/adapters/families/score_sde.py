@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from priors.adapters.families.score_sde_modules import architecture, converted
-from priors.adapters.foreign import Foreign, Told, as_float, best_state, first, refuse, told_or
+from priors.adapters.foreign import Foreign, Told, as_float, best_state, first, refuse, stated_or
 from priors.adapters.inert import StandIn
 from priors.diffusion.conditioning import Conditioning, LogRatio, SourceTime, Step
 from priors.diffusion.parametrisation import Noise
@@ -50,12 +50,12 @@ def read(source: Path, content: Any, told: Told) -> Foreign:
     if told.weights != "model":
         state = averaged(source, state, content, notes)
     exploding = FREQUENCIES in state
-    sde = told_or(told.sde, "ve" if exploding else "vp", "sde", notes)
+    sde = stated_or(told.sde, "ve" if exploding else "vp", "sde", notes)
     if (sde == "ve") != exploding:
         found = "Fourier features of sigma" if exploding else "sines of a time"
         raise refuse(source, f"sde: found {sde!r}, but the network is told {found}")
-    centred = told_or(told.centred, not exploding, "centred", notes)
-    fir = told_or(told.fir, exploding, "fir", notes)
+    centred = stated_or(told.centred, not exploding, "centred", notes)
+    fir = stated_or(told.fir, exploding, "fir", notes)
     network = architecture(source, state, centred=centred, fir=fir)
     schedule, parametrisation, conditioning = _meaning(source, told, sde, notes)
     return Foreign(
@@ -79,11 +79,11 @@ def _meaning(source: Path, told: Told, sde: str, notes: list[str]) -> tuple[Sche
     """
     try:
         if sde == "ve":
-            low = told_or(told.sigma_min, 0.01, "sigma_min", notes)
-            high = told_or(told.sigma_max, 378.0, "sigma_max", notes)
+            low = stated_or(told.sigma_min, 0.01, "sigma_min", notes)
+            high = stated_or(told.sigma_max, 378.0, "sigma_max", notes)
             return Geometric(sigma_min=low, sigma_max=high), Noise(sign=-1), LogRatio()
-        low = told_or(told.beta_min, 0.1, "beta_min", notes)
-        high = told_or(told.beta_max, 20.0, "beta_max", notes)
+        low = stated_or(told.beta_min, 0.1, "beta_min", notes)
+        high = stated_or(told.beta_max, 20.0, "beta_max", notes)
         if told.steps is not None and sde == "vp":
             # Trained on a table: betas shrink with the number of steps, so that the last level stays the same.
             table = Betas(

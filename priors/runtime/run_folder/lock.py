@@ -72,11 +72,11 @@ class FolderLock:
                 found = _read(descriptor)
                 if not free or _lives(found, descriptor, self.path):
                     raise InputError(
-                        f"{self.path.parent}: {_told(found)} is writing into this folder; wait for it, stop it, or "
+                        f"{self.path.parent}: {_holder(found)} is writing into this folder; wait for it, stop it, or "
                         "choose another folder"
                     )
                 if found:
-                    self.taken_over = f"took over the lock of {_told(found)}, which is gone"
+                    self.taken_over = f"took over the lock of {_holder(found)}, which is gone"
                 _write(descriptor)
                 return descriptor
             except BaseException:
@@ -166,7 +166,7 @@ def _write(descriptor: int) -> None:
     os.pwrite(descriptor, (json.dumps(owner) + "\n").encode(), 0)
 
 
-def _told(found: dict[str, Any]) -> str:
+def _holder(found: dict[str, Any]) -> str:
     if "pid" not in found:
         return "another process"
     return f"process {found['pid']} on {found.get('host', 'an unknown host')} (since {found.get('since', 'unknown')})"

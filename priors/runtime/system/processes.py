@@ -18,12 +18,12 @@ from priors.runtime.errors import InputError
 
 def rank() -> int:
     """Return the number of this process, from 0."""
-    return dist.get_rank() if _together() else 0
+    return dist.get_rank() if _has_group() else 0
 
 
 def count() -> int:
     """Return how many processes work together."""
-    return dist.get_world_size() if _together() else 1
+    return dist.get_world_size() if _has_group() else 1
 
 
 def share(items: int, of: int | None = None) -> range:
@@ -36,7 +36,7 @@ def share(items: int, of: int | None = None) -> range:
 def process_group() -> Iterator[None]:
     """Join the processes that ``torchrun`` started, for as long as the context lasts: gloo, NCCL beside GPUs."""
     # Batch systems set WORLD_SIZE for programs of their own: without a rank nobody started several of this one.
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ or _together():
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ or _has_group():
         yield
         return
     for name in ("MASTER_ADDR", "MASTER_PORT"):
@@ -96,5 +96,5 @@ def barrier() -> None:
         dist.barrier()
 
 
-def _together() -> bool:
+def _has_group() -> bool:
     return dist.is_available() and dist.is_initialized()

@@ -18,7 +18,7 @@ import numpy as np
 from priors.runtime.errors import InputError
 from recon.data.scan import Scan
 from recon.io.scans.format import ScanFormat, ScanOptions, hdf5_bytes, hdf5_holds
-from recon.io.scans.hdf5_access import Hdf5, opened, told_binning
+from recon.io.scans.hdf5_access import Hdf5, opened, warn_of_binning
 from recon.io.scans.parallel import Frames, Turn, frames_of, scan_of
 from recon.io.spelling import text_of
 
@@ -106,7 +106,7 @@ def _pixel_mm(file: Hdf5) -> tuple[float, float] | None:
                     f"{x} is the camera's: divided by the objective's magnification {enlarged[0]:g}"
                 )
             return height / float(enlarged[0]), width / float(enlarged[0])
-        told_binning(file, root, f"{_DETECTOR}/")
+        warn_of_binning(file, root, f"{_DETECTOR}/")
         return height, width
     return None
 

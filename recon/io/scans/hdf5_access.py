@@ -214,7 +214,7 @@ def _numeric(stored: Any) -> Any:
     return [float(word) for word in array.ravel()] if array.dtype.kind in "OSU" else array
 
 
-def told_binning(file: Hdf5, group: h5py.Group, prefix: str) -> None:
+def warn_of_binning(file: Hdf5, group: h5py.Group, prefix: str) -> None:
     """Say that pixels are binned: their size is taken as that of a binned one."""
     for name in ("binning_x", "binning_y", "x_binning", "y_binning"):
         binning = file.numbers(group, f"{prefix}{name}")

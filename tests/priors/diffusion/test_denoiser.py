@@ -106,7 +106,7 @@ class Blur(nn.Module):
         super().__init__()
         self.stride = stride
 
-    def forward(self, packed: torch.Tensor, conditioning: torch.Tensor) -> torch.Tensor:
+    def forward(self, packed: torch.Tensor, conditioning: torch.Tensor, class_labels: None) -> torch.Tensor:
         assert packed.shape[-1] % self.stride == 0
         assert packed.shape[-2] % self.stride == 0
         return packed * conditioning[:, None, None, None]

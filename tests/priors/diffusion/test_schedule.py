@@ -51,7 +51,7 @@ def final_subclasses() -> set[type[Schedule]]:
         children = queue.pop().__subclasses__()
         queue += children
         # Those of a card; a schedule that a sampler wraps around them for itself is examined with the sampler.
-        own = {kind for kind in children if kind.__module__ == Schedule.__module__}
+        own = {kind for kind in children if ".samplers." not in kind.__module__}
         found |= {kind for kind in own if not kind.__subclasses__()}
     return found
 

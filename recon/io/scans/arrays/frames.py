@@ -109,7 +109,7 @@ def open_frames(
     elif len(first.shape) == 2:
         frames = _planes(files, [first], raw)
     else:
-        frames = _joined(pattern, [first, *(_opened(file, raw) for file in files[1:])])
+        frames = _concatenated(pattern, [first, *(_opened(file, raw) for file in files[1:])])
     if len(frames.shape) != 3 or frames.dtype.kind not in "iuf" or 0 in frames.shape:
         raise InputError(
             f"{pattern}: found {frames.dtype} values of shape {frames.shape}, expected (view, row, column)"
@@ -162,7 +162,7 @@ def _planes(files: Sequence[Path], known: list[StoredFrames], raw: RawLayout | N
     return StoredFrames((len(files), *first.shape), first.dtype, read)
 
 
-def _joined(pattern: str, several: Sequence[StoredFrames]) -> StoredFrames:
+def _concatenated(pattern: str, several: Sequence[StoredFrames]) -> StoredFrames:
     """Return files of several frames each as frames that follow one another, as single frames do."""
     if len({frames.shape for frames in several}) > 1:
         found = sorted({frames.shape for frames in several})

@@ -20,7 +20,7 @@ import numpy as np
 from priors.runtime.errors import InputError
 from recon.data.scan import Scan
 from recon.io.scans.format import ScanFormat, ScanOptions, hdf5_bytes, hdf5_holds
-from recon.io.scans.hdf5_access import Hdf5, opened, told_binning
+from recon.io.scans.hdf5_access import Hdf5, opened, warn_of_binning
 from recon.io.scans.nxtomo.flips import flips
 from recon.io.scans.parallel import Turn, frames_of, scan_of
 
@@ -68,9 +68,9 @@ def _turn(file: Hdf5, entry: h5py.Group) -> Turn:
         return values[:, :, ::-1] if mirrored else values
 
     views = index[_RADIOGRAPH]
-    _told(file, entry, views)
+    _warn_of_variations(file, entry, views)
     _exposures(file, detector, index)
-    told_binning(file, detector, "")
+    warn_of_binning(file, detector, "")
     return Turn(
         (len(views), rows, columns),
         lambda start, end, some: frames_of(stored, views[start:end])(some),
@@ -136,7 +136,7 @@ def _pixel_mm(file: Hdf5, entry: h5py.Group, detector: h5py.Group) -> tuple[floa
     return None
 
 
-def _told(file: Hdf5, entry: h5py.Group, views: np.ndarray) -> None:
+def _warn_of_variations(file: Hdf5, entry: h5py.Group, views: np.ndarray) -> None:
     """Say what varies from view to view and is not used."""
     monitor = file.numbers(entry, "control/data")
     if monitor is not None and len(monitor) > views.max():
