@@ -2,7 +2,7 @@
 
 import pytest
 
-from assimilation.run.familiarity import _of_departures, _of_surprise, told
+from assimilation.run.familiarity import _of_departures, _of_surprise
 from priors.audits.verdict import Verdict, worst_of
 
 
@@ -22,7 +22,7 @@ from priors.audits.verdict import Verdict, worst_of
 def test_a_surprise_is_judged_by_its_factor(surprise: float, verdict: str) -> None:
     found = Verdict.of(_of_surprise(surprise), None)
     assert found.name == verdict
-    assert told(found.metrics()) == (verdict != "familiar")
+    assert needs_warning(found.metrics()) == (verdict != "familiar")
 
 
 def test_departures_above_what_is_expected_are_told() -> None:
