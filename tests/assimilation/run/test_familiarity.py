@@ -2,7 +2,7 @@
 
 import pytest
 
-from assimilation.run.familiarity import _of_departures, _of_surprise
+from assimilation.run.familiarity import _of_departures, _of_surprise, needs_warning
 from priors.audits.verdict import Verdict, worst_of
 
 
