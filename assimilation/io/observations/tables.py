@@ -28,9 +28,12 @@ from assimilation.io.observations.layout import Layout
 from assimilation.observation.instruments import position
 from assimilation.observation.stream import Rows
 from priors.runtime.errors import InputError, warn
+from priors.runtime.files.bounds import check_fits
 from priors.runtime.files.writing import atomic
 
 SUFFIXES = (".csv", ".parquet")
+NUMBER = 8
+"""Bytes of a number or of a reference to a text in memory."""
 _KEY = "tomocast"
 _MARK = f"# {_KEY} "
 
@@ -256,6 +259,10 @@ def _read_csv(path: Path) -> tuple[Any, str | None]:
 def _read_parquet(path: Path) -> tuple[Any, str | None]:
     import pyarrow.parquet
 
+    said = pyarrow.parquet.read_metadata(path)
+    # Runs of one value take next to nothing in the file, and as much as any others in memory.
+    groups = (said.row_group(index).total_byte_size for index in range(said.num_row_groups))
+    check_fits(path.name, max(NUMBER * said.num_rows * said.num_columns, sum(groups)))
     table = pyarrow.parquet.read_table(path)
     told = (table.schema.metadata or {}).get(_KEY.encode())
     return table.to_pandas(), None if told is None else told.decode()

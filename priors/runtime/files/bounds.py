@@ -78,3 +78,15 @@ def check_within(folder: Path, files: Iterable[Path]) -> None:
     if outside:
         more = f" and {len(outside) - 1} more" if len(outside) > 1 else ""
         allow_links(f"{folder}: {outside[0].name}{more} is a link to a file outside of the folder")
+
+
+def check_regular(folder: Path, files: Iterable[Path]) -> None:
+    """Refuse what is neither file nor folder: a pipe would be waited for, a lost file be missing without a word.
+
+    Raises:
+        InputError: there is one.
+    """
+    for file in files:
+        if not file.is_file() and not file.is_dir():
+            what = "a link to nothing" if file.is_symlink() else "a pipe, socket or device"
+            raise InputError(f"{folder}: {file.name} is {what}, expected a file")

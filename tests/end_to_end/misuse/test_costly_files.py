@@ -164,6 +164,34 @@ def netcdf(path: Path, zeros: bytes) -> None:
         values.attrs.update(units="m", sigma=0.1)
 
 
+def tiff(path: Path, strip: bytes, side: int) -> None:
+    """One page of unsigned 8-bit numbers in one strip of deflate."""
+    tags = {256: side, 257: side, 258: 8, 259: 8, 262: 1, 273: 200, 277: 1, 278: side, 279: len(strip)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + struct.pack("<I", 0)
+    path.write_bytes(head.ljust(200, b"\0") + strip)
+
+
+def tiff_of_zeros(path: Path, zeros: bytes) -> None:
+    tiff(path, zeros, 1 << 15)
+
+
+def tiff_that_promises(path: Path, zeros: bytes) -> None:
+    tiff(path, zeros[:1000], 1 << 31)
+
+
+def parquet(path: Path, zeros: bytes) -> None:
+    """Rows of one observation again and again."""
+    import pyarrow
+    import pyarrow.parquet
+
+    row = {"time": "2020-01-01", "y": 0.0, "x": 0.0, "variable": "vorticity", "value": 0.0, "sigma": 1.0}
+    table = pyarrow.table({name: [value] * 200_000 for name, value in row.items()})
+    with pyarrow.parquet.ParquetWriter(path, table.schema) as writer:
+        for _ in range(200):
+            writer.write_table(table)
+
+
 PRIOR = ("--prior", "ns-vorticity-64")
 READ_VOLUME, READ_SCAN = ["convert", "{}", "--out", "new.mha"], ["reconstruct", "{}", "--out", "new"]
 READ_FIELDS = ["observe", "{}", "--out", "new.nc"]
@@ -180,6 +208,9 @@ FILES: dict[str, tuple[Callable[[Path, bytes], None], list[list[str]]]] = {
     "j.h5": (hdf5_volume, [READ_VOLUME]),
     "k.zarr": (zarr_volume, [READ_VOLUME]),
     "l.nc": (netcdf, [READ_FIELDS, ["assimilate", "{}", *PRIOR, "--out", "new"]]),
+    "m.tif": (tiff_of_zeros, [READ_VOLUME]),
+    "n.tif": (tiff_that_promises, [READ_VOLUME]),
+    "o.parquet": (parquet, [["assimilate", "{}", *PRIOR, "--out", "new"]]),
     "202001010000_fmi.radar.pgm.gz": (fmi, [READ_FIELDS]),
 }
 COMMANDS = [

@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from priors.runtime.errors import InputError
-from priors.runtime.files.bounds import check_array, check_within, read_npy
+from priors.runtime.files.bounds import check_array, check_regular, check_within, read_npy
 from priors.runtime.files.reads import note_read
 from recon.io.volumes.tiff.layout import layout_of, page_reader
 from recon.io.volumes.tiff.pages import ENDINGS, load_tiff, natural_order_of
@@ -131,6 +131,7 @@ def matching(folder: Path, pattern: str) -> list[Path]:
         files = []
     if not files:
         raise InputError(f"{pattern}: does not exist beside the YAML file")
+    check_regular(Path(pattern), files)
     return files
 
 

@@ -20,7 +20,7 @@ from pydicom.filereader import _read_file_meta_info, read_partial, read_preamble
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from priors.runtime.errors import InputError
-from priors.runtime.files.bounds import check_fits, check_within
+from priors.runtime.files.bounds import check_fits, check_regular, check_within
 from priors.runtime.system.memory import human
 
 Item = TypeVar("Item")
@@ -64,7 +64,9 @@ def read_files(path: Path, remarks: list[str] | None = None) -> list[Named]:
         InputError: a damaged file or archive, or a single file that is not DICOM.
     """
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and p.name not in _NOT_SLICES)
+        members = sorted(path.rglob("*"))
+        check_regular(path, members)
+        files = [p for p in members if p.is_file() and p.name not in _NOT_SLICES]
         check_within(path, files)
         named = [(file.name, parse_file(file)) for file in files if _is_dicom_file(file)]
         if remarks is not None:

@@ -19,7 +19,7 @@ import numpy as np
 import tifffile
 
 from priors.runtime.errors import InputError
-from priors.runtime.files.bounds import check_array
+from priors.runtime.files.bounds import check_array, check_regular
 from recon.io.volumes.tiff.description import described, warnings_of
 
 ENDINGS = (".tif", ".tiff")
@@ -66,8 +66,14 @@ def load_tiff(path: Path) -> Pages:
 
 
 def natural_order(folder: Path) -> list[Path]:
-    """Return the TIFF files of a folder, by the numbers in their names."""
-    return natural_order_of(p for p in folder.iterdir() if p.name.lower().endswith(ENDINGS))
+    """Return the TIFF files of a folder, by the numbers in their names.
+
+    Raises:
+        InputError: one is a pipe or a link to nothing.
+    """
+    files = natural_order_of(p for p in folder.iterdir() if p.name.lower().endswith(ENDINGS))
+    check_regular(folder, files)
+    return files
 
 
 def natural_order_of(files: Iterable[Path]) -> list[Path]:
