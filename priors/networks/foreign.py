@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from priors.networks.labels import checked_label
 from priors.runtime.errors import InputError
 
 Output = Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]
@@ -103,12 +104,7 @@ class ForeignNetwork(BaseModel):
         Raises:
             InputError: it is missing, not one of the network's, or given to a network without classes.
         """
-        if self.classes is None and self.label is None:
-            return None
-        if self.classes is None or self.label is None or not self.label < self.classes:
-            known = "no classes" if self.classes is None else f"the classes 0 to {self.classes - 1}"
-            raise InputError(f"label: found {self.label}, this prior knows {known}")
-        return self.label
+        return checked_label(self.label, self.classes)
 
 
 class DiffusersUNet(ForeignNetwork):

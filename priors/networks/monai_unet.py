@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from priors.networks.beside import Beside
-from priors.runtime.errors import InputError
+from priors.networks.labels import checked_label
 
 
 class UnshuffledUNet(nn.Module):
@@ -137,10 +137,7 @@ class MonaiUNet(BaseModel):
         """
         if self.label is None:
             return self.classes
-        if self.classes is None or not self.label < self.classes:
-            known = "no classes" if self.classes is None else f"the classes 0 to {self.classes - 1}"
-            raise InputError(f"label: found {self.label}, this prior knows {known}")
-        return self.label
+        return checked_label(self.label, self.classes)
 
     def build(self) -> nn.Module:
         """Return the network with random weights.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from priors.runtime.errors import InputError
+from priors.networks.labels import checked_label
 
 if TYPE_CHECKING:
     from priors.networks.song_unet.network import ScoreUNet
@@ -115,12 +115,7 @@ class SongUNet(BaseModel):
         Raises:
             InputError: it is missing, not one of the network's, or given to a network without classes.
         """
-        if self.classes is None and self.label is None:
-            return None
-        if self.classes is None or self.label is None or not self.label < self.classes:
-            known = "no classes" if self.classes is None else f"the classes 0 to {self.classes - 1}"
-            raise InputError(f"label: found {self.label}, this prior knows {known}")
-        return self.label
+        return checked_label(self.label, self.classes)
 
     def build(self) -> "ScoreUNet":
         """Return the network with random weights.
