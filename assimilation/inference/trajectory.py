@@ -22,7 +22,7 @@ from priors.diffusion.guidance import Guidance, Likelihood
 from priors.diffusion.levels import NoiseSpacing
 from priors.diffusion.samplers.sampler import Sampler, SamplerState, normal
 from priors.gaussian.modes import Covariance
-from priors.networks.space_time_dit_attention import KeyValueCache
+from priors.networks.space_time_dit.attention import KeyValueCache
 
 Trajectories = Float[Tensor, "b f k y x"]
 

@@ -22,8 +22,8 @@ from priors.diffusion.schedule import Schedule
 from priors.diffusion.slabs import Slabs, single_slices
 from priors.gaussian.modes import Covariance
 from priors.gaussian.spectrum import Spectrum
-from priors.networks.space_time_dit import SpaceTimeTransformer
-from priors.networks.space_time_dit_attention import KeyValueCache
+from priors.networks.space_time_dit.attention import KeyValueCache
+from priors.networks.space_time_dit.network import SpaceTimeTransformer
 from priors.networks.trajectory import TrajectoryNetwork
 from priors.runtime.errors import InputError
 

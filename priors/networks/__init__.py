@@ -8,8 +8,8 @@ from priors.networks.forcing_dit import ForcingDiT
 from priors.networks.foreign import DiffusersUNet, ForeignNetwork, MonaiDiffusionUNet, OwnModule
 from priors.networks.monai_unet import MonaiUNet, UnshuffledUNet
 from priors.networks.song_unet import SongUNet
-from priors.networks.space_time_dit import SpaceTimeDiT, SpaceTimeTransformer
-from priors.networks.space_time_dit_attention import KeyValueCache
+from priors.networks.space_time_dit.attention import KeyValueCache
+from priors.networks.space_time_dit.network import SpaceTimeDiT, SpaceTimeTransformer
 from priors.networks.trajectory import TrajectoryNetwork
 
 AnyNetwork = Annotated[

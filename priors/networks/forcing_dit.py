@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from priors.networks.space_time_dit_attention import KeyValueCache
+from priors.networks.space_time_dit.attention import KeyValueCache
 from priors.networks.trajectory import Levels, Trajectories, TrajectoryNetwork
 from priors.runtime.errors import InputError
 

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from priors.networks.space_time_dit_attention import KeyValueCache
+from priors.networks.space_time_dit.attention import KeyValueCache
 
 Trajectories = Float[Tensor, "b f k y x"]
 Levels = Float[Tensor, "b f"]

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from priors.diffusion.denoiser import bfloat16_pays
 from priors.networks.monai_unet import UnshuffledUNet
-from priors.networks.space_time_dit import SpaceTimeTransformer
+from priors.networks.space_time_dit.network import SpaceTimeTransformer
 from priors.runtime.errors import InputError
 from priors.training.configuration.settings import Precision
 

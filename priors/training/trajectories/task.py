@@ -23,7 +23,7 @@ from priors.diffusion.samplers.sampler import Multistep
 from priors.gaussian.eigenmodes import eigenmodes
 from priors.gaussian.linear_filter import EigenFilter
 from priors.gaussian.spectrum import Spectrum, measured_spectrum
-from priors.networks.space_time_dit import SpaceTimeTransformer
+from priors.networks.space_time_dit.network import SpaceTimeTransformer
 from priors.runtime.system.seeds import generator_of
 from priors.training.configuration.config import TrajectoryConfig
 from priors.training.engine.arrays import resident_bytes

@@ -11,7 +11,7 @@ from priors.gaussian.linear_filter import EigenFilter
 from priors.gaussian.modes import gains, in_time, posterior
 from priors.gaussian.spectrum import Spectrum
 from priors.networks import SpaceTimeDiT
-from priors.networks.space_time_dit_attention import visibility
+from priors.networks.space_time_dit.attention import visibility
 
 # First-order autoregressions: c(lag) = variance * decay^lag.
 COVARIANCE = tuple(2 * 0.8**lag for lag in range(15))

@@ -7,8 +7,8 @@ from priors.diffusion.denoiser import NetworkDenoiser
 from priors.diffusion.parametrisation import Velocity
 from priors.diffusion.schedule import Cosine
 from priors.networks import KeyValueCache, SpaceTimeDiT
-from priors.networks.space_time_dit_attention import near_places, open_angles, turn, visibility
-from priors.networks.space_time_dit_blocks import pad_axis
+from priors.networks.space_time_dit.attention import near_places, open_angles, turn, visibility
+from priors.networks.space_time_dit.blocks import pad_axis
 from priors.runtime.errors import InputError
 
 STAGED = SpaceTimeDiT(stages=(16, 32), width=32, depth=2, head_width=16, features=16, reach=2)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from priors.networks.space_time_dit_attention import SpatialAttention, TemporalAttention, TimeAxis
+from priors.networks.space_time_dit.attention import SpatialAttention, TemporalAttention, TimeAxis
 
 Places = Float[Tensor, "b f h w c"]
 Other = Float[Tensor, "b f ..."]

@@ -23,14 +23,14 @@ from torch.nn import functional
 
 from priors.gaussian.linear_filter import EigenFilter, LinearFilter, TimeFilter
 from priors.gaussian.modes import is_covariance
-from priors.networks.space_time_dit_attention import (
+from priors.networks.space_time_dit.attention import (
     KeyValueCache,
     SpatialAttention,
     TemporalAttention,
     TimeAxis,
     visibility,
 )
-from priors.networks.space_time_dit_blocks import (
+from priors.networks.space_time_dit.blocks import (
     Down,
     Modulation,
     NoiseEmbedding,
