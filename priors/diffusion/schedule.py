@@ -71,6 +71,7 @@ class VP(Schedule):
         """See `Schedule`."""
         r = self.start + (1 - self.start) * t.double()
         exponent = self.beta_min * r + 0.5 * (self.beta_max - self.beta_min) * r**2
+        # 1 - exp(-exponent): near the clean end the difference of two numbers close to 1 has no digits left.
         sigma = -torch.expm1(-exponent)
         return torch.exp(-0.5 * exponent), sigma if self.sub else torch.sqrt(sigma)
 
@@ -81,6 +82,7 @@ class VP(Schedule):
         """
         exponent = 2 * torch.asinh(ratio.double() / 2) if self.sub else torch.log1p(ratio.double() ** 2)
         slope = self.beta_max - self.beta_min
+        # The root with the sum in the denominator: -beta_min + sqrt(...) cancels where there is little noise.
         r = 2 * exponent / (self.beta_min + torch.sqrt(self.beta_min**2 + 2 * slope * exponent))
         return ((r - self.start) / (1 - self.start)).clamp(0, 1)
 
@@ -294,6 +296,8 @@ class Betas(Table):
         betas = self._rule()
         if not self.zero_terminal:
             return betas
+        # Stretched so that the last step keeps nothing (Lin et al. 2024, arXiv 2305.08891, algorithm 1). Its ratio of
+        # noise to signal is infinite, so the table ends one step before it.
         root = torch.cumprod(1 - betas, 0).sqrt()
         kept = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
         return 1 - torch.cat([kept[:1], kept[1:-1] / kept[:-2]])
@@ -307,6 +311,8 @@ class Betas(Table):
             share = torch.sigmoid(torch.linspace(-6, 6, self.count, dtype=torch.float64))
             return self.start + (self.stop - self.start) * share
         edges = torch.linspace(0, 1, self.count + 1, dtype=torch.float64)
+        # The offset keeps the first betas from being too small to be seen, the bound below keeps the last from erasing
+        # everything in one step (Nichol and Dhariwal 2021, arXiv 2102.09672, section 3.2).
         kept = torch.cos((edges + 0.008) / 1.008 * math.pi / 2) ** 2
         if self.kind == "laplace":
             log_snr = -0.5 * torch.sign(0.5 - edges) * torch.log(1 - 2 * (0.5 - edges).abs() + 1e-6)
