@@ -45,7 +45,7 @@ VERBS = {
     "simulate system": ("simulate system lorenz96 --out new.nc --steps 100", ""),
     "simulate to Zarr": ("simulate system lorenz96 --out new.zarr --steps 100", ""),
     "observe": ("observe {made}/truth.nc --out new.nc", ""),
-    "prepare trajectories": ("prepare trajectories {made}/truth.nc --out new", ""),
+    "prepare trajectories": ("prepare trajectories {made}/events.yaml --data {made} --out new", ""),
     "export-prior": ("export-prior ct-chest-256 --out new", ""),
     "compare": ("compare {made}/scan.h5 --methods fbp,cgls --out new", "--resume"),
     "sample": ("sample ct-chest-256 --out new.npy --count 1 --steps 4 --size 64", ""),
@@ -206,6 +206,7 @@ def make(folder: Path) -> None:
     fields.values[...] += np.random.default_rng(0).normal(size=fields.values.shape).astype(np.float32)
     write_fields(fields, folder / "truth.nc")
     inside("observe", folder / "truth.nc", "--out", folder / "obs.nc")
+    (folder / "events.yaml").write_text("events: [{path: truth.nc, split: train}]\n")
     OmegaConf.save(OmegaConf.create(settings(write_data(folder / "data"), steps=80)), folder / "train.yaml")
 
 
