@@ -13,8 +13,19 @@ from jaxtyping import Float
 
 from assimilation.fields.grid import Variable
 
+RAIN_THRESHOLDS = (0.5, 1.0, 5.0)
+"""mm/h: drizzle, rain, heavy rain."""
 Members = Float[np.ndarray, "m y x"]
 Plane = Float[np.ndarray, "y x"]
+
+
+def thresholds_of(
+    variables: tuple[Variable, ...], wanted: tuple[float, ...] | None = None
+) -> tuple[float, ...]:
+    """Return the thresholds of a forecast: those wanted, or those of rain where the state is rain in mm/h."""
+    if wanted is not None:
+        return tuple(sorted(set(wanted)))
+    return RAIN_THRESHOLDS if all(one.unit == "mm/h" for one in variables) else ()
 
 
 def probability_matched_mean(members: Members) -> Plane:

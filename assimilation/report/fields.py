@@ -16,6 +16,8 @@ import numpy as np
 from jaxtyping import Float
 
 from assimilation.fields.fields import Ensemble, Fields, Grid, Variable
+from assimilation.fields.products import products, thresholds_of
+from assimilation.report.coastlines import lines_on
 from priors.blocks import block_means
 from priors.runtime.report.page import deflated, inflated
 
@@ -34,7 +36,7 @@ class Panel:
         key: id in the page.
         label: what it shows.
         values: of (trajectory, time, k, y, x).
-        role: "value", "difference" or "spread": panels of one role share range and colours.
+        role: "value", "difference", "spread" or "probability": panels of one role share range and colours.
     """
 
     key: str
@@ -128,6 +130,8 @@ def _panels(
         yield Panel("error", f"{what} mean minus truth", reduced(mean - truth.values), "difference")
     if ensemble.members.shape[1] > 1:
         yield Panel("spread", "Spread", reduced(ensemble.spread().values), "spread")
+    if FORECAST in ensemble.attributes and ensemble.members.shape[1] > 1:
+        yield from _products(ensemble, reduction)
     if mean.shape[1] > 1:
         change = np.diff(mean, axis=1, prepend=np.full_like(mean[:, :1], np.nan))
         yield Panel("increment", f"Increment over the {what.lower()} before", reduced(change), "difference")
@@ -135,6 +139,27 @@ def _panels(
         yield Panel(f"member-{member}", f"Member {member + 1}", reduced(ensemble.members[:, member]), "value")
     if observations is not None:
         yield Panel("observations", "Observations", reduced(observations.values), "value")
+
+
+def _products(ensemble: Ensemble, reduction: Reduction) -> Iterator[Panel]:
+    """Yield what forecasters read from an ensemble of rain; nothing of any other state."""
+    thresholds = thresholds_of(ensemble.variables)
+    if not thresholds:
+        return
+    frames = [
+        [
+            np.stack([products(frame, thresholds) for frame in np.moveaxis(members[:, time], 1, 0)])
+            for time in range(ensemble.times.size)
+        ]
+        for members in ensemble.members
+    ]
+    # (trajectory, time, k, kind, y, x), the kinds in the order of `products`: mean, matched, deviation, probabilities.
+    values = np.array(frames, np.float32)
+    unit = ensemble.variables[0].unit
+    yield Panel("matched", "Probability-matched mean", _reduce(values[:, :, :, 1], reduction), "value")
+    for place, threshold in enumerate(thresholds):
+        label = f"Probability of {threshold:g} {unit} or more"
+        yield Panel(f"exceeds-{place}", label, _reduce(values[:, :, :, 3 + place], reduction), "probability")
 
 
 def _reduce(values: np.ndarray, reduction: Reduction) -> np.ndarray:
@@ -192,6 +217,7 @@ def _encoded(panels: list[Panel], ensemble: Ensemble, reduction: Reduction) -> d
         "y": _span(ensemble.grid.y),
         "x": _span(ensemble.grid.x),
         "axes": [*ensemble.grid.names, ensemble.grid.unit],
+        "coast": [] if strip else lines_on(ensemble.grid),
         "trajectories": panels[0].values.shape[0],
         "variables": [{"name": variable.name, "unit": variable.unit} for variable in ensemble.variables],
         "panels": shown,
@@ -201,7 +227,7 @@ def _encoded(panels: list[Panel], ensemble: Ensemble, reduction: Reduction) -> d
 def _ranges(panels: list[Panel], index: int, variable: Variable) -> dict[str, dict[str, Any]]:
     """Return range and colours of every role of one variable."""
     pooled: dict[str, list[np.ndarray]] = {"value": [], "difference": [], "spread": []}
-    for panel in panels:
+    for panel in (one for one in panels if one.role in pooled):
         held = panel.values[:, :, index]
         pooled[panel.role].append(held[np.isfinite(held)].ravel())
     values, differences, spreads = (_percentiles(pooled[role]) for role in ("value", "difference", "spread"))
@@ -218,6 +244,7 @@ def _ranges(panels: list[Panel], index: int, variable: Variable) -> dict[str, di
         "value": _wide(value),
         "difference": _wide({"low": -reach, "high": reach, "gamma": 1.0, "colours": "signed"}),
         "spread": _wide({"low": 0.0, "high": spreads[1], "gamma": 1.0, "colours": "heat"}),
+        "probability": {"low": 0.0, "high": 1.0, "gamma": 1.0, "colours": "heat", "unit": "1"},
     }
 
 

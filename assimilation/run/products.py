@@ -8,22 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from assimilation.fields.fields import Fields
-from assimilation.fields.grid import Variable
-from assimilation.fields.products import product_variables, products
+from assimilation.fields.products import product_variables, products, thresholds_of
 from assimilation.fields.streams import FieldStream
 from assimilation.io.archive import write_fields
 from assimilation.io.registry import open_stream
 
 PRODUCTS = "products.nc"
-RAIN_THRESHOLDS = (0.5, 1.0, 5.0)
-"""mm/h: drizzle, rain, heavy rain."""
-
-
-def thresholds_of(variables: tuple[Variable, ...], wanted: tuple[float, ...] | None) -> tuple[float, ...]:
-    """Return the thresholds of a forecast: those wanted, or those of rain where the state is rain in mm/h."""
-    if wanted is not None:
-        return tuple(sorted(set(wanted)))
-    return RAIN_THRESHOLDS if all(one.unit == "mm/h" for one in variables) else ()
 
 
 def write_products(archive: Path, out: Path, wanted: tuple[float, ...] | None) -> None:

@@ -81,8 +81,9 @@ class AssimilateSettings(RunSettings):
 
     Attributes:
         lag: later frames whose observations may reach an analysis; ``inf`` uses all of them.
-        overlap: with a finite lag, earlier frames drawn again with every analysis: 0 and more cost as many frames
-            more and bring the analysis closer to the exact filter or smoother; None draws every frame once.
+        overlap: with a finite lag, earlier frames drawn again with every analysis: more cost as many frames more and
+            bring the analysis closer to the exact filter or smoother, the noisier the observations the more; None draws
+            every frame once.
         longest: most frames in flight with an infinite lag; None is what the prior's card says, or else the reach of
             its network, so that all of them see each other.
         guidance: what observations do.
@@ -94,7 +95,7 @@ class AssimilateSettings(RunSettings):
     command: ClassVar[str] = "assimilate"
 
     lag: Lag = 0
-    overlap: int | None = Field(1, ge=0)
+    overlap: int | None = Field(3, ge=0)
     longest: int | None = Field(None, ge=2)
     guidance: AnyGuidance = Mmps()
     gross_error: float | None = Field(5.0, gt=0, allow_inf_nan=False)

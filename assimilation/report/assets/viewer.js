@@ -4,7 +4,7 @@
   const [frames, rows, columns] = data.shape;
   const MISSING = 255;
   const MEMBER = "member-";
-  const state = { frame: 0, variable: 0, trajectory: 0, member: 0, at: null };
+  const state = { frame: 0, variable: 0, trajectory: 0, member: 0, at: null, kept: null };
   const decoded = new Map();
   const panels = [];
   let timer = 0;
@@ -73,6 +73,7 @@
     const pen = panel.picture.paint((bytes) => fill(bytes, codes, tables[range.colours], start), byId("smooth").checked);
     const { canvas } = panel.picture;
     if (observed && panel.key === "mean" && byId("observed").checked && !byId("observed-label").hidden) mark(pen, canvas, observed, start);
+    if (byId("coast").checked) coast(pen, canvas, range.colours === "heat" ? "rgba(255, 255, 255, 0.8)" : "rgba(0, 0, 0, 0.65)");
     if (state.at) cross(pen, canvas);
     const code = state.at ? codes[start + state.at.row * columns + state.at.column] : MISSING;
     panel.value.textContent = state.at ? short(valueOf(code, range)) : "";
@@ -94,12 +95,86 @@
     }
   }
 
+  // Lines are shares of the panel, x from the left, y from the top.
+  function coast(pen, canvas, colour) {
+    pen.strokeStyle = colour;
+    pen.lineWidth = 1;
+    pen.beginPath();
+    for (const points of data.coast) {
+      for (let i = 0; i < points.length; i += 2) {
+        const [x, y] = [points[i] * canvas.width, points[i + 1] * canvas.height];
+        if (i === 0) pen.moveTo(x, y); else pen.lineTo(x, y);
+      }
+    }
+    pen.stroke();
+  }
+
   function cross(pen, canvas) {
     const x = ((state.at.column + 0.5) / columns) * canvas.width;
     const y = ((line(state.at.row) + 0.5) / rows) * canvas.height;
     pen.strokeStyle = "#ffb400";
     pen.lineWidth = 2;
     pen.strokeRect(x - 6, y - 6, 12, 12);
+  }
+
+  // The values of a panel at a point over all frames, on the range of the variable.
+  async function seriesOf(one, at) {
+    const codes = await codesOf(one);
+    const range = one.ranges[state.variable];
+    return Array.from({ length: frames }, (_, f) => valueOf(codes[(f * rows + at.row) * columns + at.column], range));
+  }
+
+  // Mean, spread, members, truth and observations at the point, over time.
+  async function meteogram() {
+    const at = state.at ?? state.kept;
+    byId("meteogram").hidden = data.strip || frames < 2 || !at;
+    if (byId("meteogram").hidden) return;
+    const find = (key) => data.panels.find((one) => one.key === key);
+    const lines = [];
+    for (const one of data.panels.filter(({ key }) => key.startsWith(MEMBER))) lines.push({ values: await seriesOf(one, at), colour: "#9aa7b8", wide: 1 });
+    for (const [key, colour] of [["matched", "#c2185b"], ["mean", "#2166ac"], ["truth", "#111111"]]) {
+      if (find(key)) lines.push({ values: await seriesOf(find(key), at), colour, wide: 2 });
+    }
+    const mean = await seriesOf(find("mean"), at);
+    const spread = find("spread") ? await seriesOf(find("spread"), at) : mean.map(() => 0);
+    const dots = find("observations") ? await seriesOf(find("observations"), at) : [];
+    // Where the variable ends at its least value (rain), so does the band.
+    const floor = find("mean").ranges[state.variable].colours === "rain" ? find("mean").ranges[state.variable].low : -Infinity;
+    drawMeteogram({ lines, dots, low: mean.map((v, f) => Math.max(floor, v - spread[f])), high: mean.map((v, f) => v + spread[f]) });
+  }
+
+  function drawMeteogram({ lines, dots, low, high }) {
+    const canvas = byId("meteogram-canvas");
+    const pen = canvas.getContext("2d");
+    const shown = [...lines.flatMap(({ values }) => values), ...dots, ...low, ...high].filter(Number.isFinite);
+    const [least, most] = [Math.min(...shown), Math.max(...shown)];
+    const [left, bottom, top] = [64, canvas.height - 22, 10];
+    const x = (f) => left + (f / (frames - 1)) * (canvas.width - left - 12);
+    const y = (value) => bottom - ((value - least) / (most - least || 1)) * (bottom - top);
+    pen.fillStyle = "#ffffff";
+    pen.fillRect(0, 0, canvas.width, canvas.height);
+    const trace = (values) => values.forEach((value, f) => { if (Number.isFinite(value)) pen.lineTo(x(f), y(value)); });
+    pen.beginPath();
+    trace(high);
+    for (let f = frames - 1; f >= 0; f--) if (Number.isFinite(low[f])) pen.lineTo(x(f), y(low[f]));
+    pen.fillStyle = "rgba(33, 102, 172, 0.18)";
+    pen.fill();
+    for (const { values, colour, wide } of lines) {
+      pen.beginPath();
+      trace(values);
+      [pen.strokeStyle, pen.lineWidth] = [colour, wide];
+      pen.stroke();
+    }
+    pen.fillStyle = "#d6604d";
+    dots.forEach((value, f) => { if (Number.isFinite(value)) pen.fillRect(x(f) - 3, y(value) - 3, 6, 6); });
+    pen.fillStyle = "#444c56";
+    pen.font = "12px sans-serif";
+    pen.fillText(short(most), 4, top + 8);
+    pen.fillText(data.variables[state.variable].unit, 4, (top + bottom) / 2);
+    pen.fillText(short(least), 4, bottom);
+    pen.fillText(data.times[0].replace("T", " ").slice(0, 16), left, canvas.height - 6);
+    const last = data.times[frames - 1].replace("T", " ").slice(0, 16);
+    pen.fillText(last, canvas.width - 12 - pen.measureText(last).width, canvas.height - 6);
   }
 
   function bar(panel) {
@@ -109,7 +184,7 @@
     image.data.set(tables[range.colours].subarray(0, 255 * 4));
     pen.putImageData(image, 0, 0);
     const middle = valueOf(127, range);
-    const unit = data.variables[state.variable].unit;
+    const unit = range.unit ?? data.variables[state.variable].unit;
     panel.ends.replaceChildren(...[range.low, middle, range.high].map((value, place) => element("span", {}, short(value) + (place === 2 && unit !== "1" ? ` ${unit}` : ""))));
   }
 
@@ -128,6 +203,7 @@
     const observations = data.panels.find((one) => one.key === "observations");
     const observed = observations ? await codesOf(observations) : null;
     for (const panel of panels) paint(panel, await codesOf(source(panel)), observed);
+    await meteogram();
     describe();
   });
 
@@ -162,6 +238,11 @@
       draw();
     });
     canvas.addEventListener("pointerleave", () => { state.at = null; draw(); });
+    canvas.addEventListener("click", (event) => {
+      const point = picture.under(event);
+      state.kept = { column: point.column, row: line(point.row) };
+      draw();
+    });
     byId("panels").append(element("figure", {}, element("figcaption", {}, label, panel.value), canvas, panel.bar, panel.ends));
     panels.push(panel);
   }
@@ -191,7 +272,8 @@
     // Dots on points smaller than a few pixels would hide the field: the panel of observations shows them.
     const roomy = panels.length > 0 && panels[0].picture.canvas.width >= 3 * columns;
     byId("observed-label").hidden = !roomy || !data.panels.some(({ key }) => key === "observations");
-    for (const id of ["smooth", "observed"]) byId(id).addEventListener("change", draw);
+    byId("coast-label").hidden = data.coast.length === 0;
+    for (const id of ["smooth", "observed", "coast"]) byId(id).addEventListener("change", draw);
     panels.forEach(bar);
     draw();
   }
