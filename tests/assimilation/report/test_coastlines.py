@@ -45,7 +45,8 @@ def test_capes_lie_where_they_are_on_a_map() -> None:
 def test_no_line_crosses_the_map_of_the_world() -> None:
     world = Grid(np.linspace(-88, 88, 89), np.arange(-180, 180, 2.0), "sphere", "degree", (False, True))
     steps = [np.abs(np.diff(np.reshape(line, (-1, 2)), axis=0)).max() for line in lines_on(world)]
-    assert max(steps) < 0.1
+    # The longest straight border, along 49 degrees north, takes a tenth of the panel.
+    assert max(steps) < 0.25
 
 
 def test_a_grid_that_is_nowhere_has_no_coast() -> None:
