@@ -24,6 +24,8 @@ MARGIN = 0.05
 """Of the grid's size: lines go on past its edges a little."""
 LONGEST_STEP = 0.9
 """Of the grid's size: two points further apart than that are on both sides of a cut of the map, not neighbours."""
+LONGEST_DEGREES = 60.0
+"""The same in longitude, where a sphere is shown."""
 
 Line = Float[np.ndarray, "n 2"]
 
@@ -57,10 +59,13 @@ def lines_on(grid: Grid) -> list[list[float]]:
     """Return the parts of lines on a grid, each x0, y0, x1, y1, ... as shares of a panel; see the module."""
     if min(grid.shape) < 2 or not (grid.kind == "sphere" or grid.projection):
         return []
+    longest = LONGEST_STEP
+    if grid.kind == "sphere":
+        longest = min(longest, LONGEST_DEGREES / (grid.spacing[1] * grid.shape[1]))
     found = []
     for line in lines():
         for places in _on_map(line, grid):
-            found += [_thinned(part) for part in _cut(_shares(places, grid))]
+            found += [_thinned(part) for part in _cut(_shares(places, grid), longest)]
     return [part.ravel().tolist() for part in found if len(part) > 1]
 
 
@@ -107,11 +112,11 @@ def _thinned(line: Line) -> Float[np.ndarray, "m 2"]:
     return np.asarray(rounded[np.append(True, (np.diff(rounded, axis=0) != 0).any(axis=1))])
 
 
-def _cut(line: Line) -> Iterator[Line]:
+def _cut(line: Line, longest: float) -> Iterator[Line]:
     """Yield the parts of a line on a panel, with the segments that lead in and out."""
     near = (np.isfinite(line) & (line > -MARGIN) & (line < 1 + MARGIN)).all(axis=1)
     steps = np.abs(np.diff(np.nan_to_num(line, posinf=1e9, neginf=-1e9), axis=0)).max(axis=1)
-    joined = (near[:-1] | near[1:]) & (steps < LONGEST_STEP)
+    joined = (near[:-1] | near[1:]) & (steps < longest)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], joined.astype(np.int8), [0]])))
     for first, last in zip(edges[0::2], edges[1::2], strict=True):
         yield line[first : last + 1]
