@@ -1,6 +1,6 @@
 """A day of frames through `tomocast nowcast --watch`: some dropped, late, damaged, and the program killed.
 
-    python benchmarks/quality/assimilation/watch_day.py FOLDER --crop 0:64,0:64 --spacing 4 --json FILE
+    python benchmarks/quality/assimilation/watch_day.py FOLDER --crop 0:64,0:64 --json FILE
 
 Every frame of FOLDER (one per file, 144 for a day of ten minutes) is written into a watched folder, one every
 ``--interval`` seconds, in an order drawn from ``--seed``: a share never comes, a share comes one to five frames late, a
