@@ -66,7 +66,7 @@ def squared_errors(denoiser: NetworkDenoiser, batch: Batch) -> Float[Tensor, ""]
     return torch.sum((output.to(target.dtype) - answered(target, output)) ** 2)
 
 
-def answered(fields: Float[Tensor, "b k y x"], output: Float[Tensor, "b e y x"]) -> Float[Tensor, "b e y x"]:
+def answered(fields: Float[Tensor, "b k ..."], output: Float[Tensor, "b e ..."]) -> Float[Tensor, "b e ..."]:
     """Return the slices that a network answers: all, or the middle one of neighbours."""
     first = (fields.shape[1] - output.shape[1]) // 2
     return fields[:, first : first + output.shape[1]]

@@ -35,7 +35,11 @@ def stored_bytes(path: Path) -> int:
     Raises:
         InputError: it is no such description, or they do not exist.
     """
-    return sum(file.stat().st_size for file in matching(path.parent, read_description(path).data))
+    description = read_description(path)
+    try:
+        return sum(file.stat().st_size for file in matching(path.parent, description.data))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _scan(description: ArrayScan, folder: Path, options: ScanOptions) -> Scan:
