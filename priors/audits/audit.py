@@ -1,6 +1,5 @@
 """One audit of a prior: gap and copying against prepared data, features, and the distance to another prior."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,20 +8,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from priors.audits.copying import Thumbnails, copies, copying, thumbnails
 from priors.audits.features import activations, icr, kurtosis
 from priors.audits.flow_distance import distance
-from priors.audits.gap import LEVELS, gap, overfits
+from priors.audits.rows import Step, row
+from priors.audits.trajectories import audit_trajectories
 from priors.card import Prior
 from priors.card.trust import AuditRow
 from priors.diffusion.samplers.sampler import Multistep
 from priors.runtime.errors import InputError
+from priors.training.memorisation.copying import copies, copying, series_thumbnails, thumbnails
+from priors.training.memorisation.gap import LEVELS, gap, overfits
 from priors.training.slices.data import PreparedArrays
 from priors.training.slices.gallery import draw_samples
 
-PER_SERIES = 60
 VIEWS = 6
-Step = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,13 @@ class Extent:
 
 
 def audit_data(prior: Prior, folder: Path, extent: Extent, on_step: Step) -> list[AuditRow]:
-    """Return gap, copying, spikiness and ICR on a prepared folder of slices.
+    """Return gap and copying on a prepared folder, of slices also spikiness and ICR.
 
     Raises:
-        InputError: the folder is not in the prior's unit, has one training series, or the prior is of trajectories.
+        InputError: the folder is not in the prior's unit or holds other variables, or has one training series.
     """
+    if prior.card.trajectory is not None:
+        return audit_trajectories(prior, folder, extent, on_step)
     splits = {
         split: PreparedArrays.load(folder, split)  # type: ignore[arg-type]
         for split in ("train", "validation")
@@ -65,7 +66,7 @@ def audit_data(prior: Prior, folder: Path, extent: Extent, on_step: Step) -> lis
     data = f"{folder.name}: {len(splits['train'].series)} training series, {len(splits['validation'].series)} held out"
     on_step("gap")
     figures = gap(prior.denoiser, train, held)
-    rows = [_row("gap", figures, "suspect" if overfits(figures) else "ok", data)]
+    rows = [row("gap", figures, "suspect" if overfits(figures) else "ok", data)]
     on_step("features")
     rows += _features(prior, train, held, extent, data)
     on_step("copying")
@@ -74,7 +75,7 @@ def audit_data(prior: Prior, folder: Path, extent: Extent, on_step: Step) -> lis
 
 
 def audit_against(prior: Prior, other: Prior, extent: Extent, on_step: Step = lambda _: None) -> AuditRow:
-    """Return the flow distance of two priors of slices in the same units.
+    """Return the flow distance of two priors in the same units.
 
     Raises:
         InputError: their codecs differ.
@@ -84,31 +85,25 @@ def audit_against(prior: Prior, other: Prior, extent: Extent, on_step: Step = la
             f"audit: priors {prior.card.name!r} and {other.card.name!r} have other codecs, expected the same units"
         )
     on_step("flow distance")
-    size = extent.size or prior.card.shape[-1]
+    trajectory = prior.card.trajectory
+    if trajectory is None:
+        size = extent.size or prior.card.shape[-1]
+        shape: tuple[int, ...] = (1, size, size)
+    else:
+        shape = (trajectory.frames, *_sample_shape(prior, extent))
     found = distance(
         prior.denoiser,
         other.denoiser,
-        (1, size, size),
+        shape,
         count=extent.noises,
         steps=extent.flow_steps,
         seed=extent.seed,
     )
-    return _row("pfd", found, "informative", f"against {other.card.name}")
-
-
-def series_thumbnails(prior: Prior, data: PreparedArrays) -> dict[str, Thumbnails]:
-    """Return the thumbnails of training slices by series, spread over each."""
-    codec = prior.slices
-    found = {}
-    for series, array in zip(data.series, data.arrays, strict=True):
-        chosen = sorted({int(k) for k in np.linspace(0, len(array) - 1, PER_SERIES).round()})
-        values = torch.from_numpy(np.asarray(array[chosen], np.float32))
-        found[series.file] = thumbnails(codec.encode(values.clamp(codec.low, codec.high)))
-    return found
+    return row("pfd", found, "informative", f"against {other.card.name}")
 
 
 def _copying(prior: Prior, train: PreparedArrays, extent: Extent, data: str) -> AuditRow:
-    series = series_thumbnails(prior, train)
+    series = series_thumbnails(prior.slices, train, mirrored=prior.card.mirrored)
     if len(series) < 2:
         raise InputError(
             "copying: found one training series, expected at least two: the null compares patients"
@@ -119,7 +114,13 @@ def _copying(prior: Prior, train: PreparedArrays, extent: Extent, data: str) -> 
     )
     codec = prior.slices
     figures = copying(thumbnails(codec.encode(drawn.clamp(codec.low, codec.high))), series)
-    return _row("copying", figures, "suspect" if copies(figures) else "ok", data)
+    return row("copying", figures, "suspect" if copies(figures) else "ok", data)
+
+
+def _sample_shape(prior: Prior, extent: Extent) -> tuple[int, int, int]:
+    """Return variables, rows and columns of one frame."""
+    rows, columns = (extent.size, extent.size) if extent.size else prior.card.shape[-2:]
+    return len(prior.fields.variables), rows, columns
 
 
 def _features(
@@ -132,8 +133,8 @@ def _features(
     ratios = {"train": icr(seen), "held": icr(new)}
     spiky = {"kurtosis_train": kurtosis(seen), "kurtosis_held": kurtosis(new), "deviation": float(seen.std())}
     return [
-        _row("icr", {**ratios, "ratio": ratios["train"] / ratios["held"]}, "informative", data),
-        _row("spikiness", spiky, "informative", data),
+        row("icr", {**ratios, "ratio": ratios["train"] / ratios["held"]}, "informative", data),
+        row("spikiness", spiky, "informative", data),
     ]
 
 
@@ -150,8 +151,3 @@ def _slices(prior: Prior, data: PreparedArrays, count: int) -> Float[Tensor, "n 
             top, left = ((n - side) // 2 for n, side in zip(field.shape, sides, strict=True))
             chosen.append(torch.from_numpy(field[top : top + sides[0], left : left + sides[1]]))
     return codec.encode(torch.stack(chosen).clamp(codec.low, codec.high))[:, None]
-
-
-def _row(audit: str, figures: dict[str, float], verdict: str, data: str) -> AuditRow:
-    rounded = {name: float(f"{value:.4g}") for name, value in figures.items()}
-    return AuditRow(audit=audit, figures=rounded, verdict=verdict, data=data)  # type: ignore[arg-type]

@@ -13,16 +13,18 @@ if TYPE_CHECKING:
 
 
 def audit(
-    prior: Annotated[str, typer.Argument(help="Embedded prior, or a folder with card.yaml, of slices.")],
+    prior: Annotated[str, typer.Argument(help="Embedded prior, or a folder with card.yaml.")],
     data: Annotated[
         Path | None, typer.Option("--data", help="Prepared folder it was trained on, with a held-out split.")
     ] = None,
     against: Annotated[
         str | None, typer.Option("--against", help="Another prior: the distance of their flows.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=8, help="Samples that are compared with training slices.")] = 64,
+    samples: Annotated[int, typer.Option(min=8, help="Samples that are compared with training data.")] = 64,
     steps: Annotated[int, typer.Option(min=2, help="Noise levels of a sample.")] = 24,
-    slices: Annotated[int, typer.Option(min=2, help="Slices of each split that are denoised.")] = 16,
+    slices: Annotated[
+        int, typer.Option(min=2, help="Slices or windows of each split that are denoised.")
+    ] = 16,
     noises: Annotated[int, typer.Option(min=2, help="Noises of the flow distance.")] = 64,
     flow_steps: Annotated[int, typer.Option(min=2, help="Steps of the flow.")] = 40,
     size: Annotated[
@@ -45,8 +47,6 @@ def audit(
     if data is None and against is None:
         raise InputError("audit: found nothing to compare with, expected --data or --against")
     loaded = load_prior(prior)
-    # Refuse a prior of trajectories before anything is computed.
-    _ = loaded.slices
     extent = Extent(samples, steps, slices, noises, flow_steps, size, seed)
     rows = [] if data is None else audit_data(loaded, data, extent, _say)
     if against is not None:

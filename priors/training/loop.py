@@ -32,6 +32,8 @@ from priors.training.engine.checkpoints import keep_checkpoints
 from priors.training.engine.parallel import from_first
 from priors.training.engine.state import full_state
 from priors.training.engine.trainer import Trainer
+from priors.training.memorisation.onset import NAME as MEMORISES
+from priors.training.memorisation.onset import with_verdict
 from priors.training.task import TrainingTask
 
 CHECKPOINT = "checkpoint.pt"
@@ -118,8 +120,11 @@ def train(
 def _validate(trainer: Trainer, out: Path, *, loss: float | None) -> dict[str, float]:
     """Measure, log, and keep the weights if they are the best; every process decides what the first one saw."""
     subject, stop = trainer.subject, trainer.config.stop
-    figures: dict[str, float] = from_first(subject.held_out(trainer.averaged))
+    averaged = trainer.averaged
+    figures: dict[str, float] = from_first(subject.held_out(averaged))
     score = subject.score(figures)
+    figures |= from_first(with_verdict(subject.memorisation(averaged, figures)))
+    trainer.memorises = bool(figures.get(MEMORISES))
     trainer.stale = 0 if score > trainer.best + stop.min_gain else trainer.stale + 1
     better = score > trainer.best
     if better:
@@ -136,9 +141,10 @@ def _validate(trainer: Trainer, out: Path, *, loss: float | None) -> dict[str, f
 
 
 def _stopped(trainer: Trainer) -> bool:
-    """Tell whether validations have gained nothing for long enough."""
+    """Tell whether validations have gained nothing for long enough, or a network that memorises shall stop."""
     patience = trainer.config.stop.patience
-    return patience is not None and trainer.stale >= patience
+    stale = patience is not None and trainer.stale >= patience
+    return stale or (trainer.memorises and trainer.config.memorisation.stop)
 
 
 def _draw(trainer: Trainer, out: Path) -> None:

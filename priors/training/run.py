@@ -32,6 +32,7 @@ from priors.training.export import export_prior
 from priors.training.extend import resumed_config
 from priors.training.initial import check_parent
 from priors.training.loop import BEST, CHECKPOINT, LOG, PREVIEWS, open_subject, train
+from priors.training.memorisation.onset import NAME, Warner, onset
 from priors.training.plan import expected_seconds, memory_plan
 from priors.training.task import TrainingTask
 
@@ -154,8 +155,16 @@ def _train_and_export(
         TensorBoardLog(folder.file("tensorboard")) as board,
     ):
 
+        def warn(text: str) -> None:
+            folder.log(text)
+            print(f"warning: {text}", file=sys.stderr, flush=True)
+
+        warner = Warner(warn)
+
         def report(step: int, _: int, figures: dict[str, float]) -> None:
-            progress.step(done=step, **figures)
+            shown = {name: value for name, value in figures.items() if not name.startswith(("copying", NAME))}
+            progress.step(done=step, **shown)
+            warner(step, figures)
             board.write(step, figures)
             board.write_page(step, folder.file(PREVIEWS) / f"{step:07d}.png")
 
@@ -164,6 +173,7 @@ def _train_and_export(
     made = load_prior(folder.file("prior"), device=denoiser.device.type)
     subject.save_page(made, folder.file("samples.png"))
     figures: dict[str, Any] = {"held_out_psnr": card.held_out_psnr, "self_test": card.self_test}
+    figures["memorises_from_step"] = onset(folder.file(LOG))
     if card.trajectory is not None:
         figures["forecast"] = card.trajectory.forecast
     return {**figures, "sha256": card.sha256}

@@ -88,6 +88,15 @@ class TrainingTask(ABC):
     def held_out(self, denoiser: NetworkDenoiser) -> dict[str, float]:
         """Return the figures on validation data."""
 
+    def memorisation(self, denoiser: NetworkDenoiser, held_out: dict[str, float]) -> dict[str, float]:
+        """Return the figures of a validation's audits, see `priors.training.memorisation.onset`; none by default.
+
+        Args:
+            denoiser: in training, averaged.
+            held_out: the figures of `held_out` of the same weights.
+        """
+        return {}
+
     @abstractmethod
     def score(self, figures: dict[str, float]) -> float:
         """Return one number of `held_out`, larger is better; the best weights are kept."""

@@ -26,6 +26,7 @@ from priors.training.configuration.settings import (
     Condition,
     EarlyStop,
     Keep,
+    Memorisation,
     Parallel,
     Precision,
     Preview,
@@ -175,6 +176,7 @@ class Training(BaseModel):
     precision: Precision = Precision()
     parallel: Parallel = Parallel()
     stop: EarlyStop = EarlyStop()
+    memorisation: Memorisation = Memorisation()
     keep: Keep = Keep()
     preview: Preview = Preview()
     validate_every: int = Field(500, ge=1)

@@ -91,6 +91,22 @@ class EarlyStop(_Section):
     min_gain: float = Field(0.0, ge=0)
 
 
+class Memorisation(_Section):
+    """Whether a validation asks if the network begins to copy its training data (`priors.training.memorisation`).
+
+    Attributes:
+        watch: ask, and warn at the onset.
+        samples: drawn to be compared with training slices; 0 measures the held-out gap alone.
+        levels: noise levels of such a sample.
+        stop: end the run at the onset instead of warning alone.
+    """
+
+    watch: bool = True
+    samples: int = Field(8, ge=0)
+    levels: int = Field(8, ge=2)
+    stop: bool = False
+
+
 class Keep(_Section):
     """Which checkpoints stay beside ``checkpoint.pt`` and ``best.pt``, as ``checkpoint-STEP.pt``.
 

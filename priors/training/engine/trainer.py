@@ -30,7 +30,7 @@ from priors.training.initial import freeze, start_from
 from priors.training.task import Batch, TrainingTask
 
 # What may differ between a checkpoint and the run that goes on from it: none of it decides the next step.
-FREE = ("device", "save_every", "keep", "parallel", "preview", "precision.checkpoint", "stop")
+FREE = ("device", "save_every", "keep", "parallel", "preview", "precision.checkpoint", "stop", "memorisation")
 
 
 @dataclass
@@ -38,6 +38,7 @@ class Trainer:
     """One run in progress.
 
     ``useful`` tells that the network is a prior before the first step; training then has to do better than that.
+    ``memorises`` tells that the last validation found it to copy its training data.
     """
 
     config: Training
@@ -51,6 +52,7 @@ class Trainer:
     best: float = -math.inf
     stale: int = 0
     useful: bool = False
+    memorises: bool = False
     ranks: int = 1
     kept: tuple[WeightAverage, ...] = ()
     batches: Prefetch[list[Batch]] | None = None
@@ -186,6 +188,7 @@ class Trainer:
             "step": self.step,
             "best": self.best,
             "stale": self.stale,
+            "memorises": self.memorises,
             "config": json.dumps(public(self.config)),
         }
 
@@ -218,6 +221,7 @@ class Trainer:
                 load_full(each.module, value)
             load_moments(self.optimiser, self.denoiser.network, state["optimiser"])
             self.step, self.best, self.stale = done, float(state["best"]), int(state.get("stale", 0))
+            self.memorises = bool(state.get("memorises", False))
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             raise InputError(f"{path}: not a training checkpoint ({type(error).__name__})") from error
 

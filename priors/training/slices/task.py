@@ -32,6 +32,7 @@ from priors.training.slices.gallery import (
     save_page,
     sees_neighbours,
 )
+from priors.training.slices.watch import Watch
 from priors.training.task import Batch, Probe, TrainingTask
 
 HELD_OUT_FIELDS = 32
@@ -96,6 +97,10 @@ def validation_fields(config: TrainConfig) -> Float[Tensor, "b k y x"]:
     data = PreparedArrays.load(config.data, "validation")
     if config.condition is not None:
         data.require_known(config.condition.classes)
+    return _spread_fields(config, data)
+
+
+def _spread_fields(config: TrainConfig, data: PreparedArrays) -> Float[Tensor, "b k y x"]:
     # Patients are reconstructed on different fields: the middle that all have is compared.
     height, width = (min(array.shape[axis] for array in data.arrays) for axis in (1, 2))
     cut = [
@@ -110,9 +115,12 @@ def validation_fields(config: TrainConfig) -> Float[Tensor, "b k y x"]:
 
 def validation_labels(config: TrainConfig) -> Int[Tensor, "b"] | None:
     """Return the classes of `validation_fields`, where the network is told them."""
+    return _spread_labels(config, PreparedArrays.load(config.data, "validation"))
+
+
+def _spread_labels(config: TrainConfig, data: PreparedArrays) -> Int[Tensor, "b"] | None:
     if config.condition is None:
         return None
-    data = PreparedArrays.load(config.data, "validation")
     names = [data.series[n].label for n, _ in _spread_out(data, config.validation_fields)]
     return class_numbers(names, config.condition.classes)
 
@@ -149,6 +157,11 @@ class Slices(TrainingTask):
         if config.condition is not None:
             self.data.require_classes(config.condition.classes)
         self.fields, self.labels = validation_fields(config), validation_labels(config)
+        self.watch = None
+        if config.memorisation.watch:
+            self.watch = Watch(
+                config, self.data, _spread_fields(config, self.data), _spread_labels(config, self.data)
+            )
 
     def batch_size(self, step: int) -> int:
         """See `TrainingTask`."""
@@ -212,6 +225,16 @@ class Slices(TrainingTask):
         psnr = denoising_psnr(denoiser, self.fields, self.config.validation_levels, labels=self.labels)
         return {f"psnr_{level:g}": value for level, value in psnr.items()}
 
+    def memorisation(self, denoiser: NetworkDenoiser, held_out: dict[str, float]) -> dict[str, float]:
+        """See `TrainingTask`: the gap by noise level, and how near a few samples come to training slices."""
+        watch = self.watch
+        if watch is None:
+            return {}
+        gaps = watch.gaps(
+            lambda levels: denoising_psnr(denoiser, watch.fields, levels, labels=watch.labels), held_out
+        )
+        return {**gaps, **watch.copies(denoiser)}
+
     def score(self, figures: dict[str, float]) -> float:
         """See `TrainingTask`."""
         return float(np.mean([value for name, value in figures.items() if name.startswith("psnr_")]))
@@ -230,7 +253,8 @@ class Slices(TrainingTask):
     def validation_probe(self) -> Probe:
         """See `TrainingTask`."""
         fields = self.fields[:HELD_OUT_BATCH]
-        calls = len(self.config.validation_levels) * len(self.fields) / len(fields)
+        asked = 0.0 if self.watch is None else self.watch.calls
+        calls = (len(self.config.validation_levels) * len(self.fields) + asked) / len(fields)
         return Probe(fields, torch.full((len(fields),), 0.5, dtype=torch.float64), calls)
 
     def export_calls(self) -> float:
@@ -253,7 +277,7 @@ class Slices(TrainingTask):
         """Return the same data in one batch shape."""
         one = object.__new__(Slices)
         one.config = self.config.model_copy(update={"crops": (crop,), "final_crops": ()})
-        one.data, one.fields, one.labels = self.data, self.fields, self.labels
+        one.data, one.fields, one.labels, one.watch = self.data, self.fields, self.labels, self.watch
         return one
 
     def card(self, denoiser: NetworkDenoiser) -> dict[str, Any]:

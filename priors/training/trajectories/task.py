@@ -29,10 +29,12 @@ from priors.training.configuration.config import TrajectoryConfig
 from priors.training.engine.arrays import resident_bytes
 from priors.training.engine.draws import draws, noise, torch_draws
 from priors.training.engine.precision import weight_dtype
+from priors.training.memorisation.onset import compared_levels
 from priors.training.slices.gallery import PAGE_STEPS, draw_trajectories, drawn, save_trajectory_page
 from priors.training.task import Batch, Probe, TrainingTask
 from priors.training.trajectories.data import PreparedTrajectories, Window, encode, spread_windows
 from priors.training.trajectories.objective import trajectory_errors
+from priors.training.trajectories.watch import Watch
 
 HELD_OUT_WINDOWS = 48
 HELD_OUT_BATCH = 4
@@ -82,6 +84,16 @@ def forecast_errors(denoiser: NetworkDenoiser, x: Windows, valid: Valid) -> tupl
     return masked_rms(torch.cat(errors), both), masked_rms(x[:, -2] - x[:, -1], both)
 
 
+def window_figures(
+    denoiser: NetworkDenoiser, x: Windows, valid: Valid, *, levels: tuple[float, ...]
+) -> dict[str, float]:
+    """Return ``error_LEVEL``, ``forecast`` and ``persistence``, see the module."""
+    errors = denoising_errors(denoiser, x, valid, levels=levels)
+    forecast, persistence = forecast_errors(denoiser, x, valid)
+    named = {f"error_{level:g}": value for level, value in errors.items()}
+    return {**named, "forecast": forecast, "persistence": persistence}
+
+
 class Trajectories(TrainingTask):
     """Windows of trajectories, denoised with frames at their own noise levels.
 
@@ -99,6 +111,10 @@ class Trajectories(TrainingTask):
         for data in (self.data, self.validation):
             data.require(frames=config.frames, size=config.size, codec=config.codec)
         self.windows = self._held_out_windows(config.validation_fields)
+        self.watch = None
+        if config.memorisation.watch:
+            seen = spread_windows(self.data, config.validation_fields, frames=config.frames, size=config.size)
+            self.watch = Watch(encode(seen, config.codec), self.windows, config.validation_levels)
 
     def _held_out_windows(self, count: int) -> tuple[Windows, Valid]:
         config = self.config
@@ -167,10 +183,15 @@ class Trajectories(TrainingTask):
 
     def held_out(self, denoiser: NetworkDenoiser) -> dict[str, float]:
         """See `TrainingTask` and the module."""
-        errors = denoising_errors(denoiser, *self.windows, levels=self.config.validation_levels)
-        forecast, persistence = forecast_errors(denoiser, *self.windows)
-        named = {f"error_{level:g}": value for level, value in errors.items()}
-        return {**named, "forecast": forecast, "persistence": persistence}
+        return window_figures(denoiser, *self.windows, levels=self.config.validation_levels)
+
+    def memorisation(self, denoiser: NetworkDenoiser, held_out: dict[str, float]) -> dict[str, float]:
+        """See `TrainingTask`: the gap in skill by noise level and one frame ahead."""
+        if self.watch is None:
+            return {}
+        return self.watch.gaps(
+            lambda x, valid, levels: window_figures(denoiser, x, valid, levels=levels), held_out
+        )
 
     def score(self, figures: dict[str, float]) -> float:
         """See `TrainingTask`: minus the mean logarithm of the errors, the forecast weighing as much as all levels."""
@@ -189,8 +210,10 @@ class Trajectories(TrainingTask):
     def validation_probe(self) -> Probe:
         """See `TrainingTask`."""
         x = self.windows[0][:HELD_OUT_BATCH]
-        # All levels, and one call one frame ahead.
-        calls = (len(self.config.validation_levels) + 1) * len(self.windows[0]) / len(x)
+        # All levels, and one call one frame ahead; the watched ones of training windows as well.
+        levels = self.config.validation_levels
+        asked = len(levels) + 1 + (0 if self.watch is None else len(compared_levels(levels)) + 1)
+        calls = asked * len(self.windows[0]) / len(x)
         return Probe(x, torch.full(x.shape[:2], 0.5, dtype=torch.float64), calls)
 
     def export_calls(self) -> float:

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from priors.audits.copying import copies, copying, nearest, thumbnails
 from priors.audits.features import icr, kurtosis
 from priors.audits.flow_distance import distance, flow
-from priors.audits.gap import gap, overfits
 from priors.diffusion.denoiser import Denoiser, GaussianDenoiser, broadcast_scales
 from priors.diffusion.samplers.sampler import Multistep
 from priors.diffusion.schedule import EDM
+from priors.training.memorisation.copying import copies, copying, nearest, thumbnails
+from priors.training.memorisation.gap import gap, overfits
 from priors.training.slices.gallery import drawn
 
 SCHEDULE = EDM(sigma_min=0.005, sigma_max=20.0)

@@ -55,6 +55,8 @@ def settings(data: Path, *, steps: int) -> dict:
         "optimisation": {"steps": steps, "learning_rate": 1e-2, "warmup": 10, "ema": 0.95},
         "validate_every": 10,
         "save_every": 5,
+        # Samples of every validation would take longer than these runs.
+        "memorisation": {"samples": 0},
         "validation_fields": 3,
         "validation_levels": [0.1, 0.5, 1.0],
     }
