@@ -26,7 +26,8 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 CLASSIC = ("fbp", "cgls", "sirt", "tv")
 NERD = ("nerd-fast", "nerd-thorough", "nerd-admm", "nerd-pdhg")
 PEERS = ("dds", "dds-3d", "diffpir", "pnp-hqs", "pnp-admm", "red-diff", "dps", "sitcom", "diffusion-mbir")
-# Methods of many calls or gradients through the network: few levels of them show the pace and the peak.
+# Methods of many calls or gradients through the network: few levels of them show the pace and the peak. What they end
+# with is far from the data, and would be refused.
 SHORTER = {
     "red-diff": ["method.ladder.levels=40"],
     "dps": ["method.ladder.levels=40"],
@@ -154,7 +155,7 @@ def _template(folder: Path, kind: str, prepared: Path) -> Path:
 
 def _reconstruct(method: str, beam: str, *, slices: int, size: int = 256) -> Case:
     settings = SHORTER.get(method, [])
-    command = ("reconstruct", "--method", method)
+    command = ("reconstruct", "--method", method, *(("--force",) if settings else ()))
     return Case(f"{method}, {beam}", scan_of(beam, slices=slices, size=size), command, settings)
 
 

@@ -40,8 +40,11 @@ from recon.reconstructors.tv import TV
 
 Volumes = Float[Tensor, "z y x"]
 
-# Bytes of activations per pixel of one slice in flight: the embedded U-Net's peak grows by 92 MiB per 256 x 256 slice.
+# Bytes of activations per pixel of one slice in flight, of the embedded U-Net: its peak grows by 92 MiB per 256 x 256
+# slice that is only looked at, and by 175 MiB where all activations are kept for a gradient
+# (benchmarks/memory/plans.py).
 GRAPH_BYTES_PER_PIXEL = 1500
+VJP_BYTES_PER_PIXEL = 2800
 BUFFERS = 9
 # More slices at once gain nothing on a CPU, where their activations leave the last-level cache.
 OVERLAP = 8
@@ -172,7 +175,8 @@ class DiffusionReconstructor(Reconstructor, ABC):
         card = card_of_prior(self.prior)
         pixels = math.prod(card.fit.size or grid.shape[1:])
         if card.memory is None:
-            return GRAPH_BYTES_PER_PIXEL * pixels * slices * card.fit.slices
+            each = VJP_BYTES_PER_PIXEL if self.through_network else GRAPH_BYTES_PER_PIXEL
+            return each * pixels * slices * card.fit.slices
         return card.memory.chunk(slices, pixels, vjp=self.through_network)
 
     def overlap(self) -> int:

@@ -82,6 +82,11 @@ class REDDiff(DiffusionReconstructor):
     learning_rate_hu: float = Field(100.0, gt=0)
     weight: float = Field(0.25, gt=0)
 
+    @property
+    def through_network(self) -> bool:
+        """See `DiffusionReconstructor`: the network's answer is held fixed."""
+        return False
+
     def sequence(self, largest: float, hu: float) -> list[float]:
         """See `DiffusionReconstructor`."""
         return self.ladder.sequence(largest, hu)

@@ -40,6 +40,9 @@ from recon.reconstructors.diffusion.noise import noise_like
 from recon.reconstructors.diffusion.problem import NerdProblem
 from recon.reconstructors.diffusion.state import DiffusionState
 
+# One lap of a rehearsal is at the mercy of whatever else the machine does in that second; the mean of three is not.
+REHEARSED_LEVELS = 4
+
 
 class Stage(BaseModel, ABC):
     """A decreasing sequence of noise levels with one way to refine them.
@@ -186,15 +189,15 @@ class Nerd(DiffusionReconstructor, ABC):
         return [self.fast]
 
     def rehearsal(self) -> Rehearsal:
-        """See `Reconstructor`: two levels of every stage; the first carries the start-up and stands for itself."""
+        """See `Reconstructor`: some levels of every stage; the first carries the start-up and stands for itself."""
         stages = {"fast": self.fast, "refine": getattr(self, "refine", None)}
         short, stands_for = {}, []
         for name, stage in stages.items():
             if stage is None:
                 continue
-            tried = min(2, stage.levels)
+            tried = min(REHEARSED_LEVELS, stage.levels)
             short[name] = stage.model_copy(update={"levels": tried})
-            stands_for += [1.0, float(stage.levels - 1)][:tried]
+            stands_for += [1.0] + (tried - 1) * [(stage.levels - 1) / max(1, tried - 1)]
         return Rehearsal(self.model_copy(update=short), tuple(stands_for))
 
     def _through_network(
