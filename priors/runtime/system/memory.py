@@ -8,10 +8,13 @@ up to the root) and its address-space limit leave:
 Page cache that the kernel would drop under pressure (``inactive_file``) counts as free in each group.
 """
 
+import ctypes
 import errno
+import gc
 import re
 import resource
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +36,13 @@ def available_bytes(*, proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/
     """
     figures = [*_machine(proc), *_groups(proc, cgroup), *_address_space(proc)]
     return max(0, min(figures) if figures else _psutil_available())
+
+
+def give_back() -> None:
+    """Give freed memory back to the system, which the C library keeps otherwise: a limit counts it as taken."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def lack_of_memory(error: BaseException) -> str | None:

@@ -18,6 +18,7 @@ from jaxtyping import Float64
 from priors.audits.verdict import worst_of
 from priors.runtime.errors import InputError
 from priors.runtime.run_folder.record import RunFolder
+from priors.runtime.system.memory import give_back
 from priors.runtime.system.peak import peak_bytes
 from recon.data.resample import reduced
 from recon.data.volume import Unit, Volume
@@ -54,6 +55,8 @@ def run_slabs(job: SlabJob, run: RunFolder, *, resume: bool) -> Outcome:
     state.write(run)
     log = StepLog(run.file(STEPS), resume=resume)
     for slab in job.slabs[len(state.done) :]:
+        # What the slab before held must not stand in the way of this one.
+        give_back()
         figures = _Slab(job, run, slab, state).done(log, file, resume=resume)
         # The checkpoint first: killed in between, the slab is done again instead of continued by the next.
         run.file(CHECKPOINT).unlink(missing_ok=True)
