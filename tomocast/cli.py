@@ -42,6 +42,7 @@ from recon.commands.prepare import prepare_slices
 from recon.commands.reconstruct import reconstruct
 from recon.commands.score import score_volume
 from recon.commands.simulate import simulate_scan
+from recon.commands.tune import tune
 from tomocast.commands.calibrate import SeveralViews, calibrate
 from tomocast.commands.config import show_config, show_schema
 from tomocast.commands.inspect import inspect
@@ -93,6 +94,7 @@ app = typer.Typer(
 for _verb in (
     reconstruct,
     compare,
+    tune,
     convert,
     assimilate,
     forecast,

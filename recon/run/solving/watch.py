@@ -61,6 +61,16 @@ class Reference:
         values = attenuation_to_hu(attenuation.detach().cpu(), self._mu_water)[self._present]
         return values.clamp(*FULL_WINDOW_HU) - self._truth
 
+    def slope(self, attenuation: Volumes) -> Volumes:
+        """Return the gradient of the mean of squared `difference` by an estimate in 1/mm."""
+        values = attenuation_to_hu(attenuation.detach().cpu(), self._mu_water)
+        low, high = FULL_WINDOW_HU
+        counted = self._present & (values > low) & (values < high)
+        slope = torch.zeros_like(values)
+        slope[self._present] = 2 * self.difference(attenuation) / self._truth.numel()
+        # 1 / mu_water is one unit of attenuation in thousands of HU.
+        return torch.where(counted, slope, 0.0) * (1000 / self._mu_water)
+
     def watch(self, attenuation: Volumes) -> dict[str, float]:
         """Return the root mean square error of an estimate, see `recon.reconstructors.base.RunContext`."""
         return {ERROR: float(self.difference(attenuation).square().mean(dtype=torch.float64).sqrt())}

@@ -1,0 +1,1 @@
+"""The job of ``tune``: settings of a method chosen on scans whose volumes are known."""
