@@ -63,6 +63,8 @@ class Settings:
 BEFORE, NOW = Settings(overestimate=2.0), Settings()
 FEW = replace(BEFORE, start=2000.0)
 EIGHT = Settings(start=2000.0, stop=40.0)
+# Told much more than the added noise, pulled less: what the defaults are now.
+LATER = Settings(start=200.0, stop=15.0, overestimate=6.0, pull=0.05, momentum=0.75)
 ROWS: dict[tuple[int, float], list[Settings]] = {
     (4, 1e5): [
         BEFORE,
@@ -70,6 +72,11 @@ ROWS: dict[tuple[int, float], list[Settings]] = {
         replace(FEW, start=4000.0),
         Settings(start=3000.0, stop=40.0),
         Settings(start=3000.0, stop=60.0),
+        replace(LATER, start=900.0, stop=30.0),
+        replace(LATER, start=600.0, stop=40.0),
+        replace(LATER, start=1600.0, stop=70.0),
+        replace(LATER, start=2500.0, stop=70.0),
+        replace(LATER, start=1600.0, stop=110.0),
     ],
     (8, 1e5): [
         BEFORE,
@@ -90,6 +97,11 @@ ROWS: dict[tuple[int, float], list[Settings]] = {
         replace(EIGHT, pull=0.3),
         replace(EIGHT, start=1200.0),
         replace(EIGHT, stop=60.0),
+        replace(LATER, start=500.0, stop=30.0, pull=0.04),
+        replace(LATER, start=500.0, stop=40.0),
+        replace(LATER, start=450.0, stop=55.0),
+        replace(LATER, start=800.0, stop=50.0),
+        replace(LATER, start=500.0, stop=30.0, levels=40),
     ],
     (16, 1e5): [
         BEFORE,
@@ -102,6 +114,15 @@ ROWS: dict[tuple[int, float], list[Settings]] = {
         replace(NOW, momentum=0.75),
         replace(NOW, levels=30, momentum=0.5),
         replace(NOW, levels=40),
+        replace(LATER, pull=0.04),
+        replace(LATER, pull=0.07),
+        replace(LATER, overestimate=8.0, pull=0.03),
+        replace(LATER, start=250.0, stop=22.0),
+        replace(LATER, start=300.0, stop=30.0),
+        replace(LATER, stop=12.0, levels=40),
+        replace(NOW, levels=10),
+        replace(LATER, start=130.0, stop=30.0, levels=10, momentum=0.8, pull=0.07),
+        replace(LATER, start=250.0, stop=30.0, levels=10),
     ],
     (60, 1e5): [
         BEFORE,
@@ -109,8 +130,20 @@ ROWS: dict[tuple[int, float], list[Settings]] = {
         replace(BEFORE, overestimate=1.5),
         NOW,
         replace(NOW, overestimate=4.0),
+        replace(LATER, start=150.0, stop=10.0),
+        replace(LATER, start=250.0, stop=10.0),
+        replace(LATER, start=150.0),
     ],
-    (30, 1e4): [BEFORE, replace(BEFORE, pull=0.4), NOW, replace(NOW, pull=0.4)],
+    (30, 1e4): [
+        BEFORE,
+        replace(BEFORE, pull=0.4),
+        NOW,
+        replace(NOW, pull=0.4),
+        replace(LATER, stop=10.0, pull=0.3),
+        replace(LATER, stop=10.0, pull=0.04),
+        replace(LATER, stop=10.0, pull=0.07),
+        LATER,
+    ],
     (30, 3e3): [NOW, replace(NOW, pull=0.4)],
 }
 

@@ -81,10 +81,10 @@ def test_the_card_of_the_chest_prior_has_such_a_table() -> None:
 
 
 def test_worse_scans_work_at_larger_levels() -> None:
-    good, poor = choose(150.0, {}), choose(300.0, {})
-    assert (good.start_hu, good.stop_hu) == (500.0, 20.0)
-    # 0.385 and 0.086 of 300 HU are e(s) = 92 HU sqrt(s / 1000 HU) at 1576 and 79 HU.
-    assert (poor.start_hu, poor.stop_hu) == (1600.0, 79.0)
+    good, poor = choose(120.0, {}), choose(300.0, {})
+    assert (good.start_hu, good.stop_hu) == (150.0, 10.0)
+    # 0.25 and 0.07 of 300 HU are e(s) = 92 HU sqrt(s / 1000 HU) at 665 and 52 HU.
+    assert (poor.start_hu, poor.stop_hu) == (660.0, 52.0)
 
 
 def test_explicit_numbers_win() -> None:

@@ -58,7 +58,7 @@ class Stage(BaseModel, ABC):
 
     levels: int = Field(ge=1)
     zeta: float = Field(0.3, ge=0, le=1)
-    momentum: float = Field(0.5, ge=0, lt=1)
+    momentum: float = Field(0.75, ge=0, lt=1)
     mirror: bool = True
 
     @abstractmethod
@@ -124,7 +124,7 @@ class VjpStage(Stage):
         return self.start_hu, self.stop_hu
 
 
-QUICK = CgStage(levels=20, momentum=0.6)
+QUICK = CgStage(levels=20)
 THOROUGH = CgStage(levels=30)
 THROUGH_NETWORK = VjpStage(levels=3, start_hu=24.0, stop_hu=16.0, zeta=1.0, momentum=0.0)
 

@@ -57,9 +57,9 @@ class CgRefinement(BaseModel):
 
     iterations: int = Field(12, ge=1)
     sweeps: int = Field(1, ge=1)
-    pull: float = Field(0.15, gt=0)
+    pull: float = Field(0.05, gt=0)
     error_hu: float = Field(200.0, gt=0)
-    overestimate: float = Field(3.0, ge=1)
+    overestimate: float = Field(6.0, ge=1)
 
     def __call__(self, problem: NerdProblem, u: Volumes, duals: Duals, level: float) -> Refined:
         """Refine the state ``u`` (u-coordinates) at noise level ``level``."""
