@@ -57,10 +57,9 @@ def _variable_charts(
     for threshold, events in (series.get("thresholds") or {}).items():
         values = {s.heading: events[s.key] for s in EVENT_SCORES if len(events.get(s.key, ())) == len(x) > 1}
         charts += lines(f"{name}: at least {threshold} {unit}", x, values, x_label=x_label)
-    ranks = [float(value) for value in entry.get(RANK_HISTOGRAM.key) or () if value is not None]
-    if len(ranks) > 1 and sum(ranks) > 0:
-        shares = [rank / sum(ranks) for rank in ranks]
-        charts += bars(f"{name}: {RANK_HISTOGRAM.heading}", shares, level=1 / len(ranks), x_label="rank")
+        charts += _reliability(f"{name}: at least {threshold} {unit}", entry, threshold)
+    charts += _ranks(f"{name}: {RANK_HISTOGRAM.heading}", entry.get(RANK_HISTOGRAM.key) or ())
+    charts += _ranks_by_time(name, series.get(RANK_HISTOGRAM.key) or (), x, x_label=x_label)
     spectrum = entry.get("spectrum") or {}
     if spectrum.get("wavenumber"):
         values = {key: power for key, power in spectrum.items() if key != "wavenumber"}
@@ -72,6 +71,52 @@ def _variable_charts(
             logarithmic="both",
         )
     return charts
+
+
+def _ranks(title: str, histogram: Sequence[float | None]) -> str:
+    """Return the bars of a rank histogram, "" of one without anything compared."""
+    ranks = [float(value) for value in histogram if is_number(value)]
+    if len(ranks) < 2 or sum(ranks) <= 0:
+        return ""
+    shares = [rank / sum(ranks) for rank in ranks]
+    return bars(title, shares, level=1 / len(ranks), x_label="rank")
+
+
+def _ranks_by_time(
+    name: str, histograms: Sequence[Sequence[float | None]], x: Sequence[float], *, x_label: str
+) -> str:
+    """Return how often the truth lies outside all members at every lead or time, and the histograms of some."""
+    if len(histograms) != len(x) or len(x) < 2:
+        return ""
+    outside = [
+        None if not ranks or not all(map(is_number, ranks)) else float(ranks[0] or 0) + float(ranks[-1] or 0)
+        for ranks in histograms
+    ]
+    expected = [2 / len(ranks) if ranks else None for ranks in histograms]
+    charts = lines(
+        f"{name}: share of the truth outside all members",
+        x,
+        {"found": outside, "of exchangeable members": expected},
+        x_label=x_label,
+    )
+    for k in sorted({0, (len(x) - 1) // 2, len(x) - 1}):
+        charts += _ranks(f"{name}: {RANK_HISTOGRAM.heading}, {x_label} {x[k]:g}", histograms[k])
+    return charts
+
+
+def _reliability(title: str, entry: Mapping[str, Any], threshold: str) -> str:
+    """Return observed frequencies beside the forecast ones, "" where there are none."""
+    found = (entry.get("thresholds") or {}).get(threshold, {}).get("reliability") or {}
+    observed = found.get("observed") or []
+    if len(observed) < 2:
+        return ""
+    steps = [k / (len(observed) - 1) for k in range(len(observed))]
+    return lines(
+        f"{title}: reliability",
+        steps,
+        {"observed": observed, "reliable": steps},
+        x_label="forecast probability",
+    )
 
 
 def _table(variables: Mapping[str, Any]) -> str:

@@ -247,9 +247,13 @@ def _by_time(table: Table, matched: Matched, options: VerifyOptions, one_unit: b
     return {"by_time": series, "by_lead": {"lead_s": _list(leads), **series}}
 
 
-def _series(table: Table, per_time: Sequence[Sequence[Row]]) -> dict[str, list[float]]:
+def _series(table: Table, per_time: Sequence[Sequence[Row]]) -> dict[str, list[Any]]:
     scored = [_scores(table, rows) for rows in per_time]
-    return {metric.key: [entry[metric.key] for entry in scored] for metric in SCORES}
+    ranks = [_list(table.score(RANK_HISTOGRAM, rows)) for rows in per_time]
+    return {
+        **{metric.key: [entry[metric.key] for entry in scored] for metric in SCORES},
+        RANK_HISTOGRAM.key: ranks,
+    }
 
 
 def _stacked(events: Sequence[dict[str, Any]]) -> dict[str, Any]:

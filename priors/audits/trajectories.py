@@ -36,6 +36,7 @@ MOST_EVENTS = 32
 CROPS = 4
 """Crops of an event that the null compares with the other events."""
 Frames = Float[np.ndarray, "n y x"]
+Crop = Float[np.ndarray, "y x"]
 
 
 def audit_trajectories(prior: Prior, folder: Path, extent: "Extent", on_step: Step) -> list[AuditRow]:
@@ -104,13 +105,23 @@ def _copying(prior: Prior, events: Sequence[Frames], extent: "Extent") -> dict[s
     generator = np.random.default_rng(extent.seed)
     null = []
     for number, own in enumerate(events):
-        crops = []
-        for k in np.linspace(0, len(own) - 1, CROPS).astype(int):
-            top, left = (
-                int(generator.integers(n - m + 1)) for n, m in zip(own[k].shape, (height, width), strict=True)
-            )
-            crops.append(own[k, top : top + height, left : left + width])
+        crops = [
+            _liveliest(own[k], (height, width), generator)
+            for k in np.linspace(0, len(own) - 1, CROPS).astype(int)
+        ]
         others = [nearest_anywhere(np.stack(crops), rest) for k, rest in enumerate(events) if k != number]
         null.append(np.min(others, axis=0))
     by_event = np.stack([nearest_anywhere(samples, own) for own in events])
     return of_distances(by_event, np.concatenate(null))
+
+
+def _liveliest(
+    field: Float[np.ndarray, "rows columns"], shape: tuple[int, int], generator: np.random.Generator
+) -> Crop:
+    """Return the most variable of a few crops: where it does not rain, everything is a copy of everything."""
+    corners = [
+        [int(generator.integers(n - m + 1)) for n, m in zip(field.shape, shape, strict=True)]
+        for _ in range(8)
+    ]
+    crops = [field[top : top + shape[0], left : left + shape[1]] for top, left in corners]
+    return max(crops, key=lambda crop: float(crop.var()))

@@ -31,6 +31,13 @@ Draws = Annotated[
         "--draws", min=1, help="Draws of a diffusion method: writes their mean, deviation and 90 % interval."
     ),
 ]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        help="Another prior: reconstruct with it too, and say what the priors decided and not the data.",
+    ),
+]
 Slab = Annotated[
     int | None,
     typer.Option(

@@ -19,7 +19,7 @@ from priors.commands.options import (
     required,
     show,
 )
-from recon.commands.options import Draws, Formats, Method, PriorGrid, ScanFile, Slab
+from recon.commands.options import Against, Draws, Formats, Method, PriorGrid, ScanFile, Slab
 
 
 def reconstruct(
@@ -31,6 +31,7 @@ def reconstruct(
     config: Config = None,
     seed: Seed = None,
     draws: Draws = None,
+    against: Against = None,
     views: Annotated[str | None, typer.Option(help="Views to use, START:STOP:STEP.")] = None,
     views_step: Annotated[int | None, typer.Option(min=1, help="Use every K-th view.")] = None,
     slices: Annotated[str | None, typer.Option(help="Slices to reconstruct, START:STOP.")] = None,
@@ -59,6 +60,7 @@ def reconstruct(
         "method.prior": prior,
         "seed": seed,
         "draws": draws,
+        "against": against,
         "views": f"::{views_step}" if views_step else views,
         "slices": slices,
         "slab": slab,

@@ -38,6 +38,7 @@ from priors.runtime.system.peak import reset_peak
 from recon.ensembles.draws import checkpoint_files
 from recon.inspect.warnings import warnings_of
 from recon.reconstructors.base import Watcher
+from recon.reconstructors.checkpoint import Checkpoint
 from recon.run import outputs
 from recon.run.checks.doubts import doubts_of, say
 from recon.run.checks.nonsense import check_problem, check_result
@@ -50,10 +51,11 @@ from recon.run.slabs.source import read_job
 from recon.run.solving.in_folder import CHECKPOINT, STEPS, solve_in
 from recon.run.solving.solve import Outcome
 from recon.run.solving.watch import Reference, read_reference
+from recon.run.trust import against
 from recon.run.trust.draws import remarks
 
 CONFIGS = shipped("configs")
-CHECKPOINTS = checkpoint_files(CHECKPOINT)
+CHECKPOINTS = (*checkpoint_files(CHECKPOINT), Checkpoint.companion_name(CHECKPOINT, against.FILE))
 
 
 def settings(
@@ -140,7 +142,7 @@ def _reconstruct(
     resolved = problem.settings
     # Of a scan in slabs a few slices were read: its file stands for the others.
     file = {"file": inputs["scan"].get("sha256")} if isinstance(job, SlabJob) else {}
-    marks = fingerprint({**decisive(problem), "prior": inputs.get("prior", {}).get("sha256"), **file})
+    marks = fingerprint({**decisive(problem), **_priors(inputs), **file})
     if resume:
         check_same_config(run, resolved)
         run.check_same(marks, state=(*CHECKPOINTS, outputs.METRICS))
@@ -213,11 +215,22 @@ def _strange(metrics: Mapping[str, Any]) -> list[str]:
     return [verdict_sentence(familiarity)]
 
 
+def _priors(inputs: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the hashes of the priors that decide a result."""
+    other = {"against": inputs["against"].get("sha256")} if "against" in inputs else {}
+    return {"prior": inputs.get("prior", {}).get("sha256"), **other}
+
+
 def _finished(run: RunFolder, as_json: str | None) -> dict[str, Any]:
     """Say where the result is and return its metrics."""
     metrics: dict[str, Any] = json.loads(run.file(outputs.METRICS).read_text(encoding="utf-8"))
     if not emit_json(metrics, as_json):
         print(f"chi2 per ray {metrics['chi2_per_ray']:.4g}, {metrics['seconds']:.1f} s")
+        if "draws" in metrics:
+            share = metrics["draws"]["null_space_share"]
+            print(f"{100 * share:.1f} % of what the draws disagree on lies where no ray sees it")
+        if "against" in metrics:
+            print(against.fact(metrics["against"]))
         if "border_rms" in metrics.get("slabs", {}):
             slabs, unit = metrics["slabs"], metrics["unit"]
             print(
@@ -231,4 +244,5 @@ def _finished(run: RunFolder, as_json: str | None) -> dict[str, Any]:
 def _inputs(scan: Path, resolved: ReconstructSettings) -> dict[str, Path]:
     """Return the files a reconstruction depends on."""
     name = getattr(resolved.method, "prior", None)
-    return {"scan": scan} if name is None else {"scan": scan, "prior": find_prior(name)}
+    other = {} if resolved.against is None else {"against": find_prior(resolved.against)}
+    return {"scan": scan, **({} if name is None else {"prior": find_prior(name)}), **other}

@@ -2,6 +2,7 @@
 
 FOLDER/volume.nii.gz   the volume, float32, HU or 1/mm, affine to patient RAS
 FOLDER/deviation.nii.gz, lower.nii.gz, upper.nii.gz   of draws: deviation of the mean's error, ends of the 90 % interval
+FOLDER/difference.nii.gz   of two priors: the volume minus that with the other prior
 FOLDER/volume.h5, FOLDER/dicom/, ...   the same in the formats asked for
 FOLDER/report.html     slices, curves, figures, configuration and versions
 FOLDER/metrics.json    fit to the data, time, memory, curves; written last, as the sign of a finished run
@@ -29,11 +30,13 @@ from recon.report.scanner import scanner_png
 from recon.report.volumes import Unsure
 from recon.run.problem.pose import Problem
 from recon.run.solving.solve import Outcome
+from recon.run.trust.against import fact
 from recon.run.trust.draws import UNSURE_HU
 from recon.score.metrics import RUN_METRICS
 
 VOLUME = "volume.nii.gz"
 DEVIATION, LOWER, UPPER = "deviation.nii.gz", "lower.nii.gz", "upper.nii.gz"
+DIFFERENCE = "difference.nii.gz"
 SLABS = "volume.nii"
 """The volume of a run in slabs: not compressed, so that slabs are written in place and nobody must load it whole."""
 METRICS = "metrics.json"
@@ -57,13 +60,20 @@ def save(folder: Path, problem: Problem, outcome: Outcome, *, title: str) -> Non
         write_nifti(folder / DEVIATION, volume.deviation, note=note)
         write_nifti(folder / LOWER, volume.lower, note=note)
         write_nifti(folder / UPPER, volume.upper, note=note)
+    others: dict[str, np.ndarray] = {}
+    if outcome.other is not None:
+        difference = Volume(
+            volume.values - outcome.other.values, volume.affine, volume.unit, grid=volume.grid
+        )
+        write_nifti(folder / DIFFERENCE, difference)
+        others = {f"with {outcome.metrics['against']['prior']}": outcome.other.values}
     for name in problem.settings.formats:
         _write_copy(folder, volume, name)
     method = problem.settings.method.name
     shown = outcome.shown or outcome.volume
     report = Report(
         title=title,
-        volumes={method: shown.values},
+        volumes={method: shown.values, **others},
         affine=shown.affine,
         unit=outcome.volume.unit,
         facts=facts(outcome.metrics),
@@ -111,6 +121,7 @@ def names(problem: Problem) -> list[str]:
     copies = [_copy(name) for name in problem.settings.formats]
     inside = {"dicom": ("dicom/?????.dcm",), "volume.zarr": ("volume.zarr/zarr.json", "volume.zarr/0/*")}
     drawn = [DEVIATION, LOWER, UPPER] if problem.settings.draws > 1 else []
+    drawn += [DIFFERENCE] if problem.settings.against is not None else []
     return [VOLUME, *drawn, REPORT, *(pattern for copy in copies for pattern in inside.get(copy, (copy,)))]
 
 
@@ -160,6 +171,8 @@ def facts(metrics: Mapping[str, Any]) -> dict[str, str]:
         stated["Left open by the data"] = (
             f"{100 * draws['null_space_share']:.1f} % of the draws' difference lies where no ray sees it"
         )
+    if "against" in metrics:
+        stated["The prior decided"] = fact(metrics["against"])
     if "slabs" in metrics:
         slabs = metrics["slabs"]
         stated["Slabs"] = f"{slabs['count']}, of up to {slabs['slices']} slices, overlap {slabs['overlap']}"

@@ -65,6 +65,8 @@ class ReconstructSettings(_Settings):
         seed: of every random draw.
         draws: reconstructions of a diffusion method whose mean, deviation and intervals are written; the seeds are
             seed, seed + 1, ...
+        against: another diffusion prior that reconstructs the same scan as well; the difference of the two volumes is
+            written, and what of it no ray sees. None has none.
         views: views to use; the others are held out and only their residual is reported.
         slices: slices to reconstruct.
         slab: slices in memory at a time, written slab by slab; None takes all of them where they fit, else as many as
@@ -83,6 +85,7 @@ class ReconstructSettings(_Settings):
     preprocess: tuple[Preprocess, ...] = ()
     seed: Seed = 0
     draws: int = Field(1, ge=1, le=1000)
+    against: str | None = None
     views: Span | None = None
     slices: Span | None = None
     slab: int | None = Field(None, ge=1)
@@ -94,12 +97,32 @@ class ReconstructSettings(_Settings):
     strict: bool = False
     checkpoint_s: float = Field(30.0, ge=0)
 
+    @property
+    def runs(self) -> int:
+        """How often the method runs: once per draw, and once more with another prior."""
+        return self.draws + (self.against is not None)
+
     @model_validator(mode="after")
     def _one_volume_is_resampled(self) -> "ReconstructSettings":
         if self.prior_grid and self.draws > 1:
             raise ValueError(
                 f"prior_grid: found true with {self.draws} draws, whose intervals hold for the voxels reconstructed "
                 "and cannot be resampled; expected a grid of the prior's pixels (grid)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _two_priors_make_one_pair(self) -> "ReconstructSettings":
+        if self.against is None:
+            return self
+        if not isinstance(self.method, DiffusionReconstructor):
+            raise ValueError(
+                f"against: found {self.against!r} with method {self.method.name!r}, which has no prior; expected a "
+                "method with a diffusion prior, such as nerd-fast"
+            )
+        if self.draws > 1:
+            raise ValueError(
+                f"against: found {self.against!r} with {self.draws} draws, expected one reconstruction"
             )
         return self
 

@@ -69,7 +69,7 @@ def estimate(problem: Problem) -> Estimate:
     if len(trial.records) == 1:
         return _of_one_step(problem, trial, loading=loading)
     pace = (trial.times[-1] - trial.times[0]) / (last.iteration - first.iteration)
-    steps = (last.total or last.iteration) * problem.settings.draws
+    steps = (last.total or last.iteration) * problem.settings.runs
     start = max(0.0, trial.times[0] - trial.begin - pace * first.iteration)
     return Estimate(loading + (start + pace * steps) * slices / tried, steps, tried)
 
@@ -98,7 +98,7 @@ def _rehearsed(problem: Problem, rehearsal: Rehearsal, ratio: float) -> Estimate
     trial = _try(whole, least=len(rehearsal.stands_for), seconds=float("inf"))
     laps = [after - before for before, after in pairwise([trial.begin, *trial.times])]
     seconds = sum(lap * steps for lap, steps in zip(laps, rehearsal.stands_for, strict=True))
-    draws = problem.settings.draws
+    draws = problem.settings.runs
     # The first step carries the start-up, which further draws share.
     once = max(0.0, laps[0] - laps[1]) if len(laps) > 1 else 0.0
     seconds = draws * seconds - (draws - 1) * once

@@ -100,6 +100,8 @@ class Problem:
         sizes = {"measurement": arrays * 4 * geometry.views * geometry.shape[0] * geometry.shape[1]}
         if self.settings.draws > 1:
             sizes["sums of the draws"] = DRAWN_VOLUMES * 4 * math.prod(grid.shape)
+        if self.settings.against is not None:
+            sizes["volume of the other prior"] = 2 * 4 * math.prod(grid.shape)
         if self.asked is not None:
             sizes["resampled volume"] = 4 * grid.shape[0] * math.prod(self.asked.shape[1:])
         return MemoryPlan({**sizes, **self.settings.method.plan(grid, geometry).items})

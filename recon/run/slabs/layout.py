@@ -122,6 +122,11 @@ def slab_job(head: Problem, part: Callable[[int, int], Problem], *, held: int = 
             f"draws: found {settings.draws} of a volume in slabs, expected 1; draw some slices at once with "
             "--slices START:STOP, or the whole with --draws 1"
         )
+    if settings.against is not None:
+        raise InputError(
+            f"against: found {settings.against!r} with a volume in slabs; compare the priors on some slices at once "
+            "(--slices START:STOP)"
+        )
     overlap = settings.method.overlap() if settings.overlap is None else settings.overlap
     size = min(settings.slab or _largest(head, overlap, free, held=held), head.slices)
     # The slabs decide the result of a coupled method: they belong to its settings.

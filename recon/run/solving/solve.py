@@ -25,6 +25,7 @@ from recon.reconstructors.base import RunContext
 from recon.reconstructors.checkpoint import Spent
 from recon.reconstructors.object_mean import ObjectSums
 from recon.run.problem.pose import Problem
+from recon.run.trust import against
 from recon.run.trust.draws import solve_draws, with_intervals
 from recon.run.trust.familiarity import judged
 from recon.solvers.least_squares import LeastSquares
@@ -61,6 +62,7 @@ class Outcome:
         metrics: its figures by their names in ``metrics.json``.
         fits: sums of the rays used and of those held out, None where there are none.
         shown: what a report shows of it; None shows all.
+        other: the result with another prior, where the settings name one.
         slabs: the file that holds the volume already, slab by slab; ``volume`` is then some of its slices.
     """
 
@@ -68,6 +70,7 @@ class Outcome:
     metrics: dict[str, Any]
     fits: "tuple[Fit, Fit | None] | None" = None
     shown: Volume | None = None
+    other: Volume | None = None
     slabs: NiftiSlabs | None = None
 
 
@@ -114,10 +117,13 @@ def solve(problem: Problem, context: RunContext, slab: SlabContext = WHOLE) -> O
     method = problem.settings.method
     measurement, projector = replace(problem.measurement(), object_sums=slab.sums), problem.projector()
     begin = Spent.now()
-    drawn = None
+    drawn, pair = None, None
     if problem.settings.draws > 1:
         drawn = solve_draws(problem, measurement, projector, context)
         attenuation = drawn.mean
+    elif problem.settings.against is not None:
+        pair = against.solve_pair(problem, measurement, projector, context)
+        attenuation = pair.first
     else:
         attenuation = method(measurement, projector, context)
     earlier = Spent() if context.checkpoint is None else context.checkpoint.earlier
@@ -136,7 +142,9 @@ def solve(problem: Problem, context: RunContext, slab: SlabContext = WHOLE) -> O
     if drawn is not None:
         figures |= drawn.figures
         volume = with_intervals(problem, volume, drawn.intervals, figures)
-    return Outcome(volume, figures, used)
+    if pair is not None:
+        figures["against"] = against.figures(problem, pair, measurement, projector)
+    return Outcome(volume, figures, used, other=None if pair is None else problem.volume(pair.second))
 
 
 def fits(

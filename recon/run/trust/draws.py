@@ -100,7 +100,7 @@ def _figures(
     return {
         "count": draws.moments.count,
         "chi2_per_ray": list(draws.chi2),
-        "null_space_share": _unseen(draws.difference, projector),
+        "null_space_share": unseen_share(draws.difference, projector),
         "deviation_hu": {"mean": float(deviation.mean()), "largest": float(deviation.max())},
         "unsure_share": float((deviation > UNSURE_HU).float().mean()),
         "level": 0.9,
@@ -122,7 +122,7 @@ def _calibration(found: Scale | str) -> dict[str, Any]:
     }
 
 
-def _unseen(difference: Float[Tensor, "z y x"], projector: Projector) -> float:
+def unseen_share(difference: Float[Tensor, "z y x"], projector: Projector) -> float:
     """Return the share of a difference in the null space, from some slices where rays do not cross them."""
     slices = projector.domain[0]
     if projector.geometry.sliced and slices > PROBED_SLICES:

@@ -88,6 +88,22 @@ def test_a_forecast_is_scored_by_lead():
     assert "lead_s" in job.table(scores)
 
 
+def test_ranks_at_every_lead_make_up_those_of_all():
+    ensemble, truth = case(n=2)
+    # At the third time the truth lies above all members, in every place.
+    truth.values[:, 2] = 100.0
+    scores = verify(ensemble, truth)
+    ranks = np.array(scores["by_time"]["rank_histogram"])
+    assert ranks.shape == (5, 5)
+    np.testing.assert_allclose(ranks.mean(0), scores["rank_histogram"], atol=1e-12)
+    np.testing.assert_allclose(ranks[2], [0, 0, 0, 0, 1], atol=1e-12)
+    page = scores_section(scores)
+    # A chart names itself twice, for the eye and for readers of screens: all, first, middle and last time.
+    assert page.count("Rank of the truth among the members") == 2 * 4
+    assert "share of the truth outside all members" in page
+    assert page.count(": reliability") == 2 * 3
+
+
 def test_only_common_times_are_compared_and_trajectories_share_one_truth():
     ensemble, truth = case(n=2, count=6)
     later = truth.select(trajectory=0, times=slice(2, 5))
