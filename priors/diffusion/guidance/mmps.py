@@ -43,7 +43,7 @@ States = Float[Tensor, "b ..."]
 PROBE = 0.3
 # Of the system with the covariance of a Gaussian process: most iterations, and the residual that ends them. They cost
 # no network, so the residual is to end them. Two thousand observations of a smooth field in a window of 24 frames take
-# 104; after 60 the analysis has a fifth more error than the exact one.
+# 104; after 60 the mean given pure noise (0.51 K) has a fifth more error than the exact one (0.43 K).
 GAUSSIAN_ITERATIONS, GAUSSIAN_RESIDUAL = 400, 3e-3
 
 
