@@ -31,7 +31,7 @@ from priors.runtime.errors import InputError
 from priors.runtime.files.protect import check_output
 from priors.runtime.run_folder.privacy import without_paths
 
-RECORD, LOG = "arrivals.json", "log.txt"
+RECORD, LOG, START = "arrivals.json", "log.txt", ".start-"
 LEAST = 2
 """Frames without which no motion is seen: a first frame waits for the next one."""
 LEAST_FREE = 100 << 20
@@ -69,6 +69,9 @@ class Watch:
         self.out, self.settings, self.options = out, settings, options
         self.prior: Prior = load_prior(settings.prior, device=resolved_device(settings.device).type)
         out.mkdir(parents=True, exist_ok=True)
+        # What a program that was killed left behind; one that ends otherwise removes its own.
+        for stale in out.glob(f"{START}*"):
+            shutil.rmtree(stale, ignore_errors=True)
         self.arrivals = Arrivals(folder, out / RECORD, settings.rain)
         self._told: dict[str, str] = {}
 
@@ -148,7 +151,7 @@ class Watch:
         """Write a forecast into a run folder; what a killed program left there is computed again."""
         settings = self.settings.model_copy(update={"step_s": None, "spacing": None, "crop": None})
         fields = Fields(start.members[:, 0], start.times, start.variables, start.grid, start.attributes)
-        with TemporaryDirectory(dir=self.out, prefix=".start-") as folder:
+        with TemporaryDirectory(dir=self.out, prefix=START) as folder:
             path = Path(folder) / "start.nc"
             write_fields(fields, path)
             jobs.run(settings, {"start": path}, target, overwrite=target.exists())

@@ -81,7 +81,9 @@ def test_nothing_that_arrives_is_lost(folder, tmp_path):
     (folder / "00.nc").unlink()
     (out / run_of(3) / "metrics.json").unlink()
     write_frame(folder, 3)
+    (out / ".start-killed").mkdir()
     done = Watch(folder, out, SETTINGS, options).run(sleep=Clock(lambda: write_frame(folder, 8)))
+    assert not list(out.glob(".start-*"))
     assert done == 4
     runs = {path.name for path in out.iterdir() if path.is_dir()}
     assert runs == {run_of(n) for n in (2, 3, 4, 5, 6, 8)}
