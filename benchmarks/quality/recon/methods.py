@@ -186,7 +186,7 @@ def picture(column: str, methods: list[str], out: Path, *, crop: tuple[slice, sl
     pyplot.close(figure)
 
 
-def collect(out: Path) -> None:
+def collect(out: Path, crop: tuple[slice, slice]) -> None:
     """Write table and pictures of every finished run."""
     import matplotlib
 
@@ -198,7 +198,7 @@ def collect(out: Path) -> None:
     curves(rows, out / "methods.png")
     for column in dict(done):
         shown = [method for c, method in done if c == column]
-        picture(column, shown, out, crop=(slice(None), slice(None)))
+        picture(column, shown, out, crop=crop)
     print(tables(rows))
 
 
@@ -215,6 +215,7 @@ def main() -> None:
     parser.add_argument("--slices", default="20:28", help="START:STOP of the series")
     parser.add_argument("--out", type=Path, default=Path("runs/methods"))
     parser.add_argument("--collect", action="store_true", help="only score and draw what has been run")
+    parser.add_argument("--crop", default=":,:", help="Y0:Y1,X0:X1 of the slices drawn")
     chosen = parser.parse_args()
     if not chosen.collect:
         for method in chosen.methods:
@@ -225,7 +226,14 @@ def main() -> None:
                     file=sys.stderr,
                     flush=True,
                 )
-    collect(chosen.out)
+    collect(chosen.out, _crop(chosen.crop))
+
+
+def _crop(text: str) -> tuple[slice, slice]:
+    rows, columns = (
+        slice(*(int(end) if end else None for end in part.split(":"))) for part in text.split(",")
+    )
+    return rows, columns
 
 
 if __name__ == "__main__":
