@@ -23,6 +23,8 @@ from tests.support.command_line import inside, mistake
 
 FRAMES = 6
 FAST = ("--members", 3, "--steps", 4, "--seed", 2)
+# Frames that are drawn again for every analysis cost as much again each: where they are not the subject, none are.
+ONCE = ("--overlap", "none")
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +45,13 @@ def place(tmp_path_factory, drifting_noise) -> Path:
 
 
 def assimilate(place: Path, run: Path, *options: object, source: str = "obs.nc") -> None:
-    inside("assimilate", place / source, "--prior", place / "prior", *FAST, "--out", run, *options)
+    inside("assimilate", place / source, "--prior", place / "prior", *FAST, *ONCE, "--out", run, *options)
 
 
 @pytest.mark.parametrize("lag", ["0", "1", "inf"])
 def test_a_run_folder_holds_everything(place, tmp_path, lag):
     run = tmp_path / "run"
-    assimilate(place, run, "--lag", lag)
+    assimilate(place, run, "--lag", lag, "--overlap", 3)
     ensemble = read_ensemble(run)
     assert ensemble.members.shape == (2, 3, FRAMES, 1, 16, 16)
     assert np.isfinite(ensemble.members).all()
@@ -140,7 +142,7 @@ def test_a_long_reanalysis_says_that_it_takes_windows(place, tmp_path):
 
 def start(place: Path, run: Path, *options: str) -> subprocess.Popen:
     words = ["assimilate", place / "obs.nc", "--prior", place / "prior", "--out", run, "--members", "4"]
-    command = [sys.executable, "-m", "tomocast", *map(str, [*words, "--steps", "8", *options])]
+    command = [sys.executable, "-m", "tomocast", *map(str, [*words, "--steps", "8", "overlap=1", *options])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
 
@@ -238,7 +240,7 @@ def test_fields_that_do_not_fit_the_prior_are_one_line(place, tmp_path):
 def test_a_run_is_not_resumed_with_other_settings_or_files(place, tmp_path):
     run = tmp_path / "run"
     assimilate(place, run)
-    base = ("assimilate", place / "obs.nc", "--prior", place / "prior", *FAST, "--out", run)
+    base = ("assimilate", place / "obs.nc", "--prior", place / "prior", *FAST, *ONCE, "--out", run)
     assert "complete" in inside(*base, "--resume").stderr
     assert "already holds" in mistake(*base)
     assert "lag was" in mistake(*base, "--resume", "--lag", "1")
@@ -252,7 +254,7 @@ def test_a_biased_station_and_a_wrong_sigma_are_found_and_mended(place, tmp_path
     table.loc[stations == 5, "value"] += 3.0
     table["sigma"] *= 3
     table.drop(columns="unit").to_csv(tmp_path / "biased.csv", index=False)
-    command = ("--prior", place / "prior", *FAST, "--overlap", "none", "--withhold", "10%")
+    command = ("--prior", place / "prior", *FAST, *ONCE, "--withhold", "10%")
     inside("assimilate", tmp_path / "biased.csv", *command, "--out", tmp_path / "run")
     words = ("observation-errors", tmp_path / "run", tmp_path / "biased.csv", "--prior", place / "prior")
     inside(*words, "--skip", 0, "--out", tmp_path / "mended.csv", "--json", tmp_path / "errors.json")
@@ -277,7 +279,7 @@ def test_a_biased_station_and_a_wrong_sigma_are_found_and_mended(place, tmp_path
 
 
 def test_errors_of_gridded_observations(place, tmp_path):
-    assimilate(place, tmp_path / "run", "--lag", "0", "--overlap", "none")
+    assimilate(place, tmp_path / "run", "--lag", "0")
     words = ("observation-errors", tmp_path / "run", place / "obs.nc", "--prior", place / "prior")
     said = inside(*words, "--out", tmp_path / "mended.nc").stdout
     assert "depth" in said
@@ -287,6 +289,6 @@ def test_errors_of_gridded_observations(place, tmp_path):
 
 
 def test_only_a_filter_tells_the_errors_of_observations(place, tmp_path):
-    assimilate(place, tmp_path / "run", "--lag", "1", "--overlap", "none")
+    assimilate(place, tmp_path / "run", "--lag", "1")
     assert "found lag 1, expected 0" in mistake("observation-errors", tmp_path / "run", place / "obs.nc")
     assert "no config.yaml" in mistake("observation-errors", tmp_path, place / "obs.nc")

@@ -29,8 +29,10 @@ CALM = {"steps": STEPS, "learning_rate": 3e-4, "warmup": 2, "ema": 0.95}
 def slices(data: Path, **changes) -> dict:
     """Return a run of slices whose five samples cannot be halved."""
     tree = small_training.settings(data, steps=STEPS)
-    tree["crops"] = [{"size": 24, "batch": 5}]
+    tree["crops"] = [{"size": 16, "batch": 5}]
     tree["optimisation"]["warmup"] = 2
+    tree["network"]["channels"] = [8, 8]
+    tree |= {"validation_fields": 2, "validation_levels": [0.5]}
     return {**tree, "validate_every": 3, "save_every": 2, "keep": {"every": 4}, **changes}
 
 

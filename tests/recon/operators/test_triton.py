@@ -3,6 +3,7 @@
 Triton reads TRITON_INTERPRET when it is imported, so the interpreted checks run in one subprocess.
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -39,9 +40,14 @@ ORBITS: dict[str, CircularOrbit] = {
 }
 
 
-def interpreted(program: str) -> dict[str, dict[str, float]]:
-    """Run a function of ``tests.support.recon.triton_checks`` in triton's interpreter."""
-    code = f"import json; from tests.support.recon import triton_checks as t; print(json.dumps(t.{program}))"
+@functools.cache
+def interpreted() -> dict[str, dict[str, dict[str, float]]]:
+    """Run the functions of ``tests.support.recon.triton_checks`` in triton's interpreter, all in one process."""
+    code = """
+import json
+from tests.support.recon import triton_checks as t
+print(json.dumps({each.__name__: each() for each in (t.stacks, t.cones, t.gradients)}))
+"""
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     run = [sys.executable, "-c", code]
     root = Path(__file__).resolve().parents[3]
@@ -49,13 +55,13 @@ def interpreted(program: str) -> dict[str, dict[str, float]]:
         run, env=environment, cwd=root, capture_output=True, text=True, timeout=1500, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found: dict[str, dict[str, float]] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    figures: dict[str, dict[str, dict[str, float]]] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 @interpreter
 def test_kernels_are_the_stored_matrix_matched_and_repeatable() -> None:
-    found = interpreted("stacks()")
+    found = interpreted()["stacks"]
     assert set(found) == set(ORBITS)
     for orbit, errors in found.items():
         # Sums of a few hundred terms in another order: float32, and float64 with weights of 2**-40.
@@ -69,7 +75,7 @@ def test_kernels_are_the_stored_matrix_matched_and_repeatable() -> None:
 
 @interpreter
 def test_cone_kernels_are_the_stored_matrix_and_matched() -> None:
-    found = interpreted("cones()")
+    found = interpreted()["cones"]
     assert set(found) == {"flat", "curved", "helix"}
     for orbit, errors in found.items():
         # Heights are rounded to 2**-40 slice per row: up to 2**-30 after some hundred rows and indices.
@@ -85,7 +91,7 @@ def test_rays_that_must_be_traced_one_by_one_are_left_to_numba() -> None:
 
 @interpreter
 def test_gradients_and_devices_of_the_projector() -> None:
-    found = interpreted("gradients()")["fan-flat"]
+    found = interpreted()["gradients"]["fan-flat"]
     assert found["first"]
     assert found["second"]
     assert found["same_device"]
