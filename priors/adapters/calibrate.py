@@ -36,6 +36,8 @@ FINALISTS = 6
 # A change of the answer below this share of its error is no harm; and so much worse may mirror images be denoised.
 HARMLESS = 0.1
 MIRRORED = 0.02
+DENOISED = 0.9
+"""Share of the noise that the best codec must leave less than: others cannot be told apart."""
 WATER_PER_MM = 0.02
 
 
@@ -62,7 +64,8 @@ def calibrated(prior: Prior, slices: Slices, *, data: str, on_step: Callable[[in
     """Return the card of a prior with everything that was measured on reference slices, in its unit.
 
     Raises:
-        InputError: a prior of trajectories, or levels that it does not know at any scale tried.
+        InputError: a prior of trajectories, levels that it does not know at any scale tried, or slices that it does not
+            denoise.
     """
     found = measure(prior, slices, data=data, on_step=on_step)
     fit = prior.card.fit.model_copy(update={"orientation": found.orientation})
@@ -104,17 +107,24 @@ def measure(prior: Prior, slices: Slices, *, data: str, on_step: Callable[[int, 
     if by_way[stated] <= (1 + MIRRORED) * by_way[best_way]:
         best_way = stated
     ranked = sorted(candidates(codec), key=lambda each: error(each, levels[1:2], best_way))
-    finalists = {error(each, levels, best_way): each for each in ranked[:FINALISTS]}
-    errors = sorted(finalists)
-    if not np.isfinite(errors[0]):
+    finalists = sorted(
+        ((error(each, levels, best_way), each) for each in ranked[:FINALISTS]), key=lambda pair: pair[0]
+    )
+    (best, chosen), (second, _) = finalists[:2]
+    if not np.isfinite(best):
         low, high = _ends(prior)
         raise InputError(
             f"prior {prior.card.name!r}: knows levels from {low:.3g} to {high:.3g} in network units, which at every "
             f"scale tried leaves out {min(levels):.3g} to {max(levels):.3g} {unit}; expected another scale"
         )
-    chosen = finalists[errors[0]]
     oriented = _oriented(prior, best_way)
     own = denoising_error(oriented, chosen, slices, levels[1:2])
+    if not own < DENOISED * levels[1]:
+        raise InputError(
+            f"prior {prior.card.name!r}: leaves an error of {own:.4g} {unit} where the noise was {levels[1]:.4g}, "
+            f"expected below {DENOISED * levels[1]:.4g}: a network that does not denoise these slices tells no codec "
+            "(another unit, another subject, or the wrong schedule); the card is left as it was"
+        )
     mirror = denoising_error(oriented, chosen, slices.flip(-1), levels[1:2]) / own - 1
     on_step(next(counter), total)
     reduced = _reduced_change(oriented, chosen, slices, levels[1])
@@ -125,8 +135,8 @@ def measure(prior: Prior, slices: Slices, *, data: str, on_step: Callable[[int, 
         data=data,
         level=levels[1],
         error=_rounded(own),
-        runner_up=_rounded(own * errors[1] / errors[0]),
-        margin=_rounded(errors[1] / errors[0] - 1),
+        runner_up=_rounded(own * second / best),
+        margin=_rounded(second / best - 1),
         mirror=_rounded(mirror),
         bfloat16=None if share is None else _rounded(share),
     )

@@ -50,6 +50,16 @@ def answered(foreign: Foreign, told: Told) -> AnyNetwork:
     return network.model_copy(update={"answers": 1 if single else network.field_channels})
 
 
+def needs_neighbours(foreign: Foreign) -> bool:
+    """Tell whether a network of slices can only be one of neighbouring slices, by its channels."""
+    network = foreign.network
+    if not isinstance(network, ForeignNetwork) or "fit" in foreign.described:
+        return False
+    found, gives = network.field_channels, network.output_channels
+    odd = found >= COLOURS and found % 2 == 1
+    return odd and (found != COLOURS or gives not in (found, 2 * found)) and gives in (1, 2, found, 2 * found)
+
+
 def is_volume(network: AnyNetwork) -> bool:
     """Tell whether a network is over three dimensions."""
     return isinstance(network, MonaiDiffusionUNet) and network.volume

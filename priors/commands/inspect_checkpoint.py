@@ -18,7 +18,7 @@ def inspect_checkpoint(path: Path) -> Inspection:
     from priors.adapters.foreign import Told
     from priors.adapters.importing import described_network, missing
     from priors.adapters.registry import read_checkpoint
-    from priors.adapters.slices import is_volume
+    from priors.adapters.slices import is_volume, needs_neighbours
 
     told = Told()
     foreign = read_checkpoint(path, told)
@@ -31,6 +31,8 @@ def inspect_checkpoint(path: Path) -> Inspection:
         lacking.append("size=")
     if is_volume(foreign.network):
         lacking.append("slices=")
+    elif needs_neighbours(foreign):
+        lacking.append("channels=neighbours")
     if getattr(foreign.network, "classes", None) and getattr(foreign.network, "label", None) is None:
         lacking.append("label=")
     licence = foreign.described.get("licence")
@@ -49,10 +51,17 @@ def inspect_checkpoint(path: Path) -> Inspection:
         words[f"note {number}"] = note
     words["must be told"] = ", ".join(lacking) or "nothing"
     shown = [name.split(" or ")[0] for name in lacking]
-    options = " ".join(name + ("..." if name.endswith("=") else " ...") for name in shown)
+    options = " ".join(_shown(name) for name in shown)
     words["import"] = f"tomocast import-prior {path.name} {options} --out FOLDER".replace("  ", " ")
     warnings = () if licence else ("no licence in the file",)
     return Inspection(f"checkpoint of {foreign.family}", words, warnings)
+
+
+def _shown(name: str) -> str:
+    """Return an option with dots where its value goes."""
+    if name.startswith("--"):
+        return f"{name} ..."
+    return f"{name}..." if name.endswith("=") else name
 
 
 def _seen(foreign: "Foreign") -> str:

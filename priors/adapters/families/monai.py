@@ -23,6 +23,8 @@ from priors.diffusion.schedule import Betas, Rectified, Schedule
 from priors.networks import MonaiDiffusionUNet
 from priors.runtime.errors import InputError
 
+GROUPS = 32
+"""Of a group norm, where nobody says otherwise."""
 FAMILY = "monai"
 NETWORKS = {
     "monai.networks.nets.DiffusionModelUNet",
@@ -162,6 +164,10 @@ def inferred(
         for n in range(depth)
     ]
     classes = state.get("class_embedding.weight")
+    # Norms cut the channels of every level into groups; 32 is MONAI's number where that is possible.
+    lacking = () if told.head_width is not None else ("head_width=",)
+    if told.groups is None and any(width % GROUPS for width in channels):
+        lacking = (*lacking, "groups=")
     config = {
         "spatial_dims": first.ndim - 2,
         "in_channels": first.shape[1],
@@ -169,13 +175,13 @@ def inferred(
         "channels": channels,
         "num_res_blocks": blocks,
         "attention_levels": [f"down_blocks.{n}.attentions.0.norm.weight" in state for n in range(depth)],
-        "norm_num_groups": stated_or(told.groups, 32, "groups of normalisation", notes),
+        "norm_num_groups": stated_or(told.groups, GROUPS, "groups of normalisation", notes),
         "num_head_channels": told.head_width or channels[-1],
         "resblock_updown": any(".downsampler.conv1." in key for key in state),
         "num_class_embeds": None if classes is None else classes.shape[0],
         "include_fc": any(re.search(r"\.(attn\.out_proj|proj_attn)\.weight", key) for key in state),
     }
-    return config, () if told.head_width is not None else ("head_width=",)
+    return config, lacking
 
 
 def _weights(source: Path, told: Told) -> Path:
