@@ -24,6 +24,7 @@ from priors.runtime.system.memory import available_bytes
 STATUS = Path("/proc/self/status")
 LEVEL = 0.3
 MORE = 2
+TRIES = 2
 SHARE = 0.5
 
 
@@ -39,36 +40,34 @@ def footprint(prior: Prior, *, largest: int = 256) -> Footprint | None:
     """
     if not isinstance(prior.codec, Codec) or not _resettable():
         return None
-    stride = max(16, prior.card.fit.stride)
     wanted = max(prior.card.fit.size or (min(largest, max(prior.card.shape)),))
-    size = -(-min(64, wanted) // stride) * stride
-    peaks = _peaks(prior, size)
-    # The next size needs four times as much, and somewhat more with attention in its middle.
-    while 2 * size <= wanted and 6 * max(map(max, peaks)) < SHARE * available_bytes():
-        size *= 2
-        peaks = _peaks(prior, size)
-    (forward, forward_more), (vjp, vjp_more) = peaks
-    # Small networks drown in the noise of pages: a further slice counts as at least half of the first.
-    each = [
-        max(1.0, 0.5 * one / size**2, (more - one) / (MORE - 1) / size**2)
-        for one, more in ((forward, forward_more), (vjp, vjp_more))
-    ]
-    once = [max(0.0, one / size**2 - own) for one, own in zip((forward, vjp), each, strict=True)]
-    rounded = [float(f"{value:.4g}") for value in (*each, *once)]
+    # Without a graph first: in a heap that graphs have cut up the same estimate takes half as much again, which a run
+    # without gradients does not see.
+    parts = {vjp: _measured(prior, wanted, vjp=vjp) for vjp in (False, True)}
+    (forward, forward_once, tried), (vjp, vjp_once, tried_vjp) = parts[False], parts[True]
+    rounded = [float(f"{value:.4g}") for value in (forward, vjp, forward_once, vjp_once)]
     return Footprint(
-        forward=rounded[0], vjp=rounded[1], forward_once=rounded[2], vjp_once=rounded[3], size=size
+        forward=rounded[0],
+        vjp=rounded[1],
+        forward_once=rounded[2],
+        vjp_once=rounded[3],
+        size=min(tried, tried_vjp),
     )
 
 
-def _peaks(prior: Prior, size: int) -> list[tuple[float, float]]:
-    """Return the peaks without and with a graph, of one slice and of several."""
-    return [
-        (
-            _peak(partial(_call, prior, size, vjp=vjp)),
-            _peak(partial(_call, prior, size, vjp=vjp, slices=MORE)),
-        )
-        for vjp in (False, True)
-    ]
+def _measured(prior: Prior, wanted: int, *, vjp: bool) -> tuple[float, float, int]:
+    """Return bytes per pixel of every slice, those that slices share, and the side they were measured on."""
+    stride = max(16, prior.card.fit.stride)
+    size = -(-min(64, wanted) // stride) * stride
+    first = _peak(partial(_call, prior, size, vjp=vjp), tries=1)
+    # Several slices of the next size need eight times as much, and somewhat more with attention in its middle.
+    while 2 * size <= wanted and 12 * first < SHARE * available_bytes():
+        size *= 2
+        first = _peak(partial(_call, prior, size, vjp=vjp), tries=1)
+    one, more = (_peak(partial(_call, prior, size, vjp=vjp, slices=n), tries=TRIES) for n in (1, MORE))
+    # Small networks drown in the noise of pages: a further slice counts as at least half of the first.
+    each = max(1.0, 0.5 * one / size**2, (more - one) / (MORE - 1) / size**2)
+    return each, max(0.0, one / size**2 - each), size
 
 
 def _call(prior: Prior, size: int, *, vjp: bool, slices: int = 1) -> None:
@@ -90,16 +89,20 @@ def _call(prior: Prior, size: int, *, vjp: bool, slices: int = 1) -> None:
         torch.autograd.grad(denoiser(leaf, t).sum(), leaf)
 
 
-def _peak(call: Callable[[], None]) -> float:
-    """Return by how many bytes the resident memory rose at most during a call."""
+def _peak(call: Callable[[], None], *, tries: int) -> float:
+    """Return by how many bytes the resident memory rose at most during a call, the least of several."""
     call()
-    gc.collect()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    before = _status("VmRSS:")
-    _reset()
-    call()
-    return max(0.0, float(_status("VmHWM:") - before))
+    rises = []
+    for _ in range(tries):
+        gc.collect()
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+        before = _status("VmRSS:")
+        _reset()
+        call()
+        rises.append(max(0.0, float(_status("VmHWM:") - before)))
+    # What the heap holds in vain between two calls varies by a fifth; what the network needs does not.
+    return min(rises)
 
 
 def _reset() -> None:

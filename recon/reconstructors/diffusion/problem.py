@@ -182,7 +182,8 @@ class NerdProblem:
         def all_chunks() -> Volumes:
             # Added in the order of the windows: the sum does not depend on the chunk.
             total = torch.zeros(u.shape, dtype=u.dtype)
-            for rows in torch.arange(own.start, own.stop).split(self.chunk):
+            # With fewer windows than processes some have none.
+            for rows in torch.arange(own.start, own.stop).split(self.chunk) if len(own) else ():
                 values, slices = function(u[slabs.held[rows]].contiguous(), rows)
                 total.index_add_(0, slices.flatten(), values.flatten(0, 1))
             return total
