@@ -5,11 +5,8 @@ what the convolution library keeps beside torch's own allocations counts too. On
 and what they share.
 """
 
-import ctypes
-import gc
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +16,7 @@ from priors.card import Prior
 from priors.card.origin import Footprint
 from priors.codec import Codec
 from priors.diffusion.fitted import FittedDenoiser
-from priors.runtime.system.memory import available_bytes
+from priors.runtime.system.memory import available_bytes, give_back
 
 STATUS = Path("/proc/self/status")
 LEVEL = 0.3
@@ -94,9 +91,7 @@ def _peak(call: Callable[[], None], *, tries: int) -> float:
     call()
     rises = []
     for _ in range(tries):
-        gc.collect()
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
+        give_back()
         before = _status("VmRSS:")
         _reset()
         call()

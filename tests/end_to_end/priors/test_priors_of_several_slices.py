@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from priors.card import read_card
 from tests.support.command_line import inside, mistake, torchrun
 from tests.support.priors.foreign import randomised, save_diffusers, small_unet
-from tests.support.priors.small_training import settings, write_data
 from tests.support.recon.disc_scan import disc, disc_scan
 
 diffusers = pytest.importorskip("diffusers", reason="the extra tomocast[diffusers] is not installed")
@@ -68,7 +66,7 @@ def test_inspect_names_what_must_be_told(made: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_reconstructs_in_one_process_and_in_two(made: Path, tmp_path: Path, kind: str) -> None:
+def test_one_reconstructs_in_as_many_processes_as_there_are(made: Path, tmp_path: Path, kind: str) -> None:
     prior = made / f"{kind}-prior"
     card = json.loads(inside("inspect", prior, "--json", "-").stdout)["card"]
     assert card["fit"]["channels"] == kind
@@ -76,6 +74,10 @@ def test_one_reconstructs_in_one_process_and_in_two(made: Path, tmp_path: Path, 
     plan = json.loads(inside(*job, "--plan", "--json", "-").stdout)
     assert plan["bytes"]["network graph of one chunk"] > 0
     inside(*job, "--out", tmp_path / "one")
+    assert volume(tmp_path / "one").isfinite().all()
+    if kind == "neighbours":
+        return
+    # One block of four slices and two processes: one of them has no window.
     torchrun(*job, "--out", tmp_path / "two")
     one, two = (volume(tmp_path / name) for name in ("one", "two"))
     assert abs(one - two).max() < 0.1  # HU: windows are added up in another order
@@ -97,22 +99,3 @@ def test_neighbours_are_exported_and_come_back(made: Path, tmp_path: Path) -> No
     assert "which UNet2DModel cannot be" in mistake(
         "export-prior", made / "block-prior", "--out", tmp_path / "none"
     )
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_training_and_sampling_are_refused_before_anything_starts(
-    made: Path, tmp_path: Path, kind: str
-) -> None:
-    prior = made / f"{kind}-prior"
-    config = settings(write_data(tmp_path / "data"), steps=2)
-    for own_network in (True, False):
-        described = {**config, "initial": str(prior)}
-        if not own_network:
-            for inherited in ("network", "schedule", "parametrisation", "codec"):
-                del described[inherited]
-        (tmp_path / "train.yaml").write_text(yaml.safe_dump(described))
-        line = mistake("train", tmp_path / "train.yaml", "--out", tmp_path / "run")
-        assert f"takes {3 if kind == 'neighbours' else 4} slices at once, and training draws single" in line
-        assert not (tmp_path / "run").exists()
-    assert "slices at once" in mistake("sample", prior, "--out", tmp_path / "samples.png")
-    assert not (tmp_path / "samples.png").exists()
