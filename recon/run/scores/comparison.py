@@ -24,7 +24,13 @@ from priors.runtime.errors import InputError, Interrupted
 from priors.runtime.files import permissions
 from priors.runtime.output import check_json, emit_json
 from priors.runtime.report.tables import text_table
-from priors.runtime.run_folder.record import RunFolder, check_same_config, open_run, versions
+from priors.runtime.run_folder.record import (
+    RunFolder,
+    check_same_config,
+    describe_input,
+    open_run,
+    versions,
+)
 from recon.data.resample import resample
 from recon.data.volume import Volume
 from recon.io.volumes.registry import read_volume
@@ -131,10 +137,15 @@ def compare(
     inputs = {"scan": request.scan} | ({} if request.reference is None else {"reference": request.reference})
     check_json(as_json, inputs.values())
     truth = None if request.reference is None else read_reference(request.reference)
+    described = {role: describe_input(path) for role, path in inputs.items()}
+    marks = {role: str(one["sha256"]) for role, one in described.items()}
     folder = open_run(out, resume=resume, overwrite=overwrite, inputs=inputs.values())
     check_same_config(folder, resolved)
+    if resume:
+        folder.check_same(marks, state=(ROWS,))
+    folder.begin(marks)
     folder.write_config(resolved)
-    folder.write_inputs(inputs, command="compare", seed=0)
+    folder.write_inputs(described, command="compare", seed=0)
     rows, volumes = [], {}
     for label, one in resolved.reconstructions.items():
         run = out / "runs" / label
@@ -151,14 +162,12 @@ def compare(
 
 
 def _reconstruct(request: Request, one: ReconstructSettings, run: Path) -> None:
-    """Run one method in its own process; a finished run is left as it is.
+    """Run one method in its own process; a finished run is left as it is, once it has compared its fingerprint.
 
     Raises:
-        InputError: it failed, with its own words.
+        InputError: it failed, or was made of another scan or prior, with its own words.
         Interrupted: it was interrupted.
     """
-    if (run / outputs.METRICS).is_file():
-        return
     run.parent.mkdir(parents=True, exist_ok=True)
     config = run.parent / f"{run.name}.yaml"
     config.write_text(to_yaml(one), encoding="utf-8")
@@ -178,11 +187,17 @@ def _shown(command: Sequence[str], label: str) -> tuple[int, str]:
     print(f"{label}:", file=sys.stderr)
     last = "no message"
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        for line in process.stderr or ():
-            last = line.rstrip("\n") or last
-            # The error is printed once, by this process, with the method's name.
-            if not last.startswith("error: "):
-                print(f"  {last}", file=sys.stderr)
+        try:
+            for line in process.stderr or ():
+                last = line.rstrip("\n") or last
+                # The error is printed once, by this process, with the method's name.
+                if not last.startswith("error: "):
+                    print(f"  {last}", file=sys.stderr)
+        except BaseException:
+            # A signal to this process alone: the method saves its state and ends, instead of going on unseen.
+            process.terminate()
+            process.communicate()
+            raise
     return process.returncode, last
 
 

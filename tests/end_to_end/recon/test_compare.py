@@ -1,7 +1,9 @@
 """``tomocast compare``: one scan, several methods, one table that goes on after a refusal."""
 
 import json
+import shutil
 
+import h5py
 import pytest
 
 from tests.support.command_line import inside, mistake
@@ -70,3 +72,15 @@ def test_mistakes_are_one_line(scan, words, told):
 def test_it_does_not_write_over_its_inputs(scan):
     told = mistake("compare", scan / "scan.h5", "--methods", "fbp", "--out", scan)
     assert "contains the input" in told
+
+
+def test_rows_of_two_scans_are_not_mixed(scan, tmp_path):
+    mine, out = tmp_path / "scan.h5", tmp_path / "out"
+    shutil.copy(scan / "scan.h5", mine)
+    words = ("compare", mine, "--methods", "fbp", "--out", out)
+    inside(*words)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with h5py.File(mine, "r+") as file:
+        file.attrs["note"] = "another scan"
+    assert "scan: is not the same" in mistake(*words, "--resume")
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
