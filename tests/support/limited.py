@@ -46,10 +46,11 @@ class Answer:
 
 def run_limited(commands: Sequence[Command], *, cwd: Path, room: int = 0, seconds: int = 120) -> list[Answer]:
     """Run commands in a process of their own; see the module."""
-    # One arena: others take address space, not memory. A fixed threshold: arrays that are freed leave the process at
-    # once, instead of staying in a heap whose holes depend on what ran before.
-    heap = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**17)}
-    threads = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", **heap}
+    # One arena: others take address space, not memory. Where memory is limited, a fixed threshold: arrays freed
+    # leave the process at once, instead of staying in a heap whose holes depend on what ran before.
+    threads = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    if room:
+        threads["MALLOC_MMAP_THRESHOLD_"] = str(2**17)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **threads}
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.limited", str(room), str(seconds)],
