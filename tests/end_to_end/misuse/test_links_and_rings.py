@@ -18,7 +18,7 @@ from priors.datasets.manifest import manifest
 from priors.runtime.errors import InputError
 from tests.support.command_line import inside, mistake
 
-SECONDS = 60
+SECONDS = 180
 
 
 @pytest.fixture(autouse=True)
